@@ -1,0 +1,46 @@
+# memgap: where large-batch LLM inference hits the GPU memory wall.
+# The rules are in workflow/rules, what they run in src/memgap, what is measured in config/.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+if "sweeps" not in config:
+
+    configfile: workflow.source_path("config/config.yaml")
+
+
+include: "workflow/rules/common.smk"
+
+
+# A workstation runs one server at a time whatever -j is; a cluster is not held back by it.
+resource_scopes:
+    gpu="local",
+
+
+report: "workflow/report/workflow.rst"
+
+
+localrules:
+    all,
+
+
+rule all:
+    input:
+        figure_files(),
+        advice_files(),
+        table_files(),
+    default_target: True
+
+
+include: "workflow/rules/plans.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/datasets.smk"
+include: "workflow/rules/sessions.smk"
+include: "workflow/rules/collect.smk"
+include: "workflow/rules/advisor.smk"
+include: "workflow/rules/figures.smk"
+
+
+onsuccess:
+    say_where_to_look()

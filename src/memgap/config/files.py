@@ -1,0 +1,48 @@
+"""Reads configuration files the way Snakemake does: later files are laid over earlier ones, mapping by mapping."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from memgap.errors import UserError
+
+DEFAULT = Path("config/config.yaml")
+
+
+def read_config_files(paths: Sequence[Path]) -> dict[str, Any]:
+    """Return the merged content of `paths`; where none of them has sweeps, laid over config/config.yaml.
+
+    Raises UserError for a file that is missing or no YAML mapping.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        _lay_over(merged, _read(path))
+    if "sweeps" not in merged:
+        base = _read(DEFAULT)
+        _lay_over(base, merged)
+        return base
+    return merged
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = getattr(error, "problem_mark", None)
+        line = f", line {place.line + 1}" if place else ""
+        raise UserError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)}).") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: the configuration has to be a mapping, not {type(content).__name__}.")
+    return content
+
+
+def _lay_over(base: dict[str, Any], top: Mapping[str, Any]) -> None:
+    for key, value in top.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _lay_over(base[key], value)
+        else:
+            base[key] = value

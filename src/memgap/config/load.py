@@ -1,0 +1,109 @@
+"""Checks a configuration against the schema, fills in defaults and checks what refers to what."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import yaml
+
+from memgap.errors import UserError
+
+Config = dict[str, Any]
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of the configuration."""
+    text = files("memgap.config").joinpath("schema.yaml").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = yaml.safe_load(text)
+    return loaded
+
+
+def check_config(config: Mapping[str, Any]) -> Config:
+    """Return a copy of `config` with all defaults filled in.
+
+    Raises UserError with one sentence that names the place and, for unknown names, the known ones.
+    """
+    checked = deepcopy(dict(config))
+    validator = jsonschema.Draft202012Validator(schema())
+    errors = sorted(validator.iter_errors(checked), key=lambda error: (-len(error.absolute_path), str(error.path)))
+    if errors:
+        raise UserError(_sentence(_most_specific(errors[0])))
+    _fill_defaults(checked, schema())
+    _check_references(checked)
+    return checked
+
+
+def known(name: str, names: Iterable[str], what: str, where: str) -> None:
+    """Raise UserError, naming the known names, unless `name` is one of `names`."""
+    listed = sorted(names)
+    if name not in listed:
+        raise UserError(f"{where}: unknown {what} {name!r}{_near(name, listed)}; known are {', '.join(listed) or 'none'}.")
+
+
+def _near(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _most_specific(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
+    """Of an `anyOf`, return the failure of the branch that fits best."""
+    while error.context:
+        deeper = [branch for branch in error.context if branch.validator != "type"]
+        if not deeper:
+            return error
+        error = max(deeper, key=lambda branch: len(branch.absolute_path))
+    return error
+
+
+def _sentence(error: jsonschema.ValidationError) -> str:
+    where = "config: " + (".".join(str(part) for part in error.absolute_path) or "top level")
+    rule = error.validator
+    if rule == "additionalProperties" and isinstance(error.instance, dict):
+        allowed = sorted(error.schema.get("properties", {}))
+        extra = sorted(set(map(str, error.instance)) - set(allowed))
+        return f"{where}: unknown key {extra[0]!r}{_near(extra[0], allowed)}; known are {', '.join(allowed)}."
+    if rule == "required" and isinstance(error.instance, dict):
+        missing = sorted(set(error.schema["required"]) - set(error.instance))
+        return f"{where}: the key {missing[0]!r} is missing."
+    if rule == "enum":
+        allowed = [str(value) for value in error.schema["enum"]]
+        return f"{where}: {error.instance!r} is none of {', '.join(allowed)}{_near(str(error.instance), allowed)}."
+    if rule == "pattern":
+        hint = error.schema.get("description", f"It has to match {error.schema['pattern']}")
+        return f"{where}: {error.instance!r} cannot be a name here. {hint.rstrip('.')}."
+    if rule == "anyOf":
+        hint = error.schema.get("description", "")
+        return f"{where}: {error.instance!r} does not fit. {hint.rstrip('.')}." if hint else f"{where}: {error.message}."
+    return f"{where}: {error.message}."
+
+
+def _fill_defaults(value: Any, node: Mapping[str, Any]) -> None:
+    if "$ref" in node:
+        _fill_defaults(value, schema()["$defs"][node["$ref"].rsplit("/", 1)[1]])
+    for branch in node.get("anyOf", ()):
+        if jsonschema.Draft202012Validator({**branch, "$defs": schema()["$defs"]}).is_valid(value):
+            _fill_defaults(value, branch)
+            break
+    if not isinstance(value, dict):
+        return
+    properties = node.get("properties", {})
+    for name, child in properties.items():
+        default = child.get("default", schema()["$defs"].get(child.get("$ref", "").rsplit("/", 1)[-1], {}).get("default"))
+        if name not in value and ("default" in child or default is not None):
+            value[name] = deepcopy(default)
+        if name in value:
+            _fill_defaults(value[name], child)
+    rest = node.get("additionalProperties")
+    if isinstance(rest, Mapping):
+        for name in value.keys() - properties.keys():
+            _fill_defaults(value[name], rest)
+
+
+def _check_references(config: Config) -> None:
+    for figure, settings in config["figures"].items():
+        known(settings["sweep"], config["sweeps"], "sweep", f"config: figures.{figure}.sweep")

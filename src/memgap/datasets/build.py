@@ -1,0 +1,125 @@
+"""Prompts from a dataset's description: equal descriptions give equal prompts.
+
+Made-up prompts are random token ids. The first tokens of each spell its own number, so no two prompts share a
+start and a prefix cache cannot serve one from another. NumPy's RandomState is used because its streams are
+frozen: they stay the same from one NumPy release to the next.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from memgap.datasets.lengths import Lengths, random_lengths, sharegpt_like_lengths
+from memgap.datasets.sharegpt import read_conversations
+from memgap.datasets.spec import RESERVED_IDS, WARMUP_RESERVE, start_digits
+from memgap.errors import UserError
+
+WARMUP_OUTPUT_TOKENS = 32
+
+_MEASURED_LENGTHS: Final = 0
+_MEASURED_IDS: Final = 1
+_WARMUP_IDS: Final = 2
+_STARTS: Final = 3
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One request: the prompt's token ids and how many tokens to generate."""
+
+    token_ids: list[int]
+    output_tokens: int
+
+
+def build_dataset(spec: Mapping[str, Any], vocabulary_size: int | None = None) -> list[Prompt]:
+    """Return the `requests` measured prompts of `spec`, a value of `resolve_dataset`.
+
+    `vocabulary_size`, where given, must be the one the spec was made for.
+    Raises UserError where lengths cannot be met, or where files or packages that real text needs are missing.
+    """
+    _check_vocabulary(spec, vocabulary_size)
+    if spec["kind"] == "sharegpt":
+        conversations = read_conversations(spec)
+        if spec["token_ids"] == "text":
+            return [Prompt(prompt.tolist(), output) for prompt, output in conversations]
+        lengths = Lengths(
+            np.array([len(prompt) for prompt, _ in conversations], dtype=np.int64),
+            np.array([output for _, output in conversations], dtype=np.int64),
+        )
+    elif spec["kind"] == "random":
+        lengths = random_lengths(spec, _stream(spec, _MEASURED_LENGTHS))
+    else:
+        lengths = sharegpt_like_lengths(spec, _stream(spec, _MEASURED_LENGTHS))
+    return _prompts(spec, lengths, np.arange(spec["requests"]), _stream(spec, _MEASURED_IDS))
+
+
+def warmup_prompts(spec: Mapping[str, Any], vocabulary_size: int | None = None, n: int = 1) -> list[Prompt]:
+    """Return `n` prompts for warming a server up, none of which starts like a measured one.
+
+    They have the dataset's typical prompt length and at most `WARMUP_OUTPUT_TOKENS` tokens to generate.
+    For real text they are random ids all the same. Raises UserError for more than `WARMUP_RESERVE` prompts.
+    """
+    _check_vocabulary(spec, vocabulary_size)
+    if not 0 <= n <= WARMUP_RESERVE:
+        raise UserError(f"{n} warm-up requests are asked for, but there must be 0 to {WARMUP_RESERVE}")
+    prompt_tokens, output_tokens = _typical_lengths(spec)
+    lengths = Lengths(np.full(n, prompt_tokens), np.full(n, min(output_tokens, WARMUP_OUTPUT_TOKENS)))
+    return _prompts(spec, lengths, spec["requests"] + np.arange(n), _stream(spec, _WARMUP_IDS))
+
+
+def _check_vocabulary(spec: Mapping[str, Any], vocabulary_size: int | None) -> None:
+    if vocabulary_size is not None and vocabulary_size != spec["vocabulary_size"]:
+        raise UserError(
+            f"dataset {spec.get('name', spec['kind'])} was described for a vocabulary of "
+            f"{spec['vocabulary_size']} ids, but the model has {vocabulary_size}"
+        )
+
+
+def _stream(spec: Mapping[str, Any], purpose: int) -> np.random.RandomState:
+    seed = int(spec["seed"])
+    words = [purpose]
+    while seed or len(words) == 1:
+        words.append(seed & 0xFFFFFFFF)
+        seed >>= 32
+    return np.random.RandomState(words)
+
+
+def _typical_lengths(spec: Mapping[str, Any]) -> tuple[int, int]:
+    if spec["kind"] == "random":
+        prompt, output = (
+            (spec[name]["min"] + spec[name]["max"]) // 2 for name in ("prompt_tokens", "output_tokens")
+        )
+        return prompt, output
+    prompt = round(spec.get("mean_prompt_tokens", 161.0))
+    prompt = max(
+        spec["min_prompt_tokens"], min(prompt, spec["max_prompt_tokens"], spec["max_total_tokens"] - 1)
+    )
+    output = round(spec.get("mean_output_tokens", 338.0))
+    return prompt, max(1, min(output, spec["max_total_tokens"] - prompt))
+
+
+def _prompts(
+    spec: Mapping[str, Any], lengths: Lengths, numbers: npt.NDArray[np.int64], stream: np.random.RandomState
+) -> list[Prompt]:
+    """Return prompts of `lengths` whose first tokens spell `numbers` (one a prompt) in a shuffled code."""
+    if len(numbers) == 0:
+        return []
+    total = int(lengths.prompt.sum())
+    ids = stream.randint(RESERVED_IDS, spec["vocabulary_size"], size=total, dtype=np.int64)
+    ends = np.cumsum(lengths.prompt)
+    starts = ends - lengths.prompt
+    base = spec["vocabulary_size"] - RESERVED_IDS
+    digits = start_digits(spec["vocabulary_size"], spec["requests"])
+    # A permutation for each digit keeps the code one-to-one and its words unordered.
+    shuffles = _stream(spec, _STARTS)
+    rest = numbers
+    for position in range(digits):
+        permutation = shuffles.permutation(base)
+        ids[starts + position] = RESERVED_IDS + permutation[rest % base]
+        rest = rest // base
+    return [
+        Prompt(ids[start:end].tolist(), int(output))
+        for start, end, output in zip(starts, ends, lengths.output, strict=True)
+    ]

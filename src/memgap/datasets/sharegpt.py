@@ -1,0 +1,152 @@
+"""Real conversations: the first question and answer of each ShareGPT conversation, tokenised and pruned."""
+
+import hashlib
+import importlib
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from memgap.errors import UserError
+
+_BATCH = 512
+"""Conversations tokenised at once."""
+
+
+def read_conversations(spec: Mapping[str, Any]) -> list[tuple[npt.NDArray[np.int32], int]]:
+    """Return (prompt ids, answer length in tokens) of `requests` conversations, in an order set by the seed.
+
+    A conversation counts when its first turn is by "human" and its second by "gpt", and when its lengths are
+    within the limits of `spec`; the serving benchmarks drop the rest too. The prompt has the tokenizer's
+    special tokens, as a server would add them; the answer has none.
+
+    Raises UserError for missing or garbled files, a missing tokenizers package, ids that the model does not
+    have, and too few conversations.
+    """
+    source, tokenizer_file = conversation_file(spec), tokenizer_json_file(spec)
+    tokenizer = _load_tokenizer(tokenizer_file)
+    pairs = _first_turns(source)
+    random.Random(spec["seed"]).shuffle(pairs)
+    chosen: list[tuple[npt.NDArray[np.int32], int]] = []
+    for prompt, answer_tokens in _tokenised(pairs, tokenizer):
+        if (
+            spec["min_prompt_tokens"] <= len(prompt) <= spec["max_prompt_tokens"]
+            and answer_tokens >= spec["min_output_tokens"]
+            and len(prompt) + answer_tokens <= spec["max_total_tokens"]
+        ):
+            chosen.append((np.array(prompt, dtype=np.int32), answer_tokens))
+            if len(chosen) == spec["requests"]:
+                break
+    if len(chosen) < spec["requests"]:
+        raise UserError(
+            f"{source} has {len(chosen)} usable conversations, but {spec['requests']} requests are asked for"
+        )
+    largest = max(int(prompt.max()) for prompt, _ in chosen)
+    if spec["token_ids"] == "text" and largest >= spec["vocabulary_size"]:
+        raise UserError(
+            f"{tokenizer_file} gives token id {largest}, but the model has {spec['vocabulary_size']} ids; "
+            "use the model's own tokenizer, or token_ids: random to keep the lengths only"
+        )
+    return chosen
+
+
+def source_files(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return path, size and SHA-256 of each file the dataset is made from; nothing for made-up kinds."""
+    if spec["kind"] != "sharegpt":
+        return []
+    found = []
+    for file in (conversation_file(spec), tokenizer_json_file(spec)):
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        found.append({"name": file.name, "size_bytes": file.stat().st_size, "sha256": digest})
+    return found
+
+
+def conversation_file(spec: Mapping[str, Any]) -> Path:
+    """Return the file of conversations, fetched from the hub where no path is given; raises UserError."""
+    if spec["path"] is not None:
+        return _existing(Path(spec["path"]), "the ShareGPT file")
+    return _fetched(spec["hub_id"], spec["hub_file"], spec["revision"], "dataset")
+
+
+def tokenizer_json_file(spec: Mapping[str, Any]) -> Path:
+    """Return the tokenizer.json of `spec`; a path may name it or its folder. Raises UserError."""
+    where = spec["tokenizer"]
+    if where["path"] is None:
+        return _fetched(where["hub_id"], "tokenizer.json", where["revision"], "model")
+    path = Path(where["path"])
+    return _existing(path / "tokenizer.json" if path.is_dir() else path, "the tokenizer")
+
+
+def _existing(path: Path, what: str) -> Path:
+    if not path.is_file():
+        raise UserError(f"{path} ({what}) does not exist or is no file")
+    return path
+
+
+def _fetched(hub_id: str, file: str, revision: str, repo_type: str) -> Path:
+    try:
+        hub = importlib.import_module("huggingface_hub")
+    except ImportError:
+        raise UserError(
+            f"{file} of {hub_id} is needed, but the package huggingface_hub is not installed; "
+            "install it or give a local path"
+        ) from None
+    try:
+        return Path(hub.hf_hub_download(hub_id, file, revision=revision, repo_type=repo_type))
+    except Exception as error:  # whatever the hub's client or the network raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"cannot fetch {file} of {hub_id} at {revision}: {reason}") from None
+
+
+def _load_tokenizer(file: Path) -> Any:
+    try:
+        tokenizers = importlib.import_module("tokenizers")
+    except ImportError:
+        raise UserError(
+            "datasets of kind sharegpt need the package tokenizers, which is not installed; "
+            "install it or use kind sharegpt-like"
+        ) from None
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # the package raises plain Exception
+        raise UserError(f"{file} is no valid tokenizer.json: {str(error).splitlines()[0]}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _first_turns(file: Path) -> list[tuple[str, str]]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, UnicodeDecodeError):
+        raise UserError(f"{file} is no valid JSON; a ShareGPT file is a list of conversations") from None
+    if not isinstance(content, list):
+        raise UserError(f"{file} must hold a list of conversations")
+    pairs = []
+    for item in content:
+        turns = item.get("conversations") if isinstance(item, dict) else None
+        if not isinstance(turns, list) or len(turns) < 2:
+            continue
+        first, second = turns[0], turns[1]
+        if not isinstance(first, dict) or not isinstance(second, dict):
+            continue
+        question, answer = first.get("value"), second.get("value")
+        if first.get("from") != "human" or second.get("from") != "gpt":
+            continue
+        if isinstance(question, str) and isinstance(answer, str):
+            pairs.append((question, answer))
+    return pairs
+
+
+def _tokenised(pairs: Sequence[tuple[str, str]], tokenizer: Any) -> Iterator[tuple[list[int], int]]:
+    for start in range(0, len(pairs), _BATCH):
+        batch = pairs[start : start + _BATCH]
+        questions = tokenizer.encode_batch([question for question, _ in batch])
+        answers = tokenizer.encode_batch([answer for _, answer in batch], add_special_tokens=False)
+        for question, answer in zip(questions, answers, strict=True):
+            yield question.ids, len(answer.ids)

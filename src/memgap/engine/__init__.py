@@ -1,0 +1,1 @@
+"""Inference engines: which is installed, how its server is launched, watched, asked and stopped."""

@@ -1,0 +1,54 @@
+"""What an engine adapter has to know. A new engine is one module with one class of this shape."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from memgap.telemetry.prometheus import Page
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start a server: an argument list and the variables added to its environment."""
+
+    argv: list[str]
+    env: dict[str, str]
+
+
+@dataclass
+class EngineFacts:
+    """What a running server says of itself; None where it does not say.
+
+    `resolved` holds every effective setting that the server reports, its defaults included.
+    """
+
+    version: str | None = None
+    kv_pool_tokens: int | None = None
+    kv_pool_bytes: int | None = None
+    kv_block_tokens: int | None = None
+    num_gpu_blocks: int | None = None
+    gpu_memory_utilization: float | None = None
+    max_model_len: int | None = None
+    weights_bytes: int | None = None
+    weights_bytes_source: str | None = None
+    resolved: dict[str, Any] = field(default_factory=dict)
+
+
+class EngineAdapter(Protocol):
+    """Everything that differs between engines."""
+
+    ready_path: str
+
+    def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:
+        """Return how to start the server of a server record on 127.0.0.1:`port`."""
+
+    def metrics_sample(self, page: Page) -> dict[str, float]:
+        """Return the engine columns of the telemetry (see memgap.telemetry.sampler) from a metrics page."""
+
+    def facts(self, base_url: str, server: Record, log: str) -> EngineFacts:
+        """Return what the running server says of itself, from its endpoints and its log."""
+
+    def failure_kind(self, log: str) -> str | None:
+        """Return "oom", "port_in_use" or "bad_config" where the log says so, else None."""

@@ -1,0 +1,146 @@
+"""vLLM 0.26 to 0.33, V1 engine, through its OpenAI-compatible server."""
+
+import json
+import re
+import urllib.request
+from typing import Any
+
+from memgap.engine.base import EngineFacts, Launch, Record
+from memgap.engine.flags import flag_list
+from memgap.models.architecture import ModelArchitecture
+from memgap.telemetry.prometheus import Page, labels_of, largest, parse_page, total
+
+GAUGES = {
+    "num_requests_running": "vllm:num_requests_running",
+    "num_requests_waiting": "vllm:num_requests_waiting",
+}
+COUNTERS = {
+    "num_preemptions": "vllm:num_preemptions",
+    "prompt_tokens": "vllm:prompt_tokens",
+    "generation_tokens": "vllm:generation_tokens",
+    "prefix_cache_queries": "vllm:prefix_cache_queries",
+    "prefix_cache_hits": "vllm:prefix_cache_hits",
+}
+KV_USAGE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
+
+OOM = re.compile(
+    r"CUDA out of memory|torch\.OutOfMemoryError|OutOfMemoryError: CUDA|No available memory for the cache blocks"
+    r"|larger than the maximum number of tokens that can be stored in KV cache|larger than the available KV cache memory"
+    r"|Free memory on device .* is less than desired GPU memory utilization|std::bad_alloc|DefaultCPUAllocator: can't allocate memory",
+    re.IGNORECASE,
+)
+PORT_IN_USE = re.compile(r"Address already in use|Errno 98|EADDRINUSE", re.IGNORECASE)
+BAD_CONFIG = re.compile(
+    r"error: unrecognized arguments|error: argument |error: ambiguous option|ValidationError|pydantic_core\._pydantic_core"
+    r"|ValueError: (?!.*larger than)"
+)
+WEIGHTS_GIB = re.compile(r"Model loading took ([0-9.]+) GiB")
+ATTENTION = re.compile(r"Using (\w+) (?:attention )?backend", re.IGNORECASE)
+MAX_MODEL_LEN = re.compile(r"max_seq_len=(\d+)")
+RESOLVED_SECTIONS = (
+    "cache_config",
+    "scheduler_config",
+    "parallel_config",
+    "attention_config",
+    "compilation_config",
+    "device_config",
+)
+KV_TOKENS = re.compile(r"KV cache size: ([0-9,]+) tokens")
+
+
+class VllmAdapter:
+    """Starts `python -m vllm.entrypoints.openai.api_server` and reads vLLM's metric names."""
+
+    ready_path = "/health"
+
+    def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:
+        """See EngineAdapter. The key goes through the environment, so that no process list or log shows it."""
+        model = server["model"]
+        argv = [python, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port)]
+        argv += ["--model", model_target, "--served-model-name", model["name"], "--dtype", model["dtype"]]
+        if model["weights"] == "synthetic":
+            argv += ["--load-format", "dummy"]
+        if model["weights"] == "hub" and model.get("revision"):
+            argv += ["--revision", model["revision"]]
+        argv += flag_list(server["server"]["args"])
+        env = {
+            "VLLM_API_KEY": api_key,
+            "VLLM_HOST_IP": "127.0.0.1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "VLLM_SERVER_DEV_MODE": "1",
+        }
+        if model["weights"] != "hub":
+            env["HF_HUB_OFFLINE"] = "1"
+        return Launch(argv, {**env, **server["server"]["env"]})
+
+    def metrics_sample(self, page: Page) -> dict[str, float]:
+        """See EngineAdapter; several engines of one server are summed, KV usage is the fullest one's."""
+        found = {column: total(page, name) for column, name in {**GAUGES, **COUNTERS}.items()}
+        usage = [value for value in (largest(page, name) for name in KV_USAGE) if value is not None]
+        found["kv_cache_usage_fraction"] = usage[0] if usage else None
+        return {column: value for column, value in found.items() if value is not None}
+
+    def facts(self, base_url: str, server: Record, log: str) -> EngineFacts:
+        """See EngineAdapter. The pool comes from `vllm:cache_config_info`, the rest from `/server_info` and the log."""
+        facts = EngineFacts(resolved=_resolved(base_url))
+        cache = labels_of(parse_page(_get(base_url, "/metrics") or ""), "vllm:cache_config_info")
+        facts.resolved.setdefault("cache_config", dict(cache))
+        facts.version = json.loads(_get(base_url, "/version") or "{}").get("version")
+        facts.num_gpu_blocks = _integer(cache.get("num_gpu_blocks"))
+        facts.kv_block_tokens = _integer(cache.get("block_size"))
+        facts.kv_pool_tokens = _integer(cache.get("kv_cache_size_tokens"))
+        if facts.kv_pool_tokens is None and (logged := KV_TOKENS.search(log)):
+            facts.kv_pool_tokens = int(logged[1].replace(",", ""))
+        if facts.kv_pool_tokens is None and facts.num_gpu_blocks and facts.kv_block_tokens:
+            facts.kv_pool_tokens = facts.num_gpu_blocks * facts.kv_block_tokens
+        architecture = ModelArchitecture.from_dict(server["model"]["architecture"])
+        if facts.kv_pool_tokens is not None:
+            facts.kv_pool_bytes = facts.kv_pool_tokens * architecture.kv_bytes_per_token(server["model"]["dtype"])
+        if (utilization := cache.get("gpu_memory_utilization")) not in (None, "None"):
+            facts.gpu_memory_utilization = float(str(utilization))
+            if loaded := WEIGHTS_GIB.search(log):
+            facts.weights_bytes, facts.weights_bytes_source = round(float(loaded[1]) * 2**30), "log"
+        else:
+            facts.weights_bytes = architecture.weight_bytes(server["model"]["dtype"])
+            facts.weights_bytes_source = "architecture"
+        if logged := ATTENTION.search(log):
+            facts.resolved["attention_backend"] = logged[1]
+        return facts
+
+    def failure_kind(self, log: str) -> str | None:
+        """See EngineAdapter."""
+        for kind, pattern in (("oom", OOM), ("port_in_use", PORT_IN_USE), ("bad_config", BAD_CONFIG)):
+            if pattern.search(log):
+                return kind
+        return None
+
+
+def _get(base_url: str, path: str) -> str | None:
+    try:
+        with urllib.request.urlopen(f"{base_url}{path}", timeout=10) as response:
+            return str(response.read().decode("utf-8", "replace"))
+    except OSError:
+        return None
+
+
+def _resolved(base_url: str) -> dict[str, Any]:
+    """Return the effective settings, defaults included, which a server in developer mode reports at /server_info.
+
+    Only the sections below and only plain values of them are kept: nothing that could hold a token or a path.
+    """
+    try:
+        config = json.loads(_get(base_url, "/server_info?config_format=json") or "{}").get("vllm_config", {})
+    except ValueError:
+        return {}
+    if not isinstance(config, dict):
+        return {}
+    return {
+        section: {name: value for name, value in config[section].items() if isinstance(value, (bool, int, float, str))}
+        for section in RESOLVED_SECTIONS
+        if isinstance(config.get(section), dict)
+    }
+
+
+def _integer(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdigit() else None

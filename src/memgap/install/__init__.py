@@ -1,0 +1,1 @@
+"""Installs the inference engine beside the workflow."""

@@ -1,0 +1,149 @@
+"""The points of a configuration with their state, and an estimate of what a run would cost."""
+
+import csv
+import json
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from memgap.config.files import read_config_files
+from memgap.config.load import known
+from memgap.session.progress import clock
+from memgap.store.points import PointStore
+from memgap.sweep.study import Study
+from memgap.workflow import load_study
+
+ASSUMED_START_S = 90.0
+"""A server's start where none was measured: a cold vLLM on a GPU machine took 68 to 106 s."""
+ASSUMED_TPOT_MS = 20.0
+"""Time per output token where no point of the model was measured."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One point in the listing; `estimate_s` is measured time where the point is in the store."""
+
+    sweep: str
+    experiment: str
+    key: str
+    session: str
+    model: str
+    batch_cap: int
+    cap_side: str
+    requests: int
+    repeat: int
+    state: str
+    estimate_s: float
+
+
+def list_points(study: Study, results: Path, sweep: str | None = None) -> list[Row]:
+    """Return a row for each point of the sweeps, or of one; raises UserError for an unknown sweep."""
+    if sweep is not None:
+        known(sweep, study.sweeps, "sweep", "list")
+    store = PointStore(results / "points")
+    states = {key: store.status(key) for key in study.points}
+    measured = {key: store.read(key) or {} for key, state in states.items() if state not in ("missing", "garbled")}
+    tpot_ms = _tpot_by_model(measured)
+    return [
+        _row(name, experiment, key, study, states[key], measured.get(key, {}), tpot_ms)
+        for name, members in study.sweeps.items()
+        if sweep in (None, name)
+        for experiment, key in members
+    ]
+
+
+def cost(rows: Sequence[Row], results: Path) -> tuple[int, int, float]:
+    """Return what a run would do: points to measure, servers to start, seconds including the starts."""
+    missing = {row.key: row for row in rows if row.state in ("missing", "garbled")}
+    sessions = {row.session for row in missing.values()}
+    return len(missing), len(sessions), sum(row.estimate_s for row in missing.values()) + len(sessions) * _start_s(results)
+
+
+def _row(
+    sweep: str, experiment: str, key: str, study: Study, state: str, point: Mapping[str, Any], tpot_ms: Mapping[str, float]
+) -> Row:
+    record = study.points[key].record
+    model, cap = record["model"]["name"], record["batch_cap"]
+    measured_s = point.get("window", {}).get("duration_s")
+    in_flight = min(cap, record["load"]["requests"])
+    output_tokens = record["load"]["requests"] * record["dataset"].get("mean_output_tokens", 300.0)
+    guess_s = output_tokens * tpot_ms.get(model, ASSUMED_TPOT_MS) / 1000 / in_flight
+    return Row(
+        sweep=sweep,
+        experiment=experiment,
+        key=key,
+        session=study.points[key].session,
+        model=model,
+        batch_cap=cap,
+        cap_side=record["cap_side"],
+        requests=record["load"]["requests"],
+        repeat=record["repeat"],
+        state=state,
+        estimate_s=round(measured_s if measured_s is not None else guess_s, 1),
+    )
+
+
+def _tpot_by_model(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for point in measured.values():
+        if (tpot := point.get("summary", {}).get("tpot_mean_ms")) is not None:
+            values.setdefault(point["record"]["model"]["name"], []).append(tpot)
+    return {model: statistics.fmean(found) for model, found in values.items()}
+
+
+def _start_s(results: Path) -> float:
+    store = PointStore(results / "points")
+    starts = []
+    for key in store.keys():
+        if store.status(key) == "ok" and (point := store.read(key)):
+            starts.append(point["engine"]["start_s"])
+    return statistics.fmean(starts) if starts else ASSUMED_START_S
+
+
+def print_listing(configfiles: Sequence[Path], results: Path, sweep: str | None, form: str) -> None:
+    """Print the listing as text, csv or json; raises UserError for a broken configuration or unknown sweep."""
+    rows = list_points(load_study(read_config_files(configfiles)), results, sweep)
+    if form == "json":
+        json.dump([asdict(row) for row in rows], sys.stdout, indent=1)
+        print()
+        return
+    if form == "csv":
+        writer = csv.DictWriter(sys.stdout, list(Row.__dataclass_fields__), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+        return
+    _print_text(rows)
+    points, servers, seconds = cost(rows, results)
+    states = Counter(row.state for row in rows)
+    print(f"\n{len(rows)} points: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+    if points:
+        print(f"a run would start {servers} server{'s' * (servers != 1)} and measure {points} points in about {clock(seconds)} (an estimate)")
+    else:
+        print("a run would measure nothing")
+
+
+def _print_text(rows: Sequence[Row]) -> None:
+    head = ("sweep", "experiment", "model", "cap", "side", "requests", "repeat", "state", "seconds", "key", "session")
+    body = [
+        (
+            row.sweep,
+            row.experiment,
+            row.model,
+            str(row.batch_cap),
+            row.cap_side,
+            str(row.requests),
+            str(row.repeat),
+            row.state,
+            f"{'' if row.state == 'ok' else '~'}{row.estimate_s:.0f}",
+            row.key,
+            row.session,
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in (head, *body)) for column in range(len(head))]
+    for line in (head, *body):
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

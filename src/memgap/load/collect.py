@@ -1,0 +1,161 @@
+"""From the stored reads to results: the work that waits until the load is over."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgap.load.health import p99_and_max_ms
+from memgap.load.http1 import Exchange
+from memgap.load.records import (
+    ClientHealth,
+    LoadPlan,
+    LoadResult,
+    Prompt,
+    RequestResult,
+    Status,
+    TokenEvents,
+    TokenSource,
+)
+from memgap.load.sse import ParsedReply, parse_reply
+
+
+def collect(
+    *,
+    plan: LoadPlan,
+    prompts: Sequence[Prompt],
+    exchanges: Sequence[Exchange | None],
+    ready_ns: Sequence[int] | None,
+    offsets_s: NDArray[np.float64] | None,
+    warmup_prompts: Sequence[Prompt],
+    warmup_exchanges: Sequence[Exchange | None],
+    servers: int,
+    start_unix_s: float,
+    start_ns: int,
+    end_ns: int,
+    probed: tuple[float, float, float],
+    loop_name: str,
+    ended_early: str | None,
+) -> LoadResult:
+    """Return the result of a run.
+
+    `exchanges` are in the order of `prompts`, None where nothing was sent; they lose their bytes on the way.
+    `ready_ns` are the monotonic times when requests could have been sent, `probed` the values of the lag
+    probe.
+    """
+    intended = None if offsets_s is None else offsets_s.tolist()
+    results: list[RequestResult] = []
+    requests: list[int] = []
+    times_ns: list[int] = []
+    tokens: list[int] = []
+    sources: set[TokenSource] = set()
+    coalesced = chunks = reads = 0
+    slips_s: list[float] = []
+    pairs = _results(plan, prompts, exchanges, servers, start_ns)
+    for (result, reply), exchange in zip(pairs, exchanges, strict=True):
+        if intended is not None:
+            result.intended_s = intended[result.index]
+        if exchange is not None and ready_ns is not None:
+            slips_s.append((exchange.sent_ns - ready_ns[result.index]) / 1e9)
+        requests.extend([result.index] * len(reply.tokens))
+        times_ns.extend(reply.times_ns)
+        tokens.extend(reply.tokens)
+        sources.add(reply.token_source)
+        coalesced += reply.coalesced
+        chunks += reply.chunks
+        if exchange is not None:
+            reads += len(exchange.parts)
+            exchange.parts = []
+        results.append(result)
+    warmup = [result for result, _ in _results(plan, warmup_prompts, warmup_exchanges, servers, start_ns)]
+    events = TokenEvents(
+        request=np.asarray(requests, dtype=np.int32),
+        time_s=(np.asarray(times_ns, dtype=np.int64) - start_ns) / 1e9,
+        tokens=np.asarray(tokens, dtype=np.int32),
+    )
+    slip = p99_and_max_ms(slips_s) if slips_s else (None, None)
+    return LoadResult(
+        results=results,
+        events=events,
+        warmup=warmup,
+        start_unix_s=start_unix_s,
+        start_monotonic_s=start_ns / 1e9,
+        duration_s=(end_ns - start_ns) / 1e9,
+        token_source=_one_source(sources),
+        health=ClientHealth(
+            loop_lag_p99_ms=probed[0],
+            loop_lag_max_ms=probed[1],
+            cpu_fraction=probed[2],
+            send_slip_p99_ms=slip[0],
+            send_slip_max_ms=slip[1],
+            reads=reads,
+            chunks=chunks,
+            tokens=int(events.tokens.sum()),
+            coalesced_fraction=coalesced / len(tokens) if tokens else 0.0,
+            loop=loop_name,
+        ),
+        ended_early=ended_early,
+    )
+
+
+def _one_source(sources: set[TokenSource]) -> TokenSource:
+    found = sources - {"none"}
+    if not found:
+        return "none"
+    return found.pop() if len(found) == 1 else "mixed"
+
+
+def _results(
+    plan: LoadPlan,
+    prompts: Sequence[Prompt],
+    exchanges: Sequence[Exchange | None],
+    servers: int,
+    start_ns: int,
+) -> Iterator[tuple[RequestResult, ParsedReply]]:
+    for index, (prompt, exchange) in enumerate(zip(prompts, exchanges, strict=True)):
+        result = RequestResult(
+            index=index,
+            server_index=index % servers,
+            prompt_tokens_asked=None if prompt.token_ids is None else len(prompt.token_ids),
+            output_tokens_asked=prompt.output_tokens,
+        )
+        if exchange is None:
+            yield result, ParsedReply()
+            continue
+        reply = parse_reply(exchange.times_ns, exchange.parts)
+        result.sent_s = (exchange.sent_ns - start_ns) / 1e9
+        result.end_s = (exchange.end_ns - start_ns) / 1e9
+        if reply.times_ns:
+            result.first_token_s = (reply.times_ns[0] - start_ns) / 1e9
+            result.last_token_s = (reply.times_ns[-1] - start_ns) / 1e9
+        result.prompt_tokens_server = reply.prompt_tokens
+        result.output_tokens_server = reply.output_tokens
+        result.output_tokens_seen = sum(reply.tokens)
+        result.chunks = reply.chunks
+        result.http_status = reply.http_status
+        result.finish_reason = reply.finish_reason
+        result.status, result.error = _verdict(exchange, reply, result, plan.ignore_eos)
+        yield result, reply
+
+
+def _verdict(
+    exchange: Exchange, reply: ParsedReply, result: RequestResult, ignore_eos: bool
+) -> tuple[Status, str | None]:
+    """Return the status of a request that was tried, and a sentence about what went wrong."""
+    if exchange.outcome in ("timeout", "refused", "aborted", "malformed"):
+        return exchange.outcome, exchange.error
+    if reply.http_status not in (None, 200):
+        return "http_error", f"HTTP {reply.http_status}: {reply.message}"
+    if exchange.outcome != "done":
+        return "broken_stream", exchange.error
+    if reply.malformed is not None:
+        return "malformed", reply.malformed
+    if reply.message is not None:
+        return "broken_stream", f"the server reported an error in the stream: {reply.message}"
+    if not reply.done:
+        return "broken_stream", "the stream ended without [DONE]"
+    if not reply.tokens:
+        return "short", "the stream held no token"
+    if ignore_eos and result.output_tokens < result.output_tokens_asked:
+        return "short", f"{result.output_tokens} of {result.output_tokens_asked} tokens came"
+    return "ok", None

@@ -1,0 +1,164 @@
+"""Latency and throughput from results and token events; pure functions.
+
+Times count from the real send (`sent_s`), with `_intended` in the name from the intended one. Only requests
+with status ok enter; what failed is counted and its tokens are left out of every throughput.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgap.load.records import LoadResult, RequestResult, TokenEvents
+
+Array = NDArray[np.float64]
+
+_LATENCY_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99")
+_CHUNK_STATISTICS = ("mean", "median", "p99")
+
+
+def ttft_s(results: Sequence[RequestResult], intended: bool = False) -> Array:
+    """Return the time to first token of each completed request in seconds: first token minus send.
+
+    `intended`: from the intended send time instead, for requests that have one.
+    """
+    return _since_send([r.first_token_s for r in results], results, intended)
+
+
+def e2e_s(results: Sequence[RequestResult], intended: bool = False) -> Array:
+    """Return the end-to-end latency of each completed request in seconds: last token minus send."""
+    return _since_send([r.last_token_s for r in results], results, intended)
+
+
+def _since_send(moments: Sequence[float | None], results: Sequence[RequestResult], intended: bool) -> Array:
+    spans = []
+    for moment, result in zip(moments, results, strict=True):
+        start = result.intended_s if intended else result.sent_s
+        if result.status == "ok" and moment is not None and start is not None:
+            spans.append(moment - start)
+    return np.asarray(spans, dtype=np.float64)
+
+
+def tpot_s(results: Sequence[RequestResult]) -> Array:
+    """Return the time per output token after the first, one value a completed request with two tokens or
+    more.
+
+    (last token - first token) / (output tokens - 1), in seconds; the server's count of tokens where it gave
+    one.
+    """
+    return np.asarray(
+        [
+            (result.last_token_s - result.first_token_s) / (result.output_tokens - 1)
+            for result in results
+            if result.status == "ok"
+            and result.first_token_s is not None
+            and result.last_token_s is not None
+            and result.output_tokens > 1
+        ],
+        dtype=np.float64,
+    )
+
+
+def itl_s(results: Sequence[RequestResult], events: TokenEvents) -> Array:
+    """Return the inter-token latencies of the completed requests in seconds, one value a token.
+
+    Tokens that arrived at one moment (one event, or several events in one read) form a group of n; the gap
+    since the group before is spread over them as n values of gap / n. The tokens of a request's first group
+    have no gap, so a request of T tokens with first group n0 gives T - n0 values, whose sum is last minus
+    first token time.
+    """
+    request, time_s, tokens = _completed(results, events)
+    if not len(request):
+        return np.zeros(0)
+    new = np.ones(len(request), dtype=bool)
+    new[1:] = (request[1:] != request[:-1]) | (time_s[1:] != time_s[:-1])
+    starts = np.flatnonzero(new)
+    sizes = np.add.reduceat(tokens, starts)
+    request, time_s = request[starts], time_s[starts]
+    same = request[1:] == request[:-1]
+    counts = sizes[1:][same]
+    spread: Array = np.repeat(np.diff(time_s)[same] / counts, counts)
+    return spread
+
+
+def itl_chunk_s(results: Sequence[RequestResult], events: TokenEvents) -> Array:
+    """Return the gaps between successive token events of the completed requests in seconds, whatever they
+    carry."""
+    request, time_s, _ = _completed(results, events)
+    gaps: Array = np.diff(time_s)[request[1:] == request[:-1]]
+    return gaps
+
+
+def _completed(
+    results: Sequence[RequestResult], events: TokenEvents
+) -> tuple[NDArray[np.int32], Array, NDArray[np.int32]]:
+    """Return the columns of the events of completed requests."""
+    completed = np.asarray([r.index for r in results if r.status == "ok"], dtype=np.int32)
+    keep = np.isin(events.request, completed)
+    return events.request[keep], events.time_s[keep], events.tokens[keep]
+
+
+def statistics_ms(name: str, values_s: Array, which: Sequence[str] = _LATENCY_STATISTICS) -> dict[str, float]:
+    """Return `{name}_{statistic}_ms` of values in seconds; empty without values.
+
+    Standard deviation of the values themselves (divisor n); percentiles with linear interpolation.
+    """
+    if not len(values_s):
+        return {}
+    values_ms = values_s * 1e3
+    computed = {"mean": float(values_ms.mean()), "std": float(values_ms.std())}
+    percentiles = {"median": 50, "p90": 90, "p95": 95, "p99": 99}
+    for statistic, value in zip(
+        percentiles, np.percentile(values_ms, list(percentiles.values())), strict=True
+    ):
+        computed[statistic] = float(value)
+    return {f"{name}_{statistic}_ms": computed[statistic] for statistic in which}
+
+
+def status_counts(results: Sequence[RequestResult]) -> dict[str, int]:
+    """Return how many requests have each status, of those that occur."""
+    return dict(sorted(Counter(result.status for result in results).items()))
+
+
+def summarize(result: LoadResult) -> dict[str, float]:
+    """Return the client's part of a point's summary; a metric that has no value is absent.
+
+    Counts, `duration_s`, throughputs per second of duration (completed requests only), and in ms the
+    statistics of ttft, tpot, itl, e2e and itl_chunk; with intended send times also of ttft_intended and
+    e2e_intended. `prompt_tokens` is the server's count where it gave one. `output_tokens_failed` are tokens
+    of failed requests.
+    """
+    results, events = result.results, result.events
+    completed = [one for one in results if one.status == "ok"]
+    prompt_tokens = sum(_prompt_tokens(one) for one in completed)
+    output_tokens = sum(one.output_tokens for one in completed)
+    sent = sum(one.sent_s is not None for one in results)
+    summary: dict[str, float] = {
+        "duration_s": result.duration_s,
+        "requests_sent": sent,
+        "requests_completed": len(completed),
+        "requests_failed": sent - len(completed),
+        "prompt_tokens": prompt_tokens,
+        "output_tokens": output_tokens,
+        "output_tokens_failed": sum(one.output_tokens for one in results if one.status != "ok"),
+    }
+    if result.duration_s > 0:
+        summary["request_throughput_req_s"] = len(completed) / result.duration_s
+        summary["output_throughput_tok_s"] = output_tokens / result.duration_s
+        summary["total_throughput_tok_s"] = (prompt_tokens + output_tokens) / result.duration_s
+    summary |= statistics_ms("ttft", ttft_s(results))
+    summary |= statistics_ms("tpot", tpot_s(results))
+    summary |= statistics_ms("itl", itl_s(results, events))
+    summary |= statistics_ms("e2e", e2e_s(results))
+    summary |= statistics_ms("itl_chunk", itl_chunk_s(results, events), _CHUNK_STATISTICS)
+    summary |= statistics_ms("ttft_intended", ttft_s(results, intended=True))
+    summary |= statistics_ms("e2e_intended", e2e_s(results, intended=True))
+    tokens = _completed(results, events)[2]
+    if len(tokens):
+        summary["tokens_per_chunk_mean"] = float(tokens.mean())
+    return summary
+
+
+def _prompt_tokens(result: RequestResult) -> int:
+    return result.prompt_tokens_server or result.prompt_tokens_asked or 0

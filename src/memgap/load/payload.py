@@ -1,0 +1,46 @@
+"""The requests as bytes, made before the window so that sending costs no JSON."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from memgap.errors import UserError
+from memgap.load.http1 import Target, post_bytes
+from memgap.load.records import LoadPlan, Prompt
+
+_PATHS = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
+
+
+def request_body(plan: LoadPlan, prompt: Prompt) -> dict[str, Any]:
+    """Return the JSON object that asks for `prompt`; raises UserError for token ids in a chat."""
+    body: dict[str, Any] = {
+        "model": plan.model,
+        "max_tokens": prompt.output_tokens,
+        "temperature": plan.temperature,
+        "stream": True,
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+        "return_token_ids": True,
+    }
+    if plan.ignore_eos:
+        body |= {"ignore_eos": True, "min_tokens": prompt.output_tokens}
+    if plan.endpoint == "completions":
+        body["prompt"] = prompt.text if prompt.token_ids is None else [int(one) for one in prompt.token_ids]
+    elif prompt.text is None:
+        raise UserError("load.endpoint is 'chat', which needs prompts of text, but a prompt holds token ids.")
+    else:
+        body["messages"] = [{"role": "user", "content": prompt.text}]
+    return body
+
+
+def request_bytes(
+    plan: LoadPlan, prompts: Sequence[Prompt], targets: Sequence[Target], tag: str
+) -> list[bytes]:
+    """Return the whole HTTP request of each prompt, the servers taken in turn; ids are `{tag}-{index}`."""
+    path = _PATHS[plan.endpoint]
+    secret = {} if plan.api_key is None else {"authorization": f"Bearer {plan.api_key}"}
+    requests = []
+    for index, prompt in enumerate(prompts):
+        body = json.dumps(request_body(plan, prompt), separators=(",", ":")).encode()
+        headers = {"x-request-id": f"{tag}-{index}", **secret}
+        requests.append(post_bytes(targets[index % len(targets)], path, body, headers))
+    return requests

@@ -1,0 +1,222 @@
+"""What is asked of the load generator and what it gives back."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgap.errors import UserError
+
+Arrival = Literal["closed", "poisson", "constant", "gamma", "all-at-once"]
+Endpoint = Literal["completions", "chat"]
+Status = Literal[
+    "ok",
+    "http_error",
+    "timeout",
+    "broken_stream",
+    "malformed",
+    "refused",
+    "short",
+    "aborted",
+    "not_sent",
+]
+TokenSource = Literal["token_ids", "usage", "text", "none", "mixed"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """How requests are sent.
+
+    `concurrency` is the number of requests in flight of a closed loop; with another arrival it is a cap, and
+    a request that finds no place waits for one (None: no cap). `rate_req_s` is needed for poisson, constant
+    and gamma. `max_consecutive_refused` refused connections in a row end the run. Raises UserError where a
+    value makes no sense.
+    """
+
+    model: str
+    arrival: Arrival
+    requests: int
+    concurrency: int | None = None
+    rate_req_s: float | None = None
+    burstiness: float = 1.0
+    endpoint: Endpoint = "completions"
+    temperature: float = 0.0
+    ignore_eos: bool = True
+    request_timeout_s: float = 600.0
+    warmup_requests: int = 0
+    seed: int = 0
+    max_consecutive_refused: int = 8
+    api_key: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.arrival not in get_args(Arrival):
+            raise UserError(f"load.arrival is {self.arrival!r}; use one of {', '.join(get_args(Arrival))}.")
+        if self.endpoint not in get_args(Endpoint):
+            raise UserError(
+                f"load.endpoint is {self.endpoint!r}; use one of {', '.join(get_args(Endpoint))}."
+            )
+        _at_least("requests", self.requests, 1)
+        _at_least("warmup_requests", self.warmup_requests, 0)
+        _at_least("max_consecutive_refused", self.max_consecutive_refused, 1)
+        if self.concurrency is not None:
+            _at_least("concurrency", self.concurrency, 1)
+        elif self.arrival == "closed":
+            raise UserError("load.concurrency is missing; arrival 'closed' needs a number of at least 1.")
+        if self.arrival in ("poisson", "constant", "gamma"):
+            if self.rate_req_s is None:
+                raise UserError(
+                    f"load.rate_req_s is missing; arrival {self.arrival!r} needs requests per second."
+                )
+            _positive("rate_req_s", self.rate_req_s)
+        _positive("burstiness", self.burstiness)
+        _positive("request_timeout_s", self.request_timeout_s)
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise UserError(f"load.temperature is {self.temperature}; give 0 or more.")
+        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise UserError(
+                "the API key holds characters that an HTTP header cannot carry; use printable ASCII."
+            )
+
+    @classmethod
+    def from_record(cls, load: Mapping[str, Any], model: str, api_key: str | None = None) -> "LoadPlan":
+        """Return the plan of a point record's `load`, for the model name that the server serves.
+
+        Raises UserError for a key that no plan has, a missing key and a bad value.
+        """
+        known = {one.name for one in fields(cls)} - {"model", "api_key"}
+        unknown = sorted(set(load) - known)
+        if unknown:
+            raise UserError(f"load.{unknown[0]} is unknown; known are {', '.join(sorted(known))}.")
+        for name in ("arrival", "requests"):
+            if name not in load:
+                raise UserError(f"load.{name} is missing.")
+        return cls(model=model, api_key=api_key, **load)
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"load.{name} is {value!r}; give a whole number of at least {least}.")
+
+
+def _positive(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise UserError(f"load.{name} is {value}; give a number above 0.")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One request's input, as token ids or as text (exactly one of them), and the output tokens asked for."""
+
+    output_tokens: int
+    token_ids: Sequence[int] | None = None
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that there is one input and that an output is asked for."""
+        if (self.token_ids is None) == (self.text is None):
+            raise UserError("a prompt needs either token_ids or text, and not both.")
+        if self.token_ids is not None and len(self.token_ids) == 0:
+            raise UserError("a prompt's token_ids are empty; give at least one token.")
+        if self.output_tokens < 1:
+            raise UserError(f"a prompt asks for {self.output_tokens} output tokens; ask for at least 1.")
+
+
+@dataclass(slots=True)
+class RequestResult:
+    """What became of one request.
+
+    Times are seconds since the window start, None where the moment never came. `intended_s` is None in a
+    closed loop. `sent_s` is when the client began to send, connecting included. `first_token_s` and
+    `last_token_s` are arrivals of chunks with at least one new token; `end_s` is the end of the reply or of
+    the attempt. `chunks` counts the SSE events with JSON. `output_tokens_seen` is counted from the stream,
+    `output_tokens_server` is the server's own final count.
+
+    Status: ok; http_error (status other than 200); timeout; broken_stream (the connection or the stream ended
+    early, or the server reported an error in it); malformed (an event that is not JSON, or a reply that is
+    not HTTP); refused (no connection); short (fewer tokens than asked for although the end of text was to be
+    ignored); aborted (in flight when the run was ended); not_sent (the run was ended before).
+    """
+
+    index: int
+    server_index: int
+    intended_s: float | None = None
+    sent_s: float | None = None
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+    end_s: float | None = None
+    prompt_tokens_asked: int | None = None
+    prompt_tokens_server: int | None = None
+    output_tokens_asked: int = 0
+    output_tokens_server: int | None = None
+    output_tokens_seen: int = 0
+    chunks: int = 0
+    status: Status = "not_sent"
+    http_status: int | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+
+    @property
+    def output_tokens(self) -> int:
+        """The server's count of output tokens, or else the client's."""
+        return self.output_tokens_seen if self.output_tokens_server is None else self.output_tokens_server
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvents:
+    """One row a received event with at least one new token, grouped by request and in order of time within
+    it.
+
+    `request` int32 (index of the request), `time_s` float64 (since the window start), `tokens` int32; equal
+    lengths.
+    """
+
+    request: NDArray[np.int32]
+    time_s: NDArray[np.float64]
+    tokens: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHealth:
+    """Whether the client itself kept up; values since the window start.
+
+    Loop lag: how late a timer of the client's loop fired, sampled every 10 ms. Send slip: real minus intended
+    send time, or minus the moment a capped request found its place (None in a closed loop). `cpu_fraction` is
+    the CPU time of this process by the duration: 1 is one core. `reads` are socket reads;
+    `coalesced_fraction` is the share of token chunks that arrived in one read with an earlier chunk of their
+    request.
+    """
+
+    loop_lag_p99_ms: float
+    loop_lag_max_ms: float
+    cpu_fraction: float
+    send_slip_p99_ms: float | None
+    send_slip_max_ms: float | None
+    reads: int
+    chunks: int
+    tokens: int
+    coalesced_fraction: float
+    loop: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """Everything one run of the load gave.
+
+    The window starts after the warm-up, at `start_unix_s` (time.time()) and `start_monotonic_s`
+    (time.monotonic()), and ends `duration_s` later with the end of the last request. `ended_early` says why
+    not all requests were tried.
+    """
+
+    results: list[RequestResult]
+    events: TokenEvents
+    warmup: list[RequestResult]
+    start_unix_s: float
+    start_monotonic_s: float
+    duration_s: float
+    token_source: TokenSource
+    health: ClientHealth
+    ended_early: str | None = None

@@ -1,0 +1,293 @@
+"""Runs a load: warm-up, window, and the records of what came back."""
+
+import asyncio
+import gc
+import resource
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from memgap.errors import UserError
+from memgap.load.arrivals import intended_offsets_s
+from memgap.load.collect import collect
+from memgap.load.health import LagProbe
+from memgap.load.http1 import ClientConnection, Exchange, Pool, parse_url
+from memgap.load.payload import request_bytes
+from memgap.load.records import LoadPlan, LoadResult, Prompt
+
+Progress = Callable[[int, int], None]
+
+_MOST_CONNECTIONS_AHEAD = 1024
+_FEW_CONNECTIONS_AHEAD = 64
+
+
+class _Window:
+    """Sends one list of requests and keeps what happened to each."""
+
+    def __init__(
+        self,
+        plan: LoadPlan,
+        requests: Sequence[bytes],
+        pools: Sequence[Pool],
+        on_progress: Progress | None,
+    ) -> None:
+        self.exchanges: list[Exchange | None] = [None] * len(requests)
+        self.ready_ns: list[int] = [0] * len(requests)
+        self.ended_early: str | None = None
+        self._plan = plan
+        self._requests = requests
+        self._pools = pools
+        self._on_progress = on_progress
+        self._next = 0
+        self._done = 0
+        self._refused = 0
+        self._stopped = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def stop(self, reason: str) -> None:
+        """End the run: nothing more is sent, and what is in flight is broken off."""
+        if self._stopped.is_set():
+            return
+        self.ended_early = reason
+        self._stopped.set()
+        for pool in self._pools:
+            pool.stop(reason)
+
+    async def closed_loop(self, concurrency: int) -> None:
+        """Keep `concurrency` requests in flight until all are done."""
+        count = min(concurrency, len(self._requests))
+        await asyncio.gather(*(self._worker() for _ in range(count)))
+
+    async def open_loop(self, offsets_s: Sequence[float], start_ns: int) -> None:
+        """Send each request at its time after `start_ns` (monotonic), or when the cap leaves room."""
+        loop = asyncio.get_running_loop()
+        cap = self._plan.concurrency or len(self._requests)
+        queue: deque[int] = deque()
+        all_sent = asyncio.Event()
+        timer: asyncio.TimerHandle | None = None
+        due_ns = [start_ns + round(offset_s * 1e9) for offset_s in offsets_s]
+        freed_ns = start_ns
+
+        def send_queued() -> None:
+            while queue and len(self._tasks) < cap and not self._stopped.is_set():
+                index = queue.popleft()
+                now_ns = time.monotonic_ns()
+                self.ready_ns[index] = max(due_ns[index], freed_ns)
+                task = loop.create_task(self._one(index, now_ns))
+                self._tasks.add(task)
+                task.add_done_callback(ended)
+            if self._next == len(due_ns) and not queue:
+                all_sent.set()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            nonlocal freed_ns
+            self._tasks.discard(task)
+            if queue:
+                freed_ns = time.monotonic_ns()
+                send_queued()
+
+        def tick() -> None:
+            nonlocal timer
+            now_ns = time.monotonic_ns()
+            while self._next < len(due_ns) and due_ns[self._next] <= now_ns:
+                queue.append(self._next)
+                self._next += 1
+            if self._next < len(due_ns):
+                timer = loop.call_later((due_ns[self._next] - now_ns) / 1e9, tick)
+            send_queued()
+
+        tick()
+        waits = [asyncio.create_task(one.wait()) for one in (all_sent, self._stopped)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            while self._tasks:
+                await asyncio.wait(set(self._tasks))
+        finally:
+            if timer is not None:
+                timer.cancel()
+            for wait in waits:
+                wait.cancel()
+
+    async def _worker(self) -> None:
+        while self._next < len(self._requests) and not self._stopped.is_set():
+            index = self._next
+            self._next += 1
+            await self._one(index, time.monotonic_ns())
+
+    async def _one(self, index: int, sent_ns: int) -> None:
+        server = index % len(self._pools)
+        pool = self._pools[server]
+        exchange = Exchange(index, server, sent_ns)
+        self.exchanges[index] = exchange
+        timeout_s = self._plan.request_timeout_s
+        connection = pool.resting()
+        if connection is None:
+            connection = await self._connect(pool, exchange, timeout_s)
+        if connection is not None:
+            if self._stopped.is_set():
+                connection.close()
+                exchange.outcome, exchange.end_ns = "aborted", time.monotonic_ns()
+                exchange.error = self.ended_early
+            else:
+                await connection.send(self._requests[index], exchange, timeout_s)
+            pool.give_back(connection)
+        self._account(exchange)
+
+    async def _connect(self, pool: Pool, exchange: Exchange, timeout_s: float) -> ClientConnection | None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await pool.open()
+        except TimeoutError:
+            exchange.outcome, exchange.error = "timeout", "no connection in time"
+        except OSError as error:
+            exchange.outcome, exchange.error = "refused", f"no connection: {error.strerror or error}"
+        exchange.end_ns = time.monotonic_ns()
+        return None
+
+    def _account(self, exchange: Exchange) -> None:
+        self._done += 1
+        if exchange.outcome == "refused":
+            self._refused += 1
+            if self._refused >= self._plan.max_consecutive_refused:
+                self.stop(f"{self._refused} connections in a row were refused; the server is gone")
+        elif exchange.parts:
+            self._refused = 0
+        if self._on_progress is not None:
+            self._on_progress(self._done, len(self._requests))
+
+
+async def run_load(
+    plan: LoadPlan,
+    prompts: Sequence[Prompt],
+    urls: Sequence[str],
+    on_progress: Progress | None = None,
+    abort: asyncio.Event | None = None,
+    warmup_prompts: Sequence[Prompt] = (),
+) -> LoadResult:
+    """Send `plan.requests` of `prompts` to the servers at `urls` in turn and return what came back.
+
+    First the first `plan.warmup_requests` of `warmup_prompts` are sent, at the plan's concurrency and outside
+    the window. `on_progress(done, total)` is called after each request of the window. Setting `abort` breaks
+    off what is in flight. No request is tried twice. Failed requests are results, not exceptions.
+
+    Raises UserError for too few prompts, no or bad addresses, token ids in a chat.
+    """
+    if len(prompts) < plan.requests:
+        raise UserError(f"load.requests is {plan.requests}, but there are only {len(prompts)} prompts.")
+    if len(warmup_prompts) < plan.warmup_requests:
+        raise UserError(
+            f"load.warmup_requests is {plan.warmup_requests}, "
+            f"but there are only {len(warmup_prompts)} prompts for it."
+        )
+    if not urls:
+        raise UserError("no server address is given; give at least one.")
+    prompts = prompts[: plan.requests]
+    warmup_prompts = warmup_prompts[: plan.warmup_requests]
+    targets = [parse_url(url) for url in urls]
+    tag = secrets.token_hex(4)
+    requests = request_bytes(plan, prompts, targets, tag)
+    warmup_requests = request_bytes(plan, warmup_prompts, targets, f"{tag}-warmup")
+    _raise_file_limit()
+    pools = [Pool(target) for target in targets]
+    watcher: asyncio.Task[None] | None = None
+    try:
+        warmup = _Window(plan, warmup_requests, pools, None)
+        window = _Window(plan, requests, pools, on_progress)
+        if abort is not None:
+            watcher = asyncio.create_task(_watch(abort, (warmup, window)))
+        if warmup_requests:
+            await warmup.closed_loop(plan.concurrency or len(warmup_requests))
+        await _fill(pools, plan)
+        loop = asyncio.get_running_loop()
+        offsets_s = intended_offsets_s(plan)
+        with _no_garbage_collection():
+            probe = LagProbe(loop)
+            start_unix_s = time.time()
+            start_ns = time.monotonic_ns()
+            if offsets_s is None:
+                assert plan.concurrency is not None
+                await window.closed_loop(plan.concurrency)
+            else:
+                await window.open_loop(offsets_s.tolist(), start_ns)
+            end_ns = time.monotonic_ns()
+            probed = probe.stop()
+    finally:
+        if watcher is not None:
+            watcher.cancel()
+        for pool in pools:
+            pool.stop("the run is over")
+    return collect(
+        plan=plan,
+        prompts=prompts,
+        exchanges=window.exchanges,
+        ready_ns=None if offsets_s is None else window.ready_ns,
+        offsets_s=offsets_s,
+        warmup_prompts=warmup_prompts,
+        warmup_exchanges=warmup.exchanges,
+        servers=len(targets),
+        start_unix_s=start_unix_s,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        probed=probed,
+        loop_name=type(loop).__module__.partition(".")[0],
+        ended_early=window.ended_early,
+    )
+
+
+def run(
+    plan: LoadPlan,
+    prompts: Sequence[Prompt],
+    urls: Sequence[str],
+    on_progress: Progress | None = None,
+    warmup_prompts: Sequence[Prompt] = (),
+) -> LoadResult:
+    """Run `run_load` in a loop of its own, uvloop's where it is installed; see there."""
+    try:
+        import uvloop
+
+        factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    except ImportError:
+        factory = asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(run_load(plan, prompts, urls, on_progress, warmup_prompts=warmup_prompts))
+
+
+async def _watch(abort: asyncio.Event, windows: Sequence[_Window]) -> None:
+    await abort.wait()
+    for window in windows:
+        window.stop("aborted by the caller")
+
+
+async def _fill(pools: Sequence[Pool], plan: LoadPlan) -> None:
+    """Open connections before the window, so that connecting delays as few first tokens as possible."""
+    if plan.arrival == "all-at-once":
+        wanted = _MOST_CONNECTIONS_AHEAD
+    elif plan.arrival == "closed":
+        wanted = plan.requests
+    else:
+        wanted = _FEW_CONNECTIONS_AHEAD
+    wanted = min(wanted, plan.requests, plan.concurrency or plan.requests)
+    for pool in pools:
+        await pool.fill(-(-wanted // len(pools)))
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep the cyclic garbage collector out of the window; its pauses would show as latency."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open connections as the system lets this process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,190 @@
+"""Turns the stored reads of one reply into token events; runs after the load, not during it."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from memgap.load.decode import ReplyDecoder, ReplyError
+from memgap.load.records import TokenSource
+
+try:
+    import orjson
+
+    _loads: Callable[[bytes], Any] = orjson.loads
+except ImportError:
+    _loads = json.loads
+
+_MESSAGE_CHARS = 300
+
+
+class EventSplitter:
+    """Cuts a body into the data of its server-sent events.
+
+    Lines end with LF or CRLF, an empty line ends an event, lines without `data` are skipped.
+    Source: WHATWG HTML standard, section 9.2.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+
+    def feed(self, body: bytes) -> list[bytes]:
+        """Return the data of each event that `body` completes."""
+        fresh = not self._rest and not self._data
+        if fresh and body.startswith(b"data: ") and body.find(b"\n\n") == len(body) - 2:
+            data = body[6:-2]
+            if b"\n" not in data:
+                return [data]
+        *lines, self._rest = (self._rest + body).split(b"\n")
+        events: list[bytes] = []
+        for line in lines:
+            line = line.removesuffix(b"\r")
+            if line.startswith(b"data:"):
+                self._data.append(line[5:].removeprefix(b" "))
+            elif not line and self._data:
+                events.append(b"\n".join(self._data))
+                self._data = []
+        return events
+
+
+@dataclass(slots=True)
+class ParsedReply:
+    """What a reply says.
+
+    `times_ns` and `tokens`: one entry an event with at least one new token. `coalesced`: how many of these
+    events came in one read with the one before. `done`: the stream ended as it should ([DONE], or a whole
+    body). `malformed`: what could not be read, or None. `message`: the error the server gave, or None.
+    """
+
+    http_status: int | None = None
+    times_ns: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    coalesced: int = 0
+    chunks: int = 0
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    finish_reason: str | None = None
+    token_source: TokenSource = "none"
+    done: bool = False
+    malformed: str | None = None
+    message: str | None = None
+
+
+def parse_reply(times_ns: Sequence[int], parts: Sequence[bytes]) -> ParsedReply:
+    """Return what the reads `parts`, made at `times_ns`, say; never raises for what a server may send.
+
+    An event counts at the time of the read that completed it. New tokens of an event are, in order of
+    preference and alike for the whole reply: the length of its `token_ids`; the growth of
+    `usage.completion_tokens` in events with a choice; 1 for an event with text.
+    """
+    reply = ParsedReply()
+    decoder = ReplyDecoder()
+    splitter = EventSplitter()
+    counts = _Counts()
+    plain: list[bytes] = []
+    for time_ns, part in zip(times_ns, parts, strict=True):
+        try:
+            pieces = decoder.feed(part)
+        except ReplyError as error:
+            reply.malformed = reply.malformed or str(error)
+            break
+        if decoder.status != 200:
+            plain.extend(pieces)
+            continue
+        for piece in pieces:
+            for data in splitter.feed(piece):
+                _read_event(data, time_ns, reply, counts)
+    reply.http_status = decoder.status
+    if decoder.status not in (None, 200):
+        reply.message = _error_message(b"".join(plain))
+        reply.done = True
+    counts.settle(reply)
+    return reply
+
+
+class _Counts:
+    """The three ways to count, side by side, one entry an event with a choice."""
+
+    def __init__(self) -> None:
+        self.times_ns: list[int] = []
+        self.ids: list[int] = []
+        self.usage: list[int] = []
+        self.text: list[int] = []
+
+    def settle(self, reply: ParsedReply) -> None:
+        """Choose one way for the whole reply and fill in the token events."""
+        source: TokenSource
+        if any(self.ids):
+            source, tokens = "token_ids", self.ids
+        elif any(self.usage):
+            source, tokens = "usage", [b - a for a, b in zip([0, *self.usage], self.usage, strict=False)]
+        elif any(self.text):
+            source, tokens = "text", self.text
+        else:
+            return
+        reply.token_source = source
+        last_ns = -1
+        for time_ns, count in zip(self.times_ns, tokens, strict=True):
+            if count > 0:
+                reply.times_ns.append(time_ns)
+                reply.tokens.append(count)
+                reply.coalesced += time_ns == last_ns
+                last_ns = time_ns
+
+
+def _read_event(data: bytes, time_ns: int, reply: ParsedReply, counts: _Counts) -> None:
+    if data == b"[DONE]":
+        reply.done = True
+        return
+    reply.chunks += 1
+    try:
+        event = _loads(data)
+        if not isinstance(event, dict):
+            raise ValueError
+        if event.get("error"):
+            reply.message = reply.message or _error_message(data)
+            return
+        usage = event.get("usage")
+        if usage:
+            reply.prompt_tokens = int(usage["prompt_tokens"])
+            reply.output_tokens = int(usage["completion_tokens"])
+        choices = event["choices"]
+        if not choices:
+            return
+        choice = choices[0]
+        ids = choice.get("token_ids")
+        text = choice.get("text")
+        if text is None:
+            delta = choice.get("delta") or {}
+            text = delta.get("content") or delta.get("reasoning") or delta.get("reasoning_content")
+        number = len(ids) if ids else 0
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        reply.malformed = reply.malformed or f"an event is not as the API has it: {_clip(data)}"
+        return
+    counts.times_ns.append(time_ns)
+    counts.ids.append(number)
+    previous = counts.usage[-1] if counts.usage else 0
+    counts.usage.append(reply.output_tokens or 0 if usage else previous)
+    counts.text.append(1 if text else 0)
+    reply.finish_reason = choice.get("finish_reason") or reply.finish_reason
+
+
+def _clip(data: bytes) -> str:
+    return data[:_MESSAGE_CHARS].decode("utf-8", "replace")
+
+
+def _error_message(body: bytes) -> str:
+    """Return the message of an error body in the forms that servers use, or else the body's first
+    characters."""
+    try:
+        error = _loads(body)
+        if isinstance(error, dict) and "error" in error:
+            error = error["error"]
+        if isinstance(error, dict) and "message" in error:
+            error = error["message"]
+        if isinstance(error, str):
+            return error[:_MESSAGE_CHARS]
+    except ValueError:
+        pass
+    return _clip(body)

@@ -1,0 +1,47 @@
+"""The /metrics page, with the names and labels of vLLM."""
+
+from memgap.mock_server.options import Options
+from memgap.mock_server.scheduler import Scheduler
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def metrics_page(scheduler: Scheduler, options: Options) -> bytes:
+    """Return the state of the engine in Prometheus' text format 0.0.4."""
+    labels = f'engine="0",model_name="{_escape(options.public_name)}"'
+    counters = scheduler.counters
+    lines: list[str] = []
+
+    def add(name: str, kind: str, text: str, value: float) -> None:
+        lines.extend((f"# HELP vllm:{name} {text}", f"# TYPE vllm:{name} {kind}"))
+        lines.append(f"vllm:{name}{{{labels}}} {float(value)}")
+
+    add("num_requests_running", "gauge", "Sequences in the batch.", len(scheduler.running))
+    add("num_requests_waiting", "gauge", "Sequences in the queue.", len(scheduler.waiting))
+    add("kv_cache_usage_perc", "gauge", "Share of the KV blocks in use, 0 to 1.", scheduler.kv_usage)
+    add("prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache.", 0)
+    add("prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache.", 0)
+    add("num_preemptions_total", "counter", "Sequences evicted from the batch.", counters.preemptions)
+    add("prompt_tokens_total", "counter", "Prompt tokens computed.", counters.prompt_tokens)
+    add("generation_tokens_total", "counter", "Output tokens generated.", counters.generation_tokens)
+    name = "vllm:request_success_total"
+    lines.extend((f"# HELP {name} Requests ended, by reason.", f"# TYPE {name} counter"))
+    for reason, count in counters.finished.items():
+        lines.append(f'{name}{{{labels},finished_reason="{reason}"}} {float(count)}')
+    config = {
+        "block_size": options.block_size,
+        "cache_dtype": "auto",
+        "enable_prefix_caching": False,
+        "engine": 0,
+        "gpu_memory_utilization": options.gpu_memory_utilization,
+        "kv_cache_size_tokens": options.num_blocks * options.block_size,
+        "num_cpu_blocks": None,
+        "num_gpu_blocks": options.num_blocks,
+        "num_gpu_blocks_override": None,
+    }
+    name = "vllm:cache_config_info"
+    lines.extend((f"# HELP {name} Settings of the KV cache.", f"# TYPE {name} gauge"))
+    lines.append(name + "{" + ",".join(f'{key}="{value}"' for key, value in config.items()) + "} 1.0")
+    return ("\n".join(lines) + "\n").encode()

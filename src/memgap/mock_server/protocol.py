@@ -1,0 +1,270 @@
+"""HTTP/1.1 for the mock: one connection, requests answered one after the other, connections kept alive."""
+
+import asyncio
+import hmac
+import json
+import time
+from typing import Any, cast
+
+from memgap import __version__
+from memgap.mock_server.chunks import STREAM_HEAD, Ask, Events, whole_reply
+from memgap.mock_server.engine import Engine
+from memgap.mock_server.metrics import metrics_page
+from memgap.mock_server.options import Options
+from memgap.mock_server.requests import RefusedError, parse_ask
+from memgap.mock_server.scheduler import Sequence
+from memgap.mock_server.stamps import Stamps
+
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    411: "Length Required",
+    413: "Content Too Large",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+}
+_MAX_HEAD_BYTES = 65536
+_MAX_BODY_BYTES = 64 * 2**20
+
+
+class App:
+    """What all connections share."""
+
+    def __init__(self, options: Options, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self.options = options
+        self.engine = engine
+        self.loop = loop
+        self.stamps = Stamps() if options.stamp_file else None
+        self.generations = 0
+        self.connections: set[Connection] = set()
+
+    def next_number(self) -> int:
+        """Return the number of a new generation request, counted from 0."""
+        self.generations += 1
+        return self.generations - 1
+
+
+class Reply:
+    """The sink of one generation request: writes its tokens to the connection, faults included."""
+
+    def __init__(self, connection: "Connection", ask: Ask, number: int) -> None:
+        faults = connection.app.options.faults
+        self._connection = connection
+        self._ask = ask
+        self._number = number
+        self._coalesce = faults.coalesce
+        self._pending = 0
+        self._stamps = connection.app.stamps
+        self.finish_reason = "length"
+        output_tokens = ask.output_tokens
+        if _hit(faults.short_output_every, number) and output_tokens > 1:
+            self.finish_reason = "stop"
+            output_tokens //= 2
+        self._bad = output_tokens // 2 if _hit(faults.malformed_event_every, number) else -1
+        self._break = output_tokens // 2 if _hit(faults.break_stream_every, number) else -1
+        self._events = Events(ask, number, self.finish_reason)
+        self._write = connection.write
+        self.sequence = Sequence(len(ask.prompt_ids), output_tokens, self)
+
+    def token(self, index: int, last: bool) -> None:
+        """Write token `index`, or keep it back until enough have gathered for one event."""
+        if self._connection.closed:
+            return
+        if index == self._break:
+            self._connection.drop()
+            return
+        if self._ask.stream:
+            self._pending += 1
+            if self._pending == self._coalesce or last:
+                first, count = index + 1 - self._pending, self._pending
+                self._pending = 0
+                spoil = first <= self._bad <= index
+                event = self._events.broken() if spoil else self._events.tokens(first, count, last)
+                self._write(event + self._events.end(index + 1) if last else event)
+                if self._stamps is not None:
+                    self._stamps.add(self._number, first, count, time.monotonic_ns())
+        elif last:
+            body = whole_reply(self._ask, self._number, index + 1, self.finish_reason)
+            self._connection.send_json(200, body)
+        if last:
+            self._connection.app.engine.completed(self.finish_reason)
+            self._connection.finished()
+
+
+def _hit(every: int, number: int) -> bool:
+    return every > 0 and (number + 1) % every == 0
+
+
+class Connection(asyncio.Protocol):
+    """One client connection."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.closed = False
+        self._buffer = b""
+        self._busy = False
+        self._reply: Reply | None = None
+        self._keep_alive = True
+        self._continued = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport."""
+        self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
+        self.app.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take a request in flight out of the engine, as real engines do for clients that leave."""
+        self.closed = True
+        self.app.connections.discard(self)
+        if self._reply is not None:
+            self.app.engine.scheduler.abort(self._reply.sequence)
+            self._reply = None
+
+    def drop(self) -> None:
+        """Break the connection in the middle of a reply."""
+        self.closed = True
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Gather bytes until a request is whole."""
+        self._buffer += data
+        if not self._busy:
+            self._serve()
+
+    def finished(self) -> None:
+        """End a reply: close, or look for the next request."""
+        self._reply = None
+        self._busy = False
+        if not self._keep_alive:
+            self._transport.close()
+        elif self._buffer:
+            self.app.loop.call_soon(self._serve)
+
+    def send_json(self, status: int, body: Any) -> None:
+        """Write a whole JSON reply."""
+        self._send(status, json.dumps(body, separators=(",", ":")).encode(), b"application/json")
+
+    def _send(self, status: int, body: bytes, content_type: bytes) -> None:
+        head = b"HTTP/1.1 %d %b\r\nserver: memgap-mock\r\ncontent-length: %d\r\ncontent-type: %b\r\n\r\n"
+        self.write(head % (status, _REASONS[status].encode(), len(body), content_type) + body)
+
+    def _error(self, status: int, message: str) -> None:
+        names = {401: "AuthenticationError", 404: "NotFoundError", 500: "InternalServerError"}
+        kind = names.get(status, "BadRequestError")
+        self.send_json(status, {"error": {"message": message, "type": kind, "param": None, "code": status}})
+
+    def _give_up(self, status: int, message: str) -> None:
+        """Answer something that cannot be read as a request and close."""
+        self._buffer = b""
+        self._error(status, message)
+        self._transport.close()
+
+    def _serve(self) -> None:
+        """Answer the request at the head of the buffer, once it is whole."""
+        if self._busy or self.closed:
+            return
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._buffer) > _MAX_HEAD_BYTES:
+                self._give_up(431, "the head of the request is too long")
+            return
+        first, *rest = self._buffer[:end].decode("latin-1").split("\r\n")
+        line = first.split(" ")
+        if len(line) != 3 or not line[2].startswith("HTTP/1."):
+            self._give_up(400, "this is not an HTTP/1.1 request")
+            return
+        headers: dict[str, str] = {}
+        for header in rest:
+            name, _, value = header.partition(":")
+            headers[name.strip().lower()] = value.strip()
+        if "transfer-encoding" in headers:
+            self._give_up(411, "send the body with a content-length")
+            return
+        length = headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit()):
+            self._give_up(400, "content-length is not a number")
+            return
+        size = int(length)
+        if size > _MAX_BODY_BYTES:
+            self._give_up(413, "the body is too long")
+            return
+        if len(self._buffer) < end + 4 + size:
+            if headers.get("expect", "").lower() == "100-continue" and not self._continued:
+                self._continued = True
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return
+        body = self._buffer[end + 4 : end + 4 + size]
+        self._buffer = self._buffer[end + 4 + size :]
+        self._continued = False
+        self._busy = True
+        wish = headers.get("connection", "").lower()
+        self._keep_alive = wish != "close" if line[2] == "HTTP/1.1" else wish == "keep-alive"
+        self._answer(line[0], line[1].partition("?")[0], headers, body)
+
+    def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
+        options = self.app.options
+        if path in ("/v1/completions", "/v1/chat/completions", "/v1/models") and not self._may(headers):
+            self.send_json(401, {"error": "Unauthorized"})
+        elif path in ("/v1/completions", "/v1/chat/completions"):
+            if method == "POST":
+                self._generate(path == "/v1/chat/completions", headers, body)
+                return
+            self._error(405, "use POST")
+        elif path == "/metrics" and method == "GET":
+            if options.faults.stalled_metrics_s:
+                self.app.loop.call_later(options.faults.stalled_metrics_s, self._metrics)
+            else:
+                self._metrics()
+            return
+        elif path == "/health" and method == "GET":
+            self._send(200, b"", b"text/plain")
+        elif path == "/version" and method == "GET":
+            self.send_json(200, {"version": f"mock-{__version__}"})
+        elif path == "/v1/models" and method == "GET":
+            model = {
+                "id": options.public_name,
+                "object": "model",
+                "created": int(time.time()),
+                "owned_by": "memgap-mock",
+                "root": options.model,
+                "parent": None,
+                "max_model_len": options.max_model_len,
+            }
+            self.send_json(200, {"object": "list", "data": [model]})
+        else:
+            self._error(404, f"{method} {path} is not served")
+        self.finished()
+
+    def _may(self, headers: dict[str, str]) -> bool:
+        key = self.app.options.api_key
+        given = headers.get("authorization", "")
+        return not key or hmac.compare_digest(given.encode("latin-1"), f"Bearer {key}".encode())
+
+    def _metrics(self) -> None:
+        if not self.closed:
+            page = metrics_page(self.app.engine.scheduler, self.app.options)
+            self._send(200, page, b"text/plain; version=0.0.4; charset=utf-8")
+            self.finished()
+
+    def _generate(self, chat: bool, headers: dict[str, str], body: bytes) -> None:
+        app = self.app
+        number = app.next_number()
+        request_id = headers.get("x-request-id") or f"{number:08x}"
+        if app.stamps is not None:
+            app.stamps.name(number, request_id)
+        try:
+            if _hit(app.options.faults.http_500_every, number):
+                raise RefusedError(500, "an internal error, as ordered")
+            ask = parse_ask(body, chat=chat, options=app.options, request_id=request_id)
+        except RefusedError as refusal:
+            self._error(refusal.status, refusal.message)
+            self.finished()
+            return
+        self._reply = Reply(self, ask, number)
+        if ask.stream:
+            self.write(STREAM_HEAD)
+        app.engine.submit(self._reply.sequence)

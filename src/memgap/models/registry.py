@@ -1,0 +1,188 @@
+"""Models known by name, and what a config makes of them."""
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from memgap.errors import UserError
+from memgap.models.architecture import WEIGHT_DTYPES, ModelArchitecture
+from memgap.models.fields import Fields, suggest
+from memgap.models.hf_config import from_hf_config, hf_config_dtype
+
+WEIGHTS = ("synthetic", "hub", "path")
+
+_ENTRY_FIELDS = ("base", "architecture", "weights", "path", "hub_id", "revision", "dtype")
+
+
+@dataclass(frozen=True)
+class RegistryEntry:
+    """One known model; `hub_id` and `revision` are None for a made-up one."""
+
+    name: str
+    hub_id: str | None
+    revision: str | None
+    dtype: str
+    architecture: ModelArchitecture
+
+
+@functools.cache
+def load_registry() -> Mapping[str, RegistryEntry]:
+    """Return the known models by name; raises UserError where the packaged file is damaged."""
+    text = resources.files("memgap.models").joinpath("registry.yaml").read_text(encoding="utf-8")
+    entries: dict[str, RegistryEntry] = {}
+    for name, values in yaml.safe_load(text).items():
+        where = f"model registry, {name}"
+        given = Fields(values, where, ("hub_id", "revision", "dtype", "architecture"))
+        entries[name] = RegistryEntry(
+            name=name,
+            hub_id=given.optional_text("hub_id"),
+            revision=given.optional_text("revision"),
+            dtype=given.text("dtype", choices=WEIGHT_DTYPES),
+            architecture=ModelArchitecture.from_dict(
+                given.values.get("architecture"), f"{where}, architecture"
+            ),
+        )
+    return entries
+
+
+def resolve_model(name: str, config_models: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the "model" part of a point record for the model called `name`.
+
+    `config_models` is the config's `models:` mapping; an entry there overrides or defines a model:
+    `base` (a registry name; the entry's own name where that is known), `architecture` (fields that override
+    the base's, or the whole shape), `weights` (synthetic, hub or path), `path`, `hub_id`, `revision` and
+    `dtype`.
+    Without `weights`, a `path` means path, a hub id means hub, and neither means synthetic.
+    What does not bear on the chosen weights is None, so that it cannot change a point's key.
+
+    Raises UserError for unknown names and fields and for values that contradict each other.
+    """
+    config_models = {} if config_models is None else config_models
+    if not isinstance(config_models, Mapping):
+        raise UserError(
+            f"models: got {config_models!r}, but must be a mapping of model names to their fields"
+        )
+    registry = load_registry()
+    if name not in config_models and name not in registry:
+        raise UserError(f"unknown model {name!r} ({suggest(name, {*registry, *map(str, config_models)})})")
+    where = f"models.{name}"
+    given = Fields(config_models.get(name) or {}, where, _ENTRY_FIELDS)
+    base = _base(name, given, registry)
+    path = given.optional_text("path")
+    hub_id = given.optional_text("hub_id") or (base.hub_id if base else None)
+    weights = given.text(
+        "weights", choices=WEIGHTS, default="path" if path else "hub" if hub_id else "synthetic"
+    )
+    _check_weights(given, weights, path, hub_id)
+    hf_config = (
+        _own_config(path, where) if path and weights == "path" and not _shape_given(given, base) else None
+    )
+    architecture = _architecture(given, base, hf_config)
+    return {
+        "name": name,
+        "weights": weights,
+        "hub_id": hub_id if weights == "hub" else None,
+        "revision": _revision(given, base, hub_id) if weights == "hub" else None,
+        "path": path if weights == "path" else None,
+        "dtype": _dtype(given, base, hf_config),
+        "architecture": architecture.to_dict(),
+    }
+
+
+def _base(name: str, given: Fields, registry: Mapping[str, RegistryEntry]) -> RegistryEntry | None:
+    base = given.optional_text("base") or (name if name in registry else None)
+    if base is not None and base not in registry:
+        raise UserError(f"{given.where}: base is the unknown model {base!r} ({suggest(base, registry)})")
+    return registry[base] if base is not None else None
+
+
+def _shape_given(given: Fields, base: RegistryEntry | None) -> bool:
+    return base is not None or given.given("architecture")
+
+
+def _check_weights(given: Fields, weights: str, path: str | None, hub_id: str | None) -> None:
+    if weights == "path" and path is None:
+        raise UserError(f"{given.where}: weights is path, so path must name the model's folder")
+    if weights != "path" and path is not None:
+        raise UserError(f"{given.where}: path is given, but weights is {weights}; drop one of the two")
+    if weights == "hub" and hub_id is None:
+        raise UserError(f"{given.where}: weights is hub, so hub_id must name the repository")
+    if weights != "hub" and given.given("hub_id"):
+        raise UserError(f"{given.where}: hub_id is given, but weights is {weights}; drop one of the two")
+    if weights != "hub" and given.given("revision"):
+        raise UserError(f"{given.where}: revision is given, but weights is {weights}; drop one of the two")
+
+
+def _own_config(path: str, where: str) -> dict[str, Any]:
+    file = Path(path) / "config.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{where}: cannot read {file} ({error.strerror}); give a folder with a config.json, "
+            "or describe the model by base or architecture"
+        ) from None
+    except ValueError:
+        raise UserError(f"{where}: {file} is no valid JSON") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: {file} must hold a JSON object")
+    return content
+
+
+def _architecture(
+    given: Fields, base: RegistryEntry | None, hf_config: Mapping[str, Any] | None
+) -> ModelArchitecture:
+    if hf_config is not None:
+        return from_hf_config(hf_config, f"{given.where}, {given.values['path']}/config.json")
+    own = given.values.get("architecture")
+    where = f"{given.where}.architecture"
+    if base is None:
+        if own is None:
+            raise UserError(f"{given.where}: needs base (a known model's name) or architecture")
+        return ModelArchitecture.from_dict(own, where)
+    if own is None:
+        return base.architecture
+    if not isinstance(own, Mapping):
+        raise UserError(f"{where}: got {own!r}, but must be a mapping of fields")
+    return ModelArchitecture.from_dict(_overridden(base.architecture, own), where)
+
+
+def _overridden(architecture: ModelArchitecture, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `own` over the shape; widths that were derived follow the new ones unless they are given too."""
+    values = architecture.to_dict()
+    if architecture.heads == architecture.kv_heads and "heads" in own:
+        values["kv_heads"] = None
+    if architecture.heads * architecture.head_dim == architecture.hidden_size:
+        values["head_dim"] = None
+    if architecture.word_embed_proj_dim == architecture.hidden_size:
+        values["word_embed_proj_dim"] = None
+    if own.get("family", architecture.family) != architecture.family:
+        values = {}
+    return values | dict(own)
+
+
+def _revision(given: Fields, base: RegistryEntry | None, hub_id: str | None) -> str:
+    own = given.optional_text("revision")
+    if own is not None:
+        return own
+    if base is not None and base.revision is not None and base.hub_id == hub_id:
+        return base.revision
+    raise UserError(
+        f"{given.where}: revision is missing; give the commit of {hub_id} so that the run can be repeated"
+    )
+
+
+def _dtype(given: Fields, base: RegistryEntry | None, hf_config: Mapping[str, Any] | None) -> str:
+    if given.given("dtype"):
+        return given.text("dtype", choices=WEIGHT_DTYPES)
+    if base is not None:
+        return base.dtype
+    if hf_config is not None:
+        return hf_config_dtype(hf_config, f"{given.where}, {given.values['path']}/config.json")
+    raise UserError(f"{given.where}: dtype is missing; give one of {', '.join(WEIGHT_DTYPES)}")

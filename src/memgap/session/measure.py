@@ -1,0 +1,199 @@
+"""Measures one point on a running server and puts everything about it into the store."""
+
+import asyncio
+import dataclasses
+import io
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memgap.datasets.build import Prompt as DatasetPrompt
+from memgap.datasets.build import warmup_prompts
+from memgap.datasets.files import load_dataset
+from memgap.engine.server import EngineServer, ServerFailure
+from memgap.load.latency import summarize
+from memgap.load.loop import loop_factory
+from memgap.load.records import LoadPlan, LoadResult, Prompt
+from memgap.load.runner import run_load
+from memgap.models.synthetic import word
+from memgap.session.provenance import hardware, provenance
+from memgap.session.watch import StopWatch
+from memgap.store.points import SCHEMA, PointStore, csv_gz
+from memgap.telemetry import sampler, window
+from memgap.telemetry.sampler import Sampler, fetch_engine_sample
+
+FAILED_SHARE = 0.05
+"""A point with a larger share of failed requests has the status "request_errors"."""
+PREFIX_HIT_SHARE = 0.01
+"""Prompts never repeat a prefix, so a larger share of prefix-cache hits means that prompts were seen before."""
+
+Point = dict[str, Any]
+
+
+class Measurement:
+    """What measures points of one session: the server, the datasets, the store."""
+
+    def __init__(self, server: EngineServer, store: PointStore, datasets: Path, scratch: Path, interval_s: float) -> None:
+        self._server = server
+        self._store = store
+        self._datasets = datasets
+        self._scratch = scratch
+        self._interval_s = interval_s
+
+    def measure(self, key: str, record: Mapping[str, Any], watch: StopWatch, on_progress: Callable[[int, int], None]) -> Point:
+        """Send the point's load and store what came of it, a failure too; returns its point.json.
+
+        Raises Stopped where the session has to stop: then nothing is stored.
+        """
+        load = record["load"]
+        stored = load_dataset(self._datasets / f"{record['dataset']['key']}.npz")
+        prompts = _prompts(stored.prompts[: load["requests"]], record, self._server)
+        warmup = _prompts(warmup_prompts(stored.spec, n=load["warmup_requests"]), record, self._server)
+        plan = LoadPlan.from_record(load, record["model"]["name"], self._server.api_key)
+        samples_file = self._scratch / f"{key}.samples.csv"
+        url, adapter = self._server.url, record["engine"]["adapter"]
+        with Sampler(url, adapter, self._server.pid, self._interval_s, samples_file) as collecting:
+            collecting.wait_for_first_row()
+            before = fetch_engine_sample(url, adapter, timeout_s=10)
+            result = _run(plan, prompts, warmup, url, watch, on_progress)
+            watch.check()
+            after = fetch_engine_sample(url, adapter, timeout_s=10)
+            time.sleep(self._interval_s)
+        rows = collecting.rows(result.start_monotonic_s)
+        samples_file.unlink(missing_ok=True)
+        summary = summarize(result)
+        summary.update(window.summarise(rows, result.duration_s, int(summary.get("output_tokens", 0))))
+        summary.update(_counter_changes(before, after))
+        status, error = self._outcome(summary, result)
+        point = self.point(key, record, status, error, _flags(summary, record), summary)
+        point["window"] = {
+            "start_unix_s": result.start_unix_s,
+            "end_unix_s": result.start_unix_s + result.duration_s,
+            "duration_s": result.duration_s,
+        }
+        point["client"] = {
+            **dataclasses.asdict(result.health),
+            "token_source": result.token_source,
+            "ended_early": result.ended_early,
+        }
+        self._store.write(key, point, self._files(result, rows))
+        return point
+
+    def record_failure(self, key: str, record: Mapping[str, Any], failure: ServerFailure) -> Point:
+        """Store a point whose server did not start or died before the load; returns its point.json."""
+        error = {"kind": failure.kind, "message": str(failure), "log_tail": failure.log_tail}
+        point = self.point(key, record, failure.kind, error, [], {})
+        self._store.write(key, point, {"server.log": self._server.log_tail(2000).encode()})
+        return point
+
+    def point(
+        self,
+        key: str,
+        record: Mapping[str, Any],
+        status: str,
+        error: Mapping[str, str] | None,
+        flags: list[str],
+        summary: Mapping[str, float],
+    ) -> Point:
+        """Return the point.json of a measurement; see docs/data.md for its fields."""
+        facts = self._server.facts
+        return {
+            "schema": SCHEMA,
+            "key": key,
+            "record": dict(record),
+            "status": status,
+            "flags": flags,
+            "error": error,
+            "summary": {name: value for name, value in summary.items() if np.isfinite(value)},
+            "engine": {**dataclasses.asdict(facts), "start_s": self._server.start_s},
+            "hardware": hardware(),
+            "provenance": provenance(record["engine"]["package"], facts.version, self._server.command),
+        }
+
+    def _outcome(self, summary: Mapping[str, float], result: LoadResult) -> tuple[str, dict[str, str] | None]:
+        failed, sent = summary["requests_failed"], summary["requests_sent"]
+        if not self._server.alive:
+            death = self._server.death()
+            return death.kind, {"kind": death.kind, "message": str(death), "log_tail": death.log_tail}
+        if failed <= FAILED_SHARE * sent and summary["requests_completed"] > 0:
+            return "ok", None
+        statuses = sorted({one.status for one in result.results if one.status != "ok"})
+        kind = "client_timeout" if statuses == ["timeout"] else "request_errors"
+        first = next((one.error for one in result.results if one.status != "ok" and one.error), "")
+        message = f"{failed:.0f} of {sent:.0f} requests failed ({', '.join(statuses)}); the first: {first or 'no message'}"
+        return kind, {"kind": kind, "message": message, "log_tail": self._server.log_tail()}
+
+    def _files(self, result: LoadResult, rows: list[dict[str, float]]) -> dict[str, bytes]:
+        requests = [dataclasses.asdict(one) for one in result.results]
+        tokens = io.BytesIO()
+        np.savez_compressed(tokens, request=result.events.request, time_s=result.events.time_s, tokens=result.events.tokens)
+        columns = ["time_s", *(name for name in sampler.COLUMNS if name != "time_monotonic_s")]
+        return {
+            "requests.csv.gz": csv_gz(requests, list(requests[0]) if requests else ["index"]),
+            "tokens.npz": tokens.getvalue(),
+            "telemetry.csv.gz": csv_gz(rows, columns),
+            "server.log": self._server.log_tail(2000).encode(),
+        }
+
+
+def _run(
+    plan: LoadPlan,
+    prompts: list[Prompt],
+    warmup: list[Prompt],
+    url: str,
+    watch: StopWatch,
+    on_progress: Callable[[int, int], None],
+) -> LoadResult:
+    """Run the load in an event loop of its own; a stop of the session ends it early."""
+
+    async def with_abort() -> LoadResult:
+        abort = asyncio.Event()
+        watch.attach(abort)
+        try:
+            return await run_load(plan, prompts, [url], on_progress, abort, warmup)
+        finally:
+            watch.detach()
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(with_abort())
+
+
+def _prompts(prompts: list[DatasetPrompt], record: Mapping[str, Any], server: EngineServer) -> list[Prompt]:
+    """Return prompts as token ids, or for the chat endpoint as the text that these ids stand for."""
+    if record["load"]["endpoint"] == "completions":
+        return [Prompt(output_tokens=one.output_tokens, token_ids=one.token_ids) for one in prompts]
+    if record["model"]["weights"] == "synthetic":
+        texts = [" ".join(map(word, one.token_ids)) for one in prompts]
+    else:
+        texts = [server.detokenize(record["model"]["name"], one.token_ids) for one in prompts]
+    return [Prompt(output_tokens=one.output_tokens, text=text) for one, text in zip(prompts, texts, strict=True)]
+
+
+def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """Return how far the engine's counters moved while the load ran."""
+
+    def change(column: str) -> float | None:
+        return after[column] - before[column] if column in before and column in after else None
+
+    changes = {
+        "preemptions": change("num_preemptions"),
+        "server_prompt_tokens": change("prompt_tokens"),
+        "server_output_tokens": change("generation_tokens"),
+        "prefix_cache_queries": change("prefix_cache_queries"),
+        "prefix_cache_hits": change("prefix_cache_hits"),
+    }
+    return {name: value for name, value in changes.items() if value is not None}
+
+
+def _flags(summary: Mapping[str, float], record: Mapping[str, Any]) -> list[str]:
+    flags = []
+    if summary.get("preemptions", 0) > 0:
+        flags.append("preempted")
+    if summary.get("requests_failed", 0) > 0:
+        flags.append("failed_requests")
+    if summary.get("prefix_cache_hits", 0) > PREFIX_HIT_SHARE * summary.get("prefix_cache_queries", 0):
+        flags.append("prefix_cache_hits")
+    return flags

@@ -1,0 +1,66 @@
+"""Where and with what a point was measured."""
+
+import hashlib
+import platform
+import socket
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from memgap import __version__
+from memgap.telemetry.nvml import Nvml
+
+
+def hardware() -> dict[str, Any]:
+    """Return device ("cuda" with a visible GPU, else "cpu"), GPU, driver, CPU and host memory; null where unknown."""
+    facts: dict[str, Any] = dict.fromkeys(("gpu_name", "gpu_memory_bytes", "driver", "cuda"))
+    with Nvml() as gpu:
+        facts.update(gpu.facts())
+    return {
+        "device": "cuda" if facts["gpu_name"] else "cpu",
+        "gpu_count": 0,
+        **facts,
+        "cpu_model": _cpu_model(),
+        "cpu_cores": psutil.cpu_count(),
+        "host_memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def provenance(engine_package: str, engine_version: str | None, command: list[str]) -> dict[str, Any]:
+    """Return date, a hash of the host's name, versions, the commit of the checkout and the server's exact command."""
+    return {
+        "date_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "hostname_hash": hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12],
+        "memgap_version": __version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "engine_package": engine_package,
+        "engine_version": engine_version,
+        "command": command,
+    }
+
+
+def _cpu_model() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or None
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), None)
+
+
+def _git_commit() -> str | None:
+    folder = Path(__file__).resolve().parents[3]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        commit = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+        changed = ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"]
+        head = subprocess.run(commit, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        dirty = subprocess.run(changed, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{head}-dirty" if dirty else head

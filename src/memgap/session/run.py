@@ -1,0 +1,235 @@
+"""Runs a session: `run_session.py --plan results/plans/session/NAME.json --results results`."""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from memgap.canonical import canonical_json
+from memgap.engine.identity import engine_python
+from memgap.engine.server import EngineServer, ServerFailure
+from memgap.errors import UserError
+from memgap.session.lease import Lease
+from memgap.session.measure import Measurement, Point
+from memgap.session.progress import Progress, TimeLeft, clock
+from memgap.session.watch import Stopped, StopWatch
+from memgap.store.atomic import write_text
+from memgap.store.points import PointStore
+from memgap.sweep.study import check_same_server
+
+LEASE_WAIT_S = 120.0
+START_FAILURES = 2
+"""After that many failed starts in a row the remaining points are recorded as failed without another try."""
+
+Plan = Mapping[str, Any]
+
+
+class Session:
+    """The points of one plan that are still to be measured, and how they get measured."""
+
+    def __init__(self, plan: Plan, results: Path, progress: Progress, watch: StopWatch) -> None:
+        self._plan = plan
+        self._results = results
+        self._progress = progress
+        self._watch = watch
+        self._store = PointStore(results / "points")
+        self._server_record = check_same_server(plan)
+
+    def run(self) -> None:
+        """Measure what is missing and write results/sessions/NAME.json.
+
+        Raises UserError where the user has to mend something first, Stopped where the session was told to stop; points
+        that were finished before stay.
+        """
+        self._store.require_writable()
+        name = self._plan["session"]
+        with Lease(self._results / "sessions" / f".{name}.lock", LEASE_WAIT_S, self._watch.check):
+            todo = self.todo()
+            self._say_plan(len(todo))
+            if todo:
+                self._measure(todo)
+            self._write_outcome()
+
+    def todo(self) -> list[Mapping[str, Any]]:
+        """Return the points of the plan that have to be measured, in order."""
+        options = self._plan["options"]
+        todo = []
+        for point in self._plan["points"]:
+            status = self._store.status(point["key"])
+            failed = status not in ("ok", "missing")
+            if status in ("missing", "garbled") or (failed and options["remeasure_failed"]) or self._asked_again(point["key"]):
+                todo.append(point)
+        return todo
+
+    def _asked_again(self, key: str) -> bool:
+        """Whether `remeasure` names the point and its stored measurement is older than this plan."""
+        if key not in self._plan["options"]["remeasure"]:
+            return False
+        stored = self._results / "points" / key / "point.json"
+        plan = self._results / "plans" / "session" / f"{self._plan['session']}.json"
+        return not plan.exists() or not stored.exists() or stored.stat().st_mtime < plan.stat().st_mtime
+
+    def _measure(self, todo: Sequence[Mapping[str, Any]]) -> None:
+        options = self._plan["options"]
+        left = TimeLeft([_work(point["record"]) for point in todo])
+        with tempfile.TemporaryDirectory(prefix="memgap-") as scratch:
+            server = EngineServer(
+                self._server_record,
+                self._model_target(),
+                engine_python(options["python"]),
+                Path(scratch) / "server.log",
+                options["startup_timeout_s"],
+                options["port"],
+            )
+            with server:
+                measurement = Measurement(
+                    server, self._store, self._results / "datasets", Path(scratch), options["interval_s"]
+                )
+                failures = 0
+                for number, point in enumerate(todo, start=1):
+                    label = f"point {number} of {len(todo)} ({_label(point['record'])})"
+                    began_s = time.monotonic()
+                    failures = self._one(server, measurement, point, label, failures)
+                    left.finished(time.monotonic() - began_s)
+                    remaining_s = left.remaining_s()
+                    if number < len(todo) and remaining_s is not None:
+                        self._progress.say(f"{len(todo) - number} left, about {clock(remaining_s)}")
+
+    def _one(
+        self, server: EngineServer, measurement: Measurement, point: Mapping[str, Any], label: str, failures: int
+    ) -> int:
+        """Measure one point; returns how many starts in a row have failed."""
+        key, record = point["key"], point["record"]
+        try:
+            if not server.alive:
+                if failures >= START_FAILURES:
+                    raise ServerFailure("crash", f"not tried: the server failed to start {failures} times in a row", "")
+                self._start(server, label)
+                failures = 0
+        except ServerFailure as failure:
+            self._tell(label, measurement.record_failure(key, record, failure))
+            return failures + 1
+        self._tell(label, measurement.measure(key, record, self._watch, lambda done, total: self._passing(label, done, total)))
+        if not server.alive:
+            server.stop()
+        return failures
+
+    def _start(self, server: EngineServer, label: str) -> None:
+        self._progress.say(f"starting the server for {label}")
+        began_s = time.monotonic()
+
+        def waiting() -> None:
+            self._watch.check()
+            self._progress.update(f"waiting for the server, {clock(time.monotonic() - began_s)}")
+
+        server.start(waiting)
+        declared, running = self._server_record["engine"]["version"], server.facts.version
+        if running is not None and declared not in ("not-installed", "auto") and running.split("+")[0] != declared.split("+")[0]:
+            raise UserError(
+                f"the points belong to {self._server_record['engine']['package']} {declared}, but the server is {running}; "
+                "set engines.*.version to it or install the other one."
+            )
+        self._progress.say(f"server ready after {clock(server.start_s)}")
+
+    def _passing(self, label: str, done: int, total: int) -> None:
+        self._progress.update(f"{label}: {done} of {total} requests")
+
+    def _tell(self, label: str, point: Point) -> None:
+        if point["status"] != "ok":
+            self._progress.say(f"{label}: {point['status']}: {point['error']['message']}")
+            return
+        summary, flags = point["summary"], "".join(f", {flag}" for flag in point["flags"])
+        self._progress.say(
+            f"{label}: {summary['total_throughput_tok_s']:.0f} tok/s, ITL {summary.get('itl_mean_ms', float('nan')):.1f} ms"
+            f" in {clock(summary['duration_s'])}{flags}"
+        )
+
+    def _say_plan(self, todo: int) -> None:
+        total = len(self._plan["points"])
+        if todo == 0:
+            self._progress.say(f"all {total} points are in the store already")
+        elif todo < total:
+            self._progress.say(f"{todo} of {total} points to measure, the others are in the store")
+        else:
+            self._progress.say(f"{total} points to measure")
+
+    def _model_target(self) -> str:
+        model = self._server_record["model"]
+        if model["weights"] == "synthetic":
+            return str((self._results / "models" / self._plan["model_folder"]).absolute())
+        return str(model["path"] if model["weights"] == "path" else model["hub_id"])
+
+    def _write_outcome(self) -> None:
+        points = [{"key": point["key"], "status": self._store.status(point["key"])} for point in self._plan["points"]]
+        outcome = {"session": self._plan["session"], "points": points}
+        write_text(self._results / "sessions" / f"{self._plan['session']}.json", canonical_json(outcome) + "\n")
+
+
+def _work(record: Mapping[str, Any]) -> float:
+    return float(record["load"]["requests"]) / min(record["batch_cap"], record["load"]["requests"])
+
+
+def _label(record: Mapping[str, Any]) -> str:
+    repeat = f", repeat {record['repeat'] + 1}" if record["repeat"] else ""
+    return f"{record['model']['name']}, cap {record['batch_cap']}, {record['load']['requests']} requests{repeat}"
+
+
+class _Tee:
+    """Writes to the terminal and to the job's log."""
+
+    def __init__(self, first: TextIO, second: TextIO) -> None:
+        self._first, self._second = first, second
+
+    def isatty(self) -> bool:
+        return self._first.isatty()
+
+    def write(self, text: str) -> int:
+        if not text.startswith("\r"):
+            self._second.write(text)
+            self._second.flush()
+        return self._first.write(text)
+
+    def flush(self) -> None:
+        self._first.flush()
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """Return a session plan; raises UserError where the file is missing or no plan."""
+    try:
+        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not {"session", "points", "options", "model_folder"} <= plan.keys() or not plan["points"]:
+            raise ValueError("keys are missing")
+    except OSError as error:
+        raise UserError(f"cannot read the session plan {path}: {error.strerror}.") from error
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path}: not a session plan ({error}); let Snakemake make it again.") from error
+    return plan
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run; returns 0 when every point of the plan has a result, failures included."""
+    parser = argparse.ArgumentParser(description="Measure the points of a session.")
+    parser.add_argument("--plan", type=Path, required=True)
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--log", type=Path, default=None)
+    options = parser.parse_args(argv)
+    watch = StopWatch()
+    watch.install()
+    stream: Any = sys.stderr
+    if options.log is not None:
+        options.log.parent.mkdir(parents=True, exist_ok=True)
+        stream = _Tee(sys.stderr, options.log.open("w", encoding="utf-8"))
+    try:
+        plan = read_plan(options.plan)
+        Session(plan, options.results, Progress(plan["session"], stream), watch).run()
+    except UserError as error:
+        print(f"memgap: {error}", file=stream, flush=True)
+        return 2
+    except Stopped as stopped:
+        print(f"memgap: stopped ({stopped}); finished points are kept, run again for the rest.", file=stream, flush=True)
+        return 1
+    return 0

@@ -1,0 +1,1 @@
+"""What has been measured: one folder a point, written whole or not at all."""

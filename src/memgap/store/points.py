@@ -1,0 +1,112 @@
+"""The store: results/points/<key>/, one folder a measured point, complete or absent."""
+
+import csv
+import gzip
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from memgap.canonical import content_key
+from memgap.errors import UserError
+from memgap.store.atomic import write_text
+
+POINT_FILE = "point.json"
+SCHEMA = 1
+
+
+class PointStore:
+    """Stored points below one folder. A point's folder appears by one rename, so a reader sees all of it or nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def require_writable(self) -> None:
+        """Raises UserError where nothing can be written below the store."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".probe"):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"cannot write below {self.folder}: {error.strerror}; make the folder writable or run memgap elsewhere (--directory)."
+            ) from error
+
+    def read(self, key: str) -> dict[str, Any] | None:
+        """Return a point's point.json, or None where it is absent.
+
+        Raises UserError where the file is garbled or belongs to another record.
+        """
+        path = self.folder / key / POINT_FILE
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); delete {path.parent} to measure the point again.") from error
+        try:
+            point = json.loads(text)
+            fits = point["key"] == key and point["schema"] == SCHEMA and content_key(point["record"]) == key
+        except (ValueError, KeyError, TypeError):
+            fits = False
+        if not fits:
+            raise UserError(f"{path}: not a whole point of this key; delete {path.parent} to measure the point again.")
+        checked: dict[str, Any] = point
+        return checked
+
+    def status(self, key: str) -> str:
+        """Return a point's status, "missing" where it is absent, "garbled" where it cannot be read."""
+        try:
+            point = self.read(key)
+        except UserError:
+            return "garbled"
+        return str(point["status"]) if point else "missing"
+
+    def write(self, key: str, point: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Store a point and its further files, in place of what was there.
+
+        Raises OSError where the disk refuses; nothing half-written stays visible.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(dir=self.folder, prefix=f".{key}."))
+        try:
+            for name, data in files.items():
+                (staged / name).write_bytes(data)
+            write_text(staged / POINT_FILE, json.dumps(point, indent=1, sort_keys=True, allow_nan=False) + "\n")
+            staged.chmod(0o755)
+            target = self.folder / key
+            if target.exists():
+                old = self.folder / f".{key}.old.{os.getpid()}"
+                os.replace(target, old)
+                os.replace(staged, target)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                os.replace(staged, target)
+        except BaseException:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
+
+    def keys(self) -> Iterator[str]:
+        """Yield the keys of all stored points, sorted."""
+        if self.folder.is_dir():
+            yield from sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))
+
+
+def csv_gz(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
+    """Return rows as gzipped CSV without a time stamp in it; absent and None cells are empty."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({column: _cell(row.get(column)) for column in columns})
+    return gzip.compress(text.getvalue().encode(), mtime=0)
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    return f"{value:.9g}" if isinstance(value, float) else value

@@ -1,0 +1,1 @@
+"""From the configuration's sweeps to points, and from points to sessions."""

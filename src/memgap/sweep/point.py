@@ -1,0 +1,110 @@
+"""One point of a sweep: its full record, its key, and the server that it needs."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from memgap import HARNESS_VERSION
+from memgap.canonical import content_key
+from memgap.errors import UserError
+
+Record = dict[str, Any]
+
+LOAD_DEFAULTS: Record = {
+    "burstiness": 1.0,
+    "endpoint": "completions",
+    "temperature": 0.0,
+    "ignore_eos": True,
+    "request_timeout_s": 600.0,
+    "warmup_requests": 2,
+    "seed": 0,
+}
+RESERVED_FLAGS = ("host", "port", "model", "api-key", "served-model-name", "load-format", "revision", "dtype", "tokenizer")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point: `record` is everything that its measurement depends on, `key` the hash of that record."""
+
+    key: str
+    record: Record
+    session: str
+
+
+def make_point(arguments: Mapping[str, Any], engine: Record, model: Record, dataset: Record, repeat: int, where: str) -> Point:
+    """Build the point of `arguments` (without lists) with the engine, model and dataset already resolved.
+
+    Raises UserError where arguments contradict one another; `where` names the sweep.
+    """
+    cap_side = str(arguments.get("cap_side", "client"))
+    batch_cap = int(arguments["batch_cap"])
+    server = {"args": _server_arguments(arguments, cap_side, batch_cap, where), "env": dict(arguments.get("env", {}))}
+    record: Record = {
+        "harness": HARNESS_VERSION,
+        "engine": engine,
+        "model": model,
+        "server": server,
+        "dataset": dataset,
+        "load": _load(arguments.get("load", {}), cap_side, batch_cap, where),
+        "batch_cap": batch_cap,
+        "cap_side": cap_side,
+        "repeat": repeat,
+    }
+    return Point(key=content_key(record), record=record, session=session_name(record))
+
+
+def server_record(record: Mapping[str, Any]) -> Record:
+    """Return the part of a point's record that decides which server it needs."""
+    return {part: record[part] for part in ("harness", "engine", "model", "server")}
+
+
+def session_name(record: Mapping[str, Any]) -> str:
+    """Return the name of the session that measures the point: readable, and unique for its server."""
+    cap = f"cap{record['batch_cap']}" if record["cap_side"] == "server" else "warm"
+    return f"{record['model']['name']}-{record['engine']['name']}-{cap}-{content_key(server_record(record), 8)}"
+
+
+def _server_arguments(arguments: Mapping[str, Any], cap_side: str, batch_cap: int, where: str) -> Record:
+    flags = dict(arguments.get("server", {}))
+    for flag in RESERVED_FLAGS:
+        if flag in flags:
+            raise UserError(f"{where}: the server flag {flag!r} is set by memgap itself; remove it from `server`.")
+    if cap_side == "server":
+        if "max-num-seqs" in flags:
+            raise UserError(f"{where}: with `cap_side: server` the flag max-num-seqs is batch_cap; remove it from `server`.")
+        flags["max-num-seqs"] = batch_cap
+    elif int(flags.get("max-num-seqs", batch_cap)) < batch_cap:
+        raise UserError(f"{where}: batch_cap {batch_cap} is above the server's max-num-seqs {flags['max-num-seqs']}.")
+    return flags
+
+
+def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, where: str) -> Record:
+    load = {**LOAD_DEFAULTS, **{key: value for key, value in given.items() if not key.endswith(("_slot", "_requests"))}}
+    if "warmup_requests" in given:
+        load["warmup_requests"] = given["warmup_requests"]
+    load.setdefault("arrival", "closed" if cap_side == "client" else "all-at-once")
+    open_loop = load["arrival"] in ("constant", "poisson", "gamma")
+    if open_loop and "rate_req_s" not in given:
+        raise UserError(f"{where}: load.arrival {load['arrival']!r} needs load.rate_req_s.")
+    if not open_loop and "rate_req_s" in given:
+        raise UserError(f"{where}: load.rate_req_s has no meaning with load.arrival {load['arrival']!r}; use constant, poisson or gamma.")
+    if cap_side == "client" and load["arrival"] != "closed":
+        raise UserError(f"{where}: `cap_side: client` needs load.arrival closed, not {load['arrival']!r}; use `cap_side: server`.")
+    load.setdefault("rate_req_s", None)
+    load["concurrency"] = batch_cap if load["arrival"] == "closed" else None
+    load["requests"] = _requests(given, batch_cap, where)
+    for key in ("burstiness", "temperature", "request_timeout_s"):
+        load[key] = float(load[key])
+    if load["rate_req_s"] is not None:
+        load["rate_req_s"] = float(load["rate_req_s"])
+    return load
+
+
+def _requests(given: Mapping[str, Any], batch_cap: int, where: str) -> int:
+    if ("requests" in given) == ("requests_per_slot" in given):
+        raise UserError(f"{where}: give exactly one of load.requests and load.requests_per_slot.")
+    if "requests" in given:
+        return int(given["requests"])
+    wanted = max(math.ceil(given["requests_per_slot"] * batch_cap), int(given.get("min_requests", 1)))
+    return min(wanted, int(given["max_requests"])) if "max_requests" in given else wanted

@@ -1,0 +1,159 @@
+"""Everything a configuration asks for: its points, the sessions that measure them, the files they need."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from memgap.canonical import content_key
+from memgap.config.load import Config, known
+from memgap.datasets.spec import resolve_dataset
+from memgap.engine.identity import engine_record
+from memgap.errors import UserError
+from memgap.models.registry import resolve_model
+from memgap.sweep.expand import expand_sweep
+from memgap.sweep.point import Point, Record, make_point, server_record
+
+REQUIRED_ARGUMENTS = ("model", "dataset", "batch_cap")
+
+
+@dataclass
+class Study:
+    """The expanded configuration.
+
+    `points` by key; `sweeps`: sweep name -> list of (experiment, point key); `sessions`: session name -> point keys in
+    the order of measurement; `model_folders` and `datasets`: folder or file stem -> full specification.
+    """
+
+    config: Config
+    points: dict[str, Point] = field(default_factory=dict)
+    sweeps: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    sessions: dict[str, list[str]] = field(default_factory=dict)
+    model_folders: dict[str, Record] = field(default_factory=dict)
+    datasets: dict[str, Record] = field(default_factory=dict)
+
+    def sessions_of(self, sweep: str) -> list[str]:
+        """Return the names of the sessions that measure a sweep, in order, each once."""
+        return list(dict.fromkeys(self.points[key].session for _, key in self.sweeps[sweep]))
+
+    def models_of(self, sweep: str) -> list[str]:
+        """Return the names of the models of a sweep, in order, each once."""
+        return list(dict.fromkeys(self.points[key].record["model"]["name"] for _, key in self.sweeps[sweep]))
+
+    def session_plan(self, session: str) -> Record:
+        """Return what the session job reads: its points and what is not part of a point's identity."""
+        keys = self.sessions[session]
+        record = self.points[keys[0]].record
+        engine = self.config["engines"][record["engine"]["name"]]
+        return {
+            "session": session,
+            "points": [{"key": key, "record": self.points[key].record} for key in keys],
+            "model_folder": model_folder_name(record["model"]),
+            "options": {
+                "python": engine["python"],
+                "port": engine["port"],
+                "startup_timeout_s": engine["startup_timeout_s"],
+                "interval_s": self.config["collectors"]["interval_s"],
+                "remeasure": sorted(set(self.config["remeasure"]) & set(keys)),
+                "remeasure_failed": self.config["remeasure_failed"],
+            },
+        }
+
+    def sweep_plan(self, sweep: str) -> Record:
+        """Return what the collection of a sweep reads: its points with their experiment and session."""
+        return {
+            "sweep": sweep,
+            "points": [
+                {
+                    "key": key,
+                    "session": self.points[key].session,
+                    "experiment": experiment,
+                    "record": self.points[key].record,
+                }
+                for experiment, key in self.sweeps[sweep]
+            ],
+        }
+
+
+def expand_study(config: Config) -> Study:
+    """Expand a checked configuration.
+
+    Raises UserError for unknown engines, models or datasets (naming the known ones), contradicting arguments, and
+    missing ones.
+    """
+    study = Study(config=config)
+    models: dict[str, Record] = {}
+    datasets: dict[str, Record] = {}
+    engines = {name: engine_record(name, settings) for name, settings in config["engines"].items()}
+    for sweep_name, sweep in config["sweeps"].items():
+        where = f"config: sweeps.{sweep_name}"
+        members = study.sweeps.setdefault(sweep_name, [])
+        for experiment, arguments in expand_sweep(sweep_name, sweep):
+            for missing in (name for name in REQUIRED_ARGUMENTS if name not in arguments):
+                raise UserError(f"{where}: no `{missing}` is given, neither in `fixed` nor in experiment {experiment!r}.")
+            engine_name = arguments.get("engine") or next(iter(engines))
+            known(engine_name, engines, "engine", where)
+            known(arguments["dataset"], config["datasets"], "dataset", where)
+            model_name = arguments["model"]
+            if model_name not in models:
+                models[model_name] = resolve_model(model_name, config["models"])
+            model = models[model_name]
+            dataset = _dataset(arguments, config, model, datasets)
+            for repeat in range(arguments.get("repeats", 1)):
+                point = make_point(arguments, engines[engine_name], model, dataset, repeat, where)
+                _check_enough_prompts(point, where)
+                _add(study, point, members, experiment)
+    return study
+
+
+def model_folder_name(model: Mapping[str, Any]) -> str | None:
+    """Return the name of the folder that holds a synthetic model, or None where the weights are not synthetic."""
+    if model["weights"] != "synthetic":
+        return None
+    return f"{model['name']}-{content_key(model, 8)}"
+
+
+def _dataset(arguments: Record, config: Config, model: Record, seen: dict[str, Record]) -> Record:
+    name = arguments["dataset"]
+    limit = arguments.get("server", {}).get("max-model-len")
+    entry = dict(config["datasets"][name])
+    requests = entry.pop("requests")
+    cached = f"{name} {model['name']} {limit}"
+    if cached not in seen:
+        seen[cached] = resolve_dataset(
+            name,
+            {name: entry},
+            requests=requests,
+            vocabulary_size=int(model["architecture"]["vocabulary_size"]),
+            max_model_len=None if limit is None else int(limit),
+            model=model,
+        )
+    return seen[cached]
+
+
+def _check_enough_prompts(point: Point, where: str) -> None:
+    asked, held = point.record["load"]["requests"], point.record["dataset"]["requests"]
+    if asked > held:
+        name = point.record["dataset"]["name"]
+        raise UserError(f"{where}: load asks for {asked} requests, but datasets.{name}.requests is {held}; raise it.")
+
+
+def _add(study: Study, point: Point, members: list[tuple[str, str]], experiment: str) -> None:
+    if point.key not in study.points:
+        study.points[point.key] = point
+        study.sessions.setdefault(point.session, []).append(point.key)
+        folder = model_folder_name(point.record["model"])
+        if folder is not None:
+            study.model_folders[folder] = point.record["model"]
+        study.datasets[point.record["dataset"]["key"]] = point.record["dataset"]
+    members.append((experiment, point.key))
+
+
+def check_same_server(plan: Mapping[str, Any]) -> Record:
+    """Return the one server record that all points of a session plan share.
+
+    Raises UserError for a plan whose points need different servers.
+    """
+    servers = [server_record(point["record"]) for point in plan["points"]]
+    if any(server != servers[0] for server in servers):
+        raise UserError(f"session {plan['session']}: its points need different servers; make the plan again.")
+    return servers[0]

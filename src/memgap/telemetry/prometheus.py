@@ -1,0 +1,42 @@
+"""Reads a Prometheus text page: every label set, exponents and all."""
+
+from collections.abc import Mapping
+
+from prometheus_client.parser import text_string_to_metric_families
+
+Page = dict[str, list[tuple[dict[str, str], float]]]
+"""Sample name -> list of (labels, value)."""
+
+
+def parse_page(text: str) -> Page:
+    """Return all samples of a metrics page.
+
+    Raises ValueError where the text is not in the Prometheus format.
+    """
+    page: Page = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            page.setdefault(sample.name, []).append((dict(sample.labels), float(sample.value)))
+    return page
+
+
+def total(page: Page, name: str) -> float | None:
+    """Return the sum of a metric over all its label sets, or None where the page has none of that name.
+
+    Counters are found with and without their `_total` ending.
+    """
+    for candidate in (name, f"{name}_total"):
+        if candidate in page:
+            return sum(value for _, value in page[candidate])
+    return None
+
+
+def largest(page: Page, name: str) -> float | None:
+    """Return the largest value of a metric over its label sets, or None where there is none."""
+    return max((value for _, value in page[name]), default=None) if name in page else None
+
+
+def labels_of(page: Page, name: str) -> Mapping[str, str]:
+    """Return the labels of the first sample of a metric (an "info" metric), or an empty mapping."""
+    samples = page.get(name)
+    return samples[0][0] if samples else {}

@@ -1,0 +1,138 @@
+"""A process of its own that samples on a fixed clock, so that sampling never delays the load generator.
+
+`python -m memgap.telemetry.sampler --url URL --adapter vllm --pid PID --interval-s 0.25 --out FILE` writes one CSV row
+a tick until its standard input is closed. Times are CLOCK_MONOTONIC, which all processes of a machine share. A tick that
+is late is not made up for: the next one comes when it is due.
+"""
+
+import argparse
+import csv
+import select
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from memgap.engine.adapters import adapter_for
+from memgap.telemetry import host, nvml
+from memgap.telemetry.prometheus import parse_page
+
+ENGINE_COLUMNS = (
+    "num_requests_running",
+    "num_requests_waiting",
+    "kv_cache_usage_fraction",
+    "num_preemptions",
+    "prompt_tokens",
+    "generation_tokens",
+    "prefix_cache_queries",
+    "prefix_cache_hits",
+)
+COLUMNS = ("time_monotonic_s", *ENGINE_COLUMNS, *nvml.COLUMNS, *host.COLUMNS)
+
+
+def fetch_engine_sample(url: str, adapter_name: str, timeout_s: float) -> dict[str, float]:
+    """Return the engine columns from `url`/metrics; empty where the endpoint does not answer in time or not in format."""
+    try:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=timeout_s) as response:
+            page = parse_page(response.read().decode("utf-8", "replace"))
+    except (OSError, ValueError):
+        return {}
+    return adapter_for(adapter_name).metrics_sample(page)
+
+
+def sample_until_stdin_closes(url: str, adapter_name: str, pid: int, interval_s: float, out: TextIO) -> None:
+    """Write the header, then a row at start + n * interval_s, until standard input is at its end."""
+    writer = csv.DictWriter(out, COLUMNS, restval="")
+    writer.writeheader()
+    start_s, tick = time.monotonic(), 0
+    with nvml.Nvml() as gpu:
+        processes = host.HostSampler(pid)
+        while True:
+            row: dict[str, float] = {"time_monotonic_s": time.monotonic()}
+            row.update(fetch_engine_sample(url, adapter_name, timeout_s=max(interval_s, 1.0)))
+            row.update(gpu.sample())
+            row.update(processes.sample())
+            writer.writerow({column: f"{value:.9g}" if column != "time_monotonic_s" else f"{value:.6f}" for column, value in row.items()})
+            out.flush()
+            tick = max(tick + 1, int((time.monotonic() - start_s) / interval_s))
+            wait_s = max(0.0, start_s + tick * interval_s - time.monotonic())
+            if select.select([sys.stdin], [], [], wait_s)[0] and not sys.stdin.readline():
+                return
+
+
+class Sampler:
+    """The sampling process as a context manager; `rows()` gives what it wrote."""
+
+    def __init__(self, url: str, adapter_name: str, pid: int, interval_s: float, out: Path) -> None:
+        self._command = [
+            sys.executable,
+            "-m",
+            "memgap.telemetry.sampler",
+            *("--url", url),
+            *("--adapter", adapter_name),
+            *("--pid", str(pid)),
+            *("--interval-s", str(interval_s)),
+            *("--out", str(out)),
+        ]
+        self._out = out
+
+    def __enter__(self) -> "Sampler":
+        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        return self
+
+    def wait_for_first_row(self, timeout_s: float = 20.0) -> None:
+        """Return once the first sample is written, or after `timeout_s`."""
+        deadline_s = time.monotonic() + timeout_s
+        while time.monotonic() < deadline_s and self._process.poll() is None:
+            if self._out.exists() and self._out.read_text(encoding="utf-8").count("\n") >= 2:
+                return
+            time.sleep(0.02)
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def rows(self, window_start_monotonic_s: float) -> list[dict[str, float]]:
+        """Return the samples with `time_s` counted from the start of the window; empty cells are absent keys."""
+        return read_rows(self._out, window_start_monotonic_s)
+
+
+def read_rows(path: Path, window_start_monotonic_s: float) -> list[dict[str, float]]:
+    """Read a sampler's file; an unfinished last line is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    with path.open(encoding="utf-8", newline="") as file:
+        for raw in csv.DictReader(file):
+            if None in raw.values():
+                continue
+            row = {column: float(cell) for column, cell in raw.items() if cell != ""}
+            row["time_s"] = row.pop("time_monotonic_s") - window_start_monotonic_s
+            rows.append(row)
+    return rows
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Sample until standard input is closed."""
+    parser = argparse.ArgumentParser(description="Sample an engine, its GPU and its host on a fixed clock.")
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--adapter", required=True)
+    parser.add_argument("--pid", type=int, required=True)
+    parser.add_argument("--interval-s", type=float, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(argv)
+    with options.out.open("w", encoding="utf-8", newline="") as out:
+        sample_until_stdin_closes(options.url, options.adapter, options.pid, options.interval_s, out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Averages over the benchmark window: time-weighted, and from samples inside the window only."""
+
+from collections.abc import Sequence
+
+Row = dict[str, float]
+
+
+def time_weighted_mean(rows: Sequence[Row], column: str, duration_s: float) -> float | None:
+    """Return the mean of `column` over [0, duration_s], each sample holding until the next; None without a sample.
+
+    Samples outside the window are ignored; the first one inside counts from the window's start.
+    """
+    inside = [(row["time_s"], row[column]) for row in rows if column in row and 0.0 <= row["time_s"] <= duration_s]
+    if not inside or duration_s <= 0:
+        return None
+    edges = [0.0, *(time_s for time_s, _ in inside[1:]), duration_s]
+    area = sum(value * (edges[i + 1] - edges[i]) for i, (_, value) in enumerate(inside))
+    return area / duration_s
+
+
+def maximum(rows: Sequence[Row], column: str, duration_s: float) -> float | None:
+    """Return the largest value of `column` inside the window; None without a sample."""
+    return max((row[column] for row in rows if column in row and 0.0 <= row["time_s"] <= duration_s), default=None)
+
+
+def increase(rows: Sequence[Row], column: str, duration_s: float) -> float | None:
+    """Return by how much a counter rose from the last sample before the window to the first one after it.
+
+    Where a side has no such sample, the nearest one inside the window is taken. None with fewer than two samples.
+    """
+    values = [(row["time_s"], row[column]) for row in rows if column in row]
+    if len(values) < 2:
+        return None
+    before = [value for time_s, value in values if time_s <= 0.0] or [values[0][1]]
+    after = [value for time_s, value in values if time_s >= duration_s] or [values[-1][1]]
+    return after[0] - before[-1]
+
+
+def summarise(rows: Sequence[Row], duration_s: float, output_tokens: int) -> dict[str, float]:
+    """Return the telemetry part of a point's summary; what was not sampled is absent."""
+    energy_j = increase(rows, "gpu_energy_j", duration_s)
+    found: dict[str, float | None] = {
+        "mean_running_reqs": time_weighted_mean(rows, "num_requests_running", duration_s),
+        "max_running_reqs": maximum(rows, "num_requests_running", duration_s),
+        "mean_waiting_reqs": time_weighted_mean(rows, "num_requests_waiting", duration_s),
+        "kv_cache_usage_mean_fraction": time_weighted_mean(rows, "kv_cache_usage_fraction", duration_s),
+        "kv_cache_usage_max_fraction": maximum(rows, "kv_cache_usage_fraction", duration_s),
+        "gpu_util_mean_fraction": time_weighted_mean(rows, "gpu_util_fraction", duration_s),
+        "gpu_mem_used_max_bytes": maximum(rows, "gpu_mem_used_bytes", duration_s),
+        "gpu_power_mean_w": time_weighted_mean(rows, "gpu_power_w", duration_s),
+        "gpu_sm_clock_mean_mhz": time_weighted_mean(rows, "gpu_sm_clock_mhz", duration_s),
+        "energy_j": energy_j,
+        "energy_per_output_token_j": energy_j / output_tokens if energy_j is not None and output_tokens else None,
+        "cpu_util_mean_fraction": time_weighted_mean(rows, "cpu_util_fraction", duration_s),
+        "server_cpu_mean_cores": time_weighted_mean(rows, "server_cpu_cores", duration_s),
+        "server_rss_max_bytes": maximum(rows, "rss_bytes", duration_s),
+        "telemetry_samples": float(sum(0.0 <= row["time_s"] <= duration_s for row in rows)),
+    }
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,18 @@
+"""Says where the results of a configuration are."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from memgap.config.files import read_config_files
+from memgap.workflow import load_study
+
+
+def print_where(configfiles: Sequence[Path]) -> None:
+    """Print the files to look at first; raises UserError for a broken configuration."""
+    study = load_study(read_config_files(configfiles))
+    sweeps = [settings["sweep"] for settings in study.config["figures"].values()]
+    models = dict.fromkeys(model for sweep in sweeps for model in study.models_of(sweep))
+    print("figures  " + "  ".join(f"figures/{name}.pdf" for name in study.config["figures"]))
+    print("advice   " + "  ".join(f"results/advisor/{model}.yaml" for model in models))
+    print("numbers  " + "  ".join(f"results/tables/{sweep}.csv" for sweep in study.sweeps))
+    print("how to read them: docs/figures.md; a page of everything: .venv/bin/snakemake --report report.html")
