@@ -23,17 +23,23 @@ report: "workflow/report/workflow.rst"
 
 localrules:
     all,
+    synthetic_model,
+    dataset,
+    collect,
+    advise,
+    fig02,
+    fig03,
+    fig10,
 
 
 rule all:
+    default_target: True
     input:
         figure_files(),
         advice_files(),
         table_files(),
-    default_target: True
 
 
-include: "workflow/rules/plans.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/sessions.smk"

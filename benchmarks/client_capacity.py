@@ -9,8 +9,6 @@ seen, the client's CPU per token, TTFT and ITL errors against the mock's notes.
 
 import argparse
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from memgap.load.latency import status_counts
 from memgap.load.records import LoadPlan, LoadResult, Prompt
 from memgap.load.runner import run
+from memgap.mock_server.launch import MockServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,32 +31,6 @@ class Errors:
     first_p50_ms: float
     first_p99_ms: float
     gap_p99_ms: float
-
-
-def start_mock(
-    core: int | None, stamp_file: Path, step_ms: float, streams: int
-) -> tuple[subprocess.Popen[str], str]:
-    """Start the mock engine on `core`; return its process and its address."""
-    command = [sys.executable, "-m", "memgap.mock_server", "--port", "0", "--model", "mock"]
-    command += ["--max-num-seqs", str(streams), "--kv-tokens", str(streams * 4096), "--precise-timing"]
-    command += ["--step-base-ms", str(step_ms), "--stamp-file", str(stamp_file)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    if core is not None:
-        os.sched_setaffinity(process.pid, {core})
-    assert process.stdout is not None
-    address = ""
-    for line in process.stdout:
-        if "Listening on " in line:
-            address = line.split("Listening on ")[1].strip()
-        if "startup complete" in line:
-            return process, address
-    raise SystemExit("the mock engine did not start")
-
-
-def stop_mock(process: "subprocess.Popen[str]") -> None:
-    """Ask the mock engine to write its notes and end."""
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
 
 
 def compare(result: LoadResult, stamp_file: Path) -> Errors:
@@ -90,13 +63,12 @@ def measure(streams: int, tokens: int, step_ms: float, mock_core: int | None) ->
     """Return the table's row for `streams` requests at once with `tokens` tokens each."""
     with tempfile.TemporaryDirectory() as folder:
         stamp_file = Path(folder) / "stamps.npz"
-        process, address = start_mock(mock_core, stamp_file, step_ms, streams)
-        try:
+        options = ["--max-num-seqs", str(streams), "--kv-tokens", str(streams * 4096), "--precise-timing"]
+        options += ["--step-base-ms", str(step_ms), "--stamp-file", str(stamp_file)]
+        with MockServer(*options, core=mock_core, patience_s=120) as mock:
             plan = LoadPlan("mock", "closed", streams, concurrency=streams, warmup_requests=1)
             prompts = [Prompt(tokens, [1] * 16) for _ in range(streams)]
-            result = run(plan, prompts, [address], warmup_prompts=prompts[:1])
-        finally:
-            stop_mock(process)
+            result = run(plan, prompts, [mock.url], warmup_prompts=prompts[:1])
         errors = compare(result, stamp_file)
     counts = status_counts(result.results)
     if counts != {"ok": streams}:
@@ -108,7 +80,7 @@ def measure(streams: int, tokens: int, step_ms: float, mock_core: int | None) ->
     return (
         f"{streams:8d} {offered:12.0f} {rate:10.0f} {cpu_us:8.2f} {health.cpu_fraction:6.0%} "
         f"{health.tokens / health.reads:9.2f} {errors.first_p50_ms:9.2f} {errors.first_p99_ms:9.2f} "
-        f"{errors.gap_p99_ms:9.2f} {health.loop_lag_p99_ms:9.2f}"
+        f"{errors.gap_p99_ms:8.2f} {health.loop_lag_p99_ms:9.2f}"
     )
 
 
@@ -127,12 +99,8 @@ def main() -> None:
     if client_core == mock_core:
         print("warning: client and mock share one core; the times mean little", file=sys.stderr)
     os.sched_setaffinity(0, {client_core})
-    print(
-        "                   tok/s      tok/s   CPU us  client  tokens   TTFT error ms      ITL error  loop lag"
-    )
-    print(
-        " streams      offered       seen   /token    CPU   per read       p50       p99    p99 ms    p99 ms"
-    )
+    print("                   tok/s      tok/s   CPU us  client  tokens   TTFT error ms      ITL err  loop lag")
+    print(" streams      offered       seen   /token    CPU   per read       p50       p99   p99 ms    p99 ms")
     for streams in given.streams:
         print(measure(streams, given.tokens, given.step_ms, mock_core), flush=True)
 

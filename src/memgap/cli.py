@@ -25,7 +25,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="memgap", description="Inspect a memgap study and this machine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    listing = commands.add_parser("list", help="the points of the configuration, their state, and what a run would cost")
+    listing = commands.add_parser(
+        "list", help="the points of the configuration, their state, and what a run would cost"
+    )
     listing.add_argument("--configfile", type=Path, nargs="*", default=[], help="as for snakemake")
     listing.add_argument("--results", type=Path, default=Path("results"))
     listing.add_argument("--sweep", help="only this sweep")

@@ -48,13 +48,17 @@ def findings() -> list[Finding]:
 
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("python", sys.version_info >= (3, 11), f"{version} at {sys.executable}", "memgap itself (3.11 or newer)")
+    return Finding(
+        "python", sys.version_info >= (3, 11), f"{version} at {sys.executable}", "memgap itself (3.11 or newer)"
+    )
 
 
 def _engine() -> Finding:
     record = engine_record("vllm", {"adapter": "vllm", "version": "auto", "image": None})
     present = record["version"] != "not-installed"
-    detail = f"{record['package']} {record['version']} at {engine_python('auto')}" if present else "none in .venv-engine"
+    detail = (
+        f"{record['package']} {record['version']} at {engine_python('auto')}" if present else "none in .venv-engine"
+    )
     return Finding("engine", present, detail, "measurements on a real engine (`make install`)")
 
 
@@ -64,7 +68,8 @@ def _gpu() -> Finding:
         if not facts:
             return Finding("gpu", False, gpu.reason, "GPU measurements; without one vLLM runs on the CPU")
         memory_gb = facts.get("gpu_memory_bytes", 0) / 1e9
-        detail = f"{facts['gpu_count']} x {facts.get('gpu_name')}, {memory_gb:.0f} GB, driver {facts.get('driver')}, CUDA {facts.get('cuda')}"
+        versions = f"driver {facts.get('driver')}, CUDA {facts.get('cuda')}"
+        detail = f"{facts['gpu_count']} x {facts.get('gpu_name')}, {memory_gb:.0f} GB, {versions}"
         return Finding("gpu", True, detail, "GPU measurements")
 
 
@@ -104,7 +109,12 @@ def _memory() -> Finding:
 
 def _disk() -> Finding:
     free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
-    return Finding("disk", free_gb > NEEDED_DISK_GB, f"{free_gb:.0f} GB free here", f"environments and results ({NEEDED_DISK_GB} GB)")
+    return Finding(
+        "disk",
+        free_gb > NEEDED_DISK_GB,
+        f"{free_gb:.0f} GB free here",
+        f"environments and results ({NEEDED_DISK_GB} GB)",
+    )
 
 
 def print_findings(form: str) -> None:

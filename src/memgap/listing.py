@@ -60,11 +60,21 @@ def cost(rows: Sequence[Row], results: Path) -> tuple[int, int, float]:
     """Return what a run would do: points to measure, servers to start, seconds including the starts."""
     missing = {row.key: row for row in rows if row.state in ("missing", "garbled")}
     sessions = {row.session for row in missing.values()}
-    return len(missing), len(sessions), sum(row.estimate_s for row in missing.values()) + len(sessions) * _start_s(results)
+    return (
+        len(missing),
+        len(sessions),
+        sum(row.estimate_s for row in missing.values()) + len(sessions) * _start_s(results),
+    )
 
 
 def _row(
-    sweep: str, experiment: str, key: str, study: Study, state: str, point: Mapping[str, Any], tpot_ms: Mapping[str, float]
+    sweep: str,
+    experiment: str,
+    key: str,
+    study: Study,
+    state: str,
+    point: Mapping[str, Any],
+    tpot_ms: Mapping[str, float],
 ) -> Row:
     record = study.points[key].record
     model, cap = record["model"]["name"], record["batch_cap"]
@@ -98,7 +108,7 @@ def _tpot_by_model(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, float
 def _start_s(results: Path) -> float:
     store = PointStore(results / "points")
     starts = []
-    for key in store.keys():
+    for key in store.stored_keys():
         if store.status(key) == "ok" and (point := store.read(key)):
             starts.append(point["engine"]["start_s"])
     return statistics.fmean(starts) if starts else ASSUMED_START_S
@@ -121,7 +131,9 @@ def print_listing(configfiles: Sequence[Path], results: Path, sweep: str | None,
     states = Counter(row.state for row in rows)
     print(f"\n{len(rows)} points: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
     if points:
-        print(f"a run would start {servers} server{'s' * (servers != 1)} and measure {points} points in about {clock(seconds)} (an estimate)")
+        plural = "s" * (servers != 1)
+        duration = f"about {clock(seconds)} (estimated)"
+        print(f"a run would start {servers} server{plural} and measure {points} points in {duration}")
     else:
         print("a run would measure nothing")
 

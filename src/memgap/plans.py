@@ -1,16 +1,65 @@
-"""The four kinds of plan files that rules read."""
+"""Plans: the slice of the configuration that one job needs.
 
-from memgap.canonical import canonical_json
-from memgap.sweep.study import Study
+A job gets its plan as a file (`--plan`, to run it by hand) or by name (`--config FILE --name NAME`): then the
+configuration that Snakemake ran with, which `memgap.workflow.snapshot` keeps, is expanded again in the job.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from memgap.config.load import check_config, known
+from memgap.errors import UserError
+from memgap.sweep.study import Study, expand_study
+
+KINDS = ("session", "sweep", "model", "dataset", "advisor")
 
 
-def plan_text(study: Study, kind: str, name: str) -> str:
-    """Return the plan of a session, sweep, model or dataset as canonical JSON; raises KeyError for an unknown one."""
-    plans = {
-        "session": study.session_plan,
-        "sweep": study.sweep_plan,
-        "model": study.model_folders.__getitem__,
-        "dataset": study.datasets.__getitem__,
-        "advisor": lambda _: study.config["advisor"],
+def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
+    """Return the plan of that kind and name (the advisor has one); raises UserError for an unknown name."""
+    if kind == "advisor":
+        settings: dict[str, Any] = study.config["advisor"]
+        return settings
+    names: dict[str, Iterable[str]] = {
+        "session": study.sessions,
+        "sweep": study.sweeps,
+        "model": study.model_folders,
+        "dataset": study.datasets,
     }
-    return canonical_json(plans[kind](name)) + "\n"
+    known(name, names[kind], kind, "plan")
+    if kind == "session":
+        return study.session_plan(name)
+    if kind == "sweep":
+        return study.sweep_plan(name)
+    return study.model_folders[name] if kind == "model" else study.datasets[name]
+
+
+def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give a job's command line the two ways to name its plan."""
+    parser.add_argument("--plan", type=Path, help="plan as a JSON file")
+    parser.add_argument("--config", type=Path, help="checked configuration as JSON, with --name")
+    parser.add_argument("--name", help="name of the plan in the configuration")
+
+
+def requested_plan(options: argparse.Namespace, kind: str) -> dict[str, Any]:
+    """Return the plan that the command line asks for; raises UserError where it cannot be had."""
+    if options.plan is not None:
+        return _read_json(options.plan, f"plan of a {kind}")
+    if options.config is None or options.name is None:
+        raise UserError("give either --plan FILE, or --config FILE and --name NAME.")
+    config = _read_json(options.config, "configuration")
+    return plan_of(expand_study(check_config(config)), kind, options.name)
+
+
+def _read_json(path: Path, what: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}, the {what}: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no {what}: not valid JSON.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no {what}: it holds no JSON object.")
+    return content

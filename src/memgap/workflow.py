@@ -1,17 +1,45 @@
 """What the Snakefile needs of the package."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from memgap.canonical import canonical_json, content_key
 from memgap.config.load import check_config
+from memgap.plans import plan_of
+from memgap.store.atomic import write_text
 from memgap.sweep.study import Study, expand_study
+
+SNAPSHOTS = Path(".snakemake/memgap")
 
 
 def load_study(config: Mapping[str, Any]) -> Study:
     """Check and expand a configuration; raises UserError."""
     return expand_study(check_config(config))
+
+
+def snapshot(study: Study) -> Path:
+    """Keep the checked configuration in a file named by its content, for the jobs to read; returns its path."""
+    path = SNAPSHOTS / f"config-{content_key(study.config)}.json"
+    if not path.exists():
+        write_text(path, canonical_json(study.config) + "\n")
+    return path
+
+
+def prepare_jobs(study: Study) -> None:
+    """Set what jobs find in their environment: the configuration, and this Python as `python`.
+
+    Jobs expand the configuration again and take their plan from it, so that no plan has to fit into a command line.
+    """
+    os.environ["MEMGAP_CONFIG"] = str(snapshot(study))
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def plan_text(study: Study, kind: str, name: str = "settings", *_: str) -> str:
+    """Return a job's plan as canonical JSON; raises UserError for an unknown name."""
+    return canonical_json(plan_of(study, kind, name))
 
 
 def script_path(workflow_folder: str, name: str) -> str:

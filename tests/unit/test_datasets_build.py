@@ -239,7 +239,7 @@ def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_entry_point_builds_or_says_why_not(tmp_path: Path) -> None:
     spec = tmp_path / "dataset.json"
     spec.write_text(json.dumps(fixed()))
-    done = run_script("--spec", str(spec), "--out", str(tmp_path / "data" / "a.npz"))
+    done = run_script("--plan", str(spec), "--out", str(tmp_path / "data" / "a.npz"))
     assert (done.returncode, done.stderr) == (0, "")
     assert load_dataset(tmp_path / "data" / "a.npz").prompts == build_dataset(fixed())
     missing = resolve({"kind": "sharegpt", "path": str(tmp_path / "none.json"), "tokenizer": "nowhere"})
@@ -250,7 +250,7 @@ def test_the_entry_point_builds_or_says_why_not(tmp_path: Path) -> None:
         (json.dumps(missing), "none.json"),
     ):
         spec.write_text(text)
-        failed = run_script("--spec", str(spec), "--out", str(tmp_path / "b.npz"))
+        failed = run_script("--plan", str(spec), "--out", str(tmp_path / "b.npz"))
         assert failed.returncode == 2
         assert failed.stderr.startswith("memgap: ")
         assert failed.stderr.count("\n") == 1

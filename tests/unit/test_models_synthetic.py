@@ -94,7 +94,7 @@ def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_entry_point_writes_or_says_why_not(tmp_path: Path) -> None:
     spec = tmp_path / "model.json"
     spec.write_text(json.dumps(synthetic("tiny-opt")))
-    done = run_script("--spec", str(spec), "--out", str(tmp_path / "model"))
+    done = run_script("--plan", str(spec), "--out", str(tmp_path / "model"))
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "model" / "config.json").is_file()
     for text in (
@@ -104,7 +104,7 @@ def test_the_entry_point_writes_or_says_why_not(tmp_path: Path) -> None:
         json.dumps(synthetic("tiny-opt") | {"dtype": 3}),
     ):
         spec.write_text(text)
-        failed = run_script("--spec", str(spec), "--out", str(tmp_path / "other"))
+        failed = run_script("--plan", str(spec), "--out", str(tmp_path / "other"))
         assert failed.returncode == 2
         assert failed.stderr.startswith("memgap: ")
         assert failed.stderr.count("\n") == 1

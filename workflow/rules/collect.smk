@@ -1,15 +1,6 @@
 # One tidy table a sweep, one row a point; failed and missing points are rows too.
-localrules:
-    collect,
-
-
-def sweep_sessions(wildcards):
-    return [f"results/sessions/{session}.json" for session in STUDY.sessions_of(wildcards.sweep)]
-
-
 rule collect:
     input:
-        plan="results/plans/sweep/{sweep}.json",
         sessions=sweep_sessions,
         script=script("collect.py"),
     output:
@@ -22,9 +13,12 @@ rule collect:
         ),
     log:
         "logs/collect/{sweep}.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        plan=plan("sweep"),
     message:
         "Table of the sweep {wildcards.sweep}"
-    container: None
     shell:
-        "python {input.script} --plan {input.plan} --points results/points"
+        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.sweep} --points results/points"
         " --parquet {output.parquet} --csv {output.csv} 2> {log}"

@@ -1,13 +1,13 @@
-# What the rules share: the expanded configuration and the names of files.
-import os
-import sys
-from pathlib import Path
-
+# What the rules share: the expanded configuration and the names of files. What computes is in src/memgap.
 from memgap.errors import UserError
-from memgap.workflow import load_study, package_path, script_path
-
-# Rules call `python`: the one that runs Snakemake, also where its environment is not activated.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+from memgap.sweep.study import model_folder_name
+from memgap.workflow import (
+    load_study,
+    package_path,
+    plan_text,
+    prepare_jobs,
+    script_path,
+)
 
 try:
     STUDY = load_study(config)
@@ -15,6 +15,7 @@ except UserError as error:
     raise WorkflowError(f"memgap: {error}")
 
 CONFIG = STUDY.config
+prepare_jobs(STUDY)
 
 
 def script(name):
@@ -22,28 +23,133 @@ def script(name):
     return script_path(workflow.basedir, name)
 
 
+def plan(kind):
+    """A job's slice of the configuration: it is done again when this has changed, and only then."""
+    return lambda wildcards: plan_text(STUDY, kind, *wildcards)
+
+
+# --- what `all` makes
+
+
 def figure_files():
-    return [f"figures/{name}.{kind}" for name in CONFIG["figures"] for kind in ("pdf", "png", "csv")]
+    return [
+        f"figures/{name}.{kind}"
+        for name in CONFIG["figures"]
+        for kind in ("pdf", "png", "csv")
+    ]
 
 
 def figure_sweeps():
-    return list(dict.fromkeys(settings["sweep"] for settings in CONFIG["figures"].values()))
+    return list(
+        dict.fromkeys(settings["sweep"] for settings in CONFIG["figures"].values())
+    )
 
 
 def advice_files():
-    return [f"results/advisor/{model}.yaml" for sweep in figure_sweeps() for model in STUDY.models_of(sweep)]
+    return [
+        f"results/advisor/{model}.yaml"
+        for sweep in figure_sweeps()
+        for model in STUDY.models_of(sweep)
+    ]
 
 
 def table_files():
-    return [f"results/tables/{sweep}.{kind}" for sweep in STUDY.sweeps for kind in ("parquet", "csv")]
+    return [
+        f"results/tables/{sweep}.{kind}"
+        for sweep in STUDY.sweeps
+        for kind in ("parquet", "csv")
+    ]
 
 
-def say_where_to_look():
-    print("\nfigures: " + ", ".join(f"figures/{name}.pdf" for name in CONFIG["figures"]))
-    print("advice:  " + ", ".join(advice_files()))
-    print("numbers: " + ", ".join(f"results/tables/{sweep}.csv" for sweep in STUDY.sweeps))
+# --- sessions
+
+
+def session_records(wildcards):
+    return [STUDY.points[key].record for key in STUDY.sessions[wildcards.session]]
+
+
+def session_model(wildcards):
+    folder = model_folder_name(session_records(wildcards)[0]["model"])
+    return ancient(f"results/models/{folder}/config.json") if folder else []
+
+
+def session_datasets(wildcards):
+    keys = {record["dataset"]["key"] for record in session_records(wildcards)}
+    return [ancient(f"results/datasets/{key}.npz") for key in sorted(keys)]
+
+
+def session_image(wildcards):
+    return session_records(wildcards)[0]["engine"]["image"]
+
+
+def session_runtime(wildcards, attempt):
+    return attempt * CONFIG["resources"]["runtime_min"]
+
+
+# --- tables, advice, figures
+
+
+def sweep_sessions(wildcards):
+    return [
+        f"results/sessions/{session}.json"
+        for session in STUDY.sessions_of(wildcards.sweep)
+    ]
+
+
+def advised_table(wildcards):
+    sweeps = [
+        name for name in figure_sweeps() if wildcards.model in STUDY.models_of(name)
+    ]
+    if not sweeps:
+        raise WorkflowError(
+            f"memgap: no figure's sweep measures the model {wildcards.model!r}."
+        )
+    return f"results/tables/{sweeps[0]}.parquet"
+
+
+def figure_sweep(name):
+    """The sweep that a figure is drawn from; missing is an error only where the figure is wanted."""
+    if name not in CONFIG["figures"]:
+        raise WorkflowError(
+            f"memgap: config: figures.{name} is missing; name the sweep it is drawn from."
+        )
+    return CONFIG["figures"][name]["sweep"]
+
+
+def figure_table(name):
+    return lambda wildcards: f"results/tables/{figure_sweep(name)}.parquet"
+
+
+def figure_advice(name):
+    return lambda wildcards: [
+        f"results/advisor/{model}.yaml" for model in STUDY.models_of(figure_sweep(name))
+    ]
 
 
 def figure_module(name):
-    """The module that draws a figure, as an input of its rule."""
+    """The module that draws a figure: editing it redraws that figure and no other."""
     return package_path(f"figures/{name}.py")
+
+
+def paper_reference_option():
+    folder = CONFIG["paper_reference"]
+    return ["--paper-reference", folder] if folder else []
+
+
+def in_report(name, kind):
+    return report(
+        f"figures/{name}.{kind}",
+        caption=f"../report/{name}.rst",
+        category="Figures",
+        labels={"figure": name, "file": kind},
+    )
+
+
+def say_where_to_look():
+    print(
+        "\nfigures: " + ", ".join(f"figures/{name}.pdf" for name in CONFIG["figures"])
+    )
+    print("advice:  " + ", ".join(advice_files()))
+    print(
+        "numbers: " + ", ".join(f"results/tables/{sweep}.csv" for sweep in STUDY.sweeps)
+    )

@@ -1,19 +1,18 @@
 # Workloads, tokenised once and kept by content.
-localrules:
-    dataset,
-
-
 rule dataset:
     input:
-        spec="results/plans/dataset/{dataset}.json",
         script=ancient(script("make_dataset.py")),
     output:
-        "results/datasets/{dataset}.npz",
-        "results/datasets/{dataset}.json",
+        prompts="results/datasets/{dataset}.npz",
+        description="results/datasets/{dataset}.json",
     log:
         "logs/datasets/{dataset}.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        plan=plan("dataset"),
     message:
         "Dataset {wildcards.dataset}"
-    container: None
     shell:
-        "python {input.script} --spec {input.spec} --out {output[0]} 2> {log}"
+        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.dataset}"
+        " --out {output.prompts} 2> {log}"

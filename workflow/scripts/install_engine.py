@@ -1,4 +1,4 @@
-"""Install the inference engine into .venv-engine: vLLM for an NVIDIA GPU where one is found, its CPU build otherwise."""
+"""Install the inference engine into .venv-engine: vLLM for an NVIDIA GPU where there is one, else its CPU build."""
 
 import sys
 

@@ -42,7 +42,9 @@ def known(name: str, names: Iterable[str], what: str, where: str) -> None:
     """Raise UserError, naming the known names, unless `name` is one of `names`."""
     listed = sorted(names)
     if name not in listed:
-        raise UserError(f"{where}: unknown {what} {name!r}{_near(name, listed)}; known are {', '.join(listed) or 'none'}.")
+        raise UserError(
+            f"{where}: unknown {what} {name!r}{_near(name, listed)}; known are {', '.join(listed) or 'none'}."
+        )
 
 
 def _near(name: str, names: list[str]) -> str:
@@ -62,23 +64,27 @@ def _most_specific(error: jsonschema.ValidationError) -> jsonschema.ValidationEr
 
 def _sentence(error: jsonschema.ValidationError) -> str:
     where = "config: " + (".".join(str(part) for part in error.absolute_path) or "top level")
-    rule = error.validator
+    rule, node = error.validator, error.schema
+    if not isinstance(node, Mapping):
+        return f"{where}: {error.message}."
     if rule == "additionalProperties" and isinstance(error.instance, dict):
-        allowed = sorted(error.schema.get("properties", {}))
+        allowed = sorted(node.get("properties", {}))
         extra = sorted(set(map(str, error.instance)) - set(allowed))
         return f"{where}: unknown key {extra[0]!r}{_near(extra[0], allowed)}; known are {', '.join(allowed)}."
     if rule == "required" and isinstance(error.instance, dict):
-        missing = sorted(set(error.schema["required"]) - set(error.instance))
+        missing = sorted(set(node["required"]) - set(error.instance))
         return f"{where}: the key {missing[0]!r} is missing."
     if rule == "enum":
-        allowed = [str(value) for value in error.schema["enum"]]
+        allowed = [str(value) for value in node["enum"]]
         return f"{where}: {error.instance!r} is none of {', '.join(allowed)}{_near(str(error.instance), allowed)}."
     if rule == "pattern":
-        hint = error.schema.get("description", f"It has to match {error.schema['pattern']}")
+        hint = node.get("description", f"It has to match {node['pattern']}")
         return f"{where}: {error.instance!r} cannot be a name here. {hint.rstrip('.')}."
     if rule == "anyOf":
-        hint = error.schema.get("description", "")
-        return f"{where}: {error.instance!r} does not fit. {hint.rstrip('.')}." if hint else f"{where}: {error.message}."
+        hint = node.get("description", "")
+        return (
+            f"{where}: {error.instance!r} does not fit. {hint.rstrip('.')}." if hint else f"{where}: {error.message}."
+        )
     return f"{where}: {error.message}."
 
 
@@ -93,7 +99,9 @@ def _fill_defaults(value: Any, node: Mapping[str, Any]) -> None:
         return
     properties = node.get("properties", {})
     for name, child in properties.items():
-        default = child.get("default", schema()["$defs"].get(child.get("$ref", "").rsplit("/", 1)[-1], {}).get("default"))
+        default = child.get(
+            "default", schema()["$defs"].get(child.get("$ref", "").rsplit("/", 1)[-1], {}).get("default")
+        )
         if name not in value and ("default" in child or default is not None):
             value[name] = deepcopy(default)
         if name in value:

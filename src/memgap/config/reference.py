@@ -1,4 +1,4 @@
-"""Writes docs/config.md, the configuration reference, from the schema: `python -m memgap.config.reference docs/config.md`."""
+"""Writes docs/config.md from the schema: `python -m memgap.config.reference docs/config.md`."""
 
 import sys
 from collections.abc import Iterator, Mapping

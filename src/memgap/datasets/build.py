@@ -88,14 +88,10 @@ def _stream(spec: Mapping[str, Any], purpose: int) -> np.random.RandomState:
 
 def _typical_lengths(spec: Mapping[str, Any]) -> tuple[int, int]:
     if spec["kind"] == "random":
-        prompt, output = (
-            (spec[name]["min"] + spec[name]["max"]) // 2 for name in ("prompt_tokens", "output_tokens")
-        )
+        prompt, output = ((spec[name]["min"] + spec[name]["max"]) // 2 for name in ("prompt_tokens", "output_tokens"))
         return prompt, output
     prompt = round(spec.get("mean_prompt_tokens", 161.0))
-    prompt = max(
-        spec["min_prompt_tokens"], min(prompt, spec["max_prompt_tokens"], spec["max_total_tokens"] - 1)
-    )
+    prompt = max(spec["min_prompt_tokens"], min(prompt, spec["max_prompt_tokens"], spec["max_total_tokens"] - 1))
     output = round(spec.get("mean_output_tokens", 338.0))
     return prompt, max(1, min(output, spec["max_total_tokens"] - prompt))
 

@@ -119,9 +119,7 @@ def load_dataset(path: Path) -> StoredDataset:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read the dataset {path}: {error.strerror}") from None
-    garbled = UserError(
-        f"the dataset {path} is damaged; delete it and its .json, and let the workflow build it again"
-    )
+    garbled = UserError(f"the dataset {path} is damaged; delete it and its .json, and let the workflow build it again")
     if hashlib.sha256(data).hexdigest() != sidecar["npz_sha256"]:
         raise garbled
     try:
@@ -159,9 +157,7 @@ def _sidecar(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no dataset description of schema {SCHEMA}; delete it to have it rebuilt")
     spec = content.get("spec")
     shapes = {"spec": dict, "statistics": dict, "sources": list, "npz_sha256": str}
-    if not all(isinstance(content.get(name), kind) for name, kind in shapes.items()) or not isinstance(
-        spec, dict
-    ):
+    if not all(isinstance(content.get(name), kind) for name, kind in shapes.items()) or not isinstance(spec, dict):
         raise UserError(f"{path}, the description of a dataset, lacks fields; delete it to have it rebuilt")
     if not spec_fits_key(spec):
         raise UserError(f"{path}: the key does not belong to the description; delete it to have it rebuilt")

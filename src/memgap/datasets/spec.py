@@ -71,13 +71,9 @@ def resolve_dataset(
     and for lengths that cannot be met.
     """
     if not isinstance(config_datasets, Mapping):
-        raise UserError(
-            f"datasets: got {config_datasets!r}, but must be a mapping of dataset names to their fields"
-        )
+        raise UserError(f"datasets: got {config_datasets!r}, but must be a mapping of dataset names to their fields")
     if name not in config_datasets:
-        raise UserError(
-            f"unknown dataset {name!r} ({suggest(name, [str(known) for known in config_datasets])})"
-        )
+        raise UserError(f"unknown dataset {name!r} ({suggest(name, [str(known) for known in config_datasets])})")
     where = f"datasets.{name}"
     entry = config_datasets[name]
     if not isinstance(entry, Mapping):
@@ -87,9 +83,7 @@ def resolve_dataset(
     if requests < 1:
         raise UserError(f"{where}: {requests} requests are asked for, but a dataset holds at least 1")
     if vocabulary_size < MINIMUM_VOCABULARY:
-        raise UserError(
-            f"{where}: a vocabulary of {vocabulary_size} ids is too small; at least {MINIMUM_VOCABULARY}"
-        )
+        raise UserError(f"{where}: a vocabulary of {vocabulary_size} ids is too small; at least {MINIMUM_VOCABULARY}")
     spec: dict[str, Any] = {
         "kind": kind,
         "generator": GENERATOR,
@@ -217,13 +211,9 @@ def _sharegpt(given: Fields, max_model_len: int | None, model: Mapping[str, Any]
         "path": path,
         "hub_id": hub_id,
         "hub_file": None if path else given.text("hub_file", default=SHAREGPT_HUB_FILE),
-        "revision": None
-        if path
-        else given.text("revision", **({"default": SHAREGPT_REVISION} if published else {})),
+        "revision": None if path else given.text("revision", **({"default": SHAREGPT_REVISION} if published else {})),
         "tokenizer": _tokenizer(given, model),
-        "token_ids": given.text(
-            "token_ids", choices=("text", "random"), default="random" if synthetic else "text"
-        ),
+        "token_ids": given.text("token_ids", choices=("text", "random"), default="random" if synthetic else "text"),
         **_pruning(given, max_model_len),
     }
 

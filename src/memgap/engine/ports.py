@@ -20,6 +20,7 @@ def require_free(port: int, where: str) -> int:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise UserError(
-                f"{where}: port {port} on 127.0.0.1 is in use by another program; free it, or leave the port out and a free one is taken."
+                f"{where}: port {port} on 127.0.0.1 is in use by another program; "
+                "free it, or leave the port out and a free one is taken."
             ) from error
     return port

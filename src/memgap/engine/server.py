@@ -21,7 +21,7 @@ LOG_TAIL_BYTES = 64 * 1024
 STOP_TIMEOUT_S = 60.0
 
 
-class ServerFailure(Exception):
+class ServerFailureError(Exception):
     """The server did not become ready, or died. `kind` is what a point records; `log_tail` the end of its log."""
 
     def __init__(self, kind: str, message: str, log_tail: str) -> None:
@@ -64,7 +64,9 @@ class EngineServer:
     def __enter__(self) -> "EngineServer":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     @property
@@ -75,14 +77,14 @@ class EngineServer:
     def start(self, check: Callable[[], None] = lambda: None) -> None:
         """Start the server and return when it is ready; `check` is called while waiting and may raise.
 
-        Raises ServerFailure with the kind "oom", "bad_config", "start_timeout" or "crash"; a port that was taken
+        Raises ServerFailureError with the kind "oom", "bad_config", "start_timeout" or "crash"; a port that was taken
         between its choice and the server's bind is retried with another one.
         """
         for attempt in range(PORT_TRIES):
             try:
                 self._start_once(check)
                 return
-            except ServerFailure as failure:
+            except ServerFailureError as failure:
                 self.stop()
                 if failure.kind != "port_in_use" or attempt == PORT_TRIES - 1:
                     failure.kind = "crash" if failure.kind == "port_in_use" else failure.kind
@@ -117,7 +119,9 @@ class EngineServer:
         assert self._supervisor is not None and self._supervisor.stdout is not None
         line = self._supervisor.stdout.readline()
         if not line:
-            raise ServerFailure("bad_config", f"the server's command cannot be run: {self.command[0]}", self.log_tail())
+            raise ServerFailureError(
+                "bad_config", f"the server's command cannot be run: {self.command[0]}", self.log_tail()
+            )
         return int(json.loads(line)["pid"])
 
     def _wait_until_ready(self, began_s: float, check: Callable[[], None]) -> None:
@@ -125,17 +129,21 @@ class EngineServer:
             if not self.alive:
                 tail = self.log_tail()
                 kind = self.adapter.failure_kind(self._log_text()) or "crash"
-                raise ServerFailure(kind, f"the server ended {time.monotonic() - began_s:.0f} s after its start", tail)
+                raise ServerFailureError(
+                    kind, f"the server ended {time.monotonic() - began_s:.0f} s after its start", tail
+                )
             if _answers(self.url + self.adapter.ready_path):
                 return
             if time.monotonic() - began_s > self._startup_timeout_s:
-                message = f"the server was not ready after {self._startup_timeout_s:.0f} s (engines.*.startup_timeout_s)"
-                raise ServerFailure("start_timeout", message, self.log_tail())
+                message = (
+                    f"the server was not ready after {self._startup_timeout_s:.0f} s (engines.*.startup_timeout_s)"
+                )
+                raise ServerFailureError("start_timeout", message, self.log_tail())
             check()
             time.sleep(0.2)
 
     def detokenize(self, model: str, token_ids: list[int]) -> str:
-        """Return the text of token ids, by the server's own tokenizer; raises ServerFailure where it does not answer."""
+        """Return the text of token ids, by the server's own tokenizer; ServerFailureError where it does not answer."""
         body = json.dumps({"model": model, "tokens": token_ids}).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.api_key}"}
         request = urllib.request.Request(f"{self.url}/detokenize", data=body, headers=headers)
@@ -143,12 +151,14 @@ class EngineServer:
             with urllib.request.urlopen(request, timeout=30) as response:
                 return str(json.loads(response.read())["prompt"])
         except (OSError, ValueError, KeyError) as error:
-            raise ServerFailure("crash", f"the server cannot turn token ids into text: {error}", self.log_tail()) from error
+            raise ServerFailureError(
+                "crash", f"the server cannot turn token ids into text: {error}", self.log_tail()
+            ) from error
 
-    def death(self) -> ServerFailure:
+    def death(self) -> ServerFailureError:
         """Return why a server that ran has ended, from its log."""
         kind = self.adapter.failure_kind(self._log_text())
-        return ServerFailure("oom" if kind == "oom" else "crash", "the server died under load", self.log_tail())
+        return ServerFailureError("oom" if kind == "oom" else "crash", "the server died under load", self.log_tail())
 
     def stop(self) -> None:
         """Stop the server and everything it started; returns when nothing of it is left."""

@@ -25,13 +25,16 @@ KV_USAGE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
 
 OOM = re.compile(
     r"CUDA out of memory|torch\.OutOfMemoryError|OutOfMemoryError: CUDA|No available memory for the cache blocks"
-    r"|larger than the maximum number of tokens that can be stored in KV cache|larger than the available KV cache memory"
-    r"|Free memory on device .* is less than desired GPU memory utilization|std::bad_alloc|DefaultCPUAllocator: can't allocate memory",
+    r"|larger than the maximum number of tokens that can be stored in KV cache"
+    r"|larger than the available KV cache memory"
+    r"|Free memory on device .* is less than desired GPU memory utilization"
+    r"|std::bad_alloc|DefaultCPUAllocator: can't allocate memory",
     re.IGNORECASE,
 )
 PORT_IN_USE = re.compile(r"Address already in use|Errno 98|EADDRINUSE", re.IGNORECASE)
 BAD_CONFIG = re.compile(
-    r"error: unrecognized arguments|error: argument |error: ambiguous option|ValidationError|pydantic_core\._pydantic_core"
+    r"error: unrecognized arguments|error: argument |error: ambiguous option"
+    r"|ValidationError|pydantic_core\._pydantic_core"
     r"|ValueError: (?!.*larger than)"
 )
 WEIGHTS_GIB = re.compile(r"Model loading took ([0-9.]+) GiB")
@@ -99,7 +102,9 @@ class VllmAdapter:
             facts.kv_pool_bytes = facts.kv_pool_tokens * architecture.kv_bytes_per_token(server["model"]["dtype"])
         if (utilization := cache.get("gpu_memory_utilization")) not in (None, "None"):
             facts.gpu_memory_utilization = float(str(utilization))
-            if loaded := WEIGHTS_GIB.search(log):
+        if logged := MAX_MODEL_LEN.search(log):
+            facts.max_model_len = int(logged[1])
+        if loaded := WEIGHTS_GIB.search(log):
             facts.weights_bytes, facts.weights_bytes_source = round(float(loaded[1]) * 2**30), "log"
         else:
             facts.weights_bytes = architecture.weight_bytes(server["model"]["dtype"])

@@ -109,9 +109,7 @@ def statistics_ms(name: str, values_s: Array, which: Sequence[str] = _LATENCY_ST
     values_ms = values_s * 1e3
     computed = {"mean": float(values_ms.mean()), "std": float(values_ms.std())}
     percentiles = {"median": 50, "p90": 90, "p95": 95, "p99": 99}
-    for statistic, value in zip(
-        percentiles, np.percentile(values_ms, list(percentiles.values())), strict=True
-    ):
+    for statistic, value in zip(percentiles, np.percentile(values_ms, list(percentiles.values())), strict=True):
         computed[statistic] = float(value)
     return {f"{name}_{statistic}_ms": computed[statistic] for statistic in which}
 

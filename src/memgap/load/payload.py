@@ -32,9 +32,7 @@ def request_body(plan: LoadPlan, prompt: Prompt) -> dict[str, Any]:
     return body
 
 
-def request_bytes(
-    plan: LoadPlan, prompts: Sequence[Prompt], targets: Sequence[Target], tag: str
-) -> list[bytes]:
+def request_bytes(plan: LoadPlan, prompts: Sequence[Prompt], targets: Sequence[Target], tag: str) -> list[bytes]:
     """Return the whole HTTP request of each prompt, the servers taken in turn; ids are `{tag}-{index}`."""
     path = _PATHS[plan.endpoint]
     secret = {} if plan.api_key is None else {"authorization": f"Bearer {plan.api_key}"}

@@ -56,9 +56,7 @@ class LoadPlan:
         if self.arrival not in get_args(Arrival):
             raise UserError(f"load.arrival is {self.arrival!r}; use one of {', '.join(get_args(Arrival))}.")
         if self.endpoint not in get_args(Endpoint):
-            raise UserError(
-                f"load.endpoint is {self.endpoint!r}; use one of {', '.join(get_args(Endpoint))}."
-            )
+            raise UserError(f"load.endpoint is {self.endpoint!r}; use one of {', '.join(get_args(Endpoint))}.")
         _at_least("requests", self.requests, 1)
         _at_least("warmup_requests", self.warmup_requests, 0)
         _at_least("max_consecutive_refused", self.max_consecutive_refused, 1)
@@ -68,18 +66,14 @@ class LoadPlan:
             raise UserError("load.concurrency is missing; arrival 'closed' needs a number of at least 1.")
         if self.arrival in ("poisson", "constant", "gamma"):
             if self.rate_req_s is None:
-                raise UserError(
-                    f"load.rate_req_s is missing; arrival {self.arrival!r} needs requests per second."
-                )
+                raise UserError(f"load.rate_req_s is missing; arrival {self.arrival!r} needs requests per second.")
             _positive("rate_req_s", self.rate_req_s)
         _positive("burstiness", self.burstiness)
         _positive("request_timeout_s", self.request_timeout_s)
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise UserError(f"load.temperature is {self.temperature}; give 0 or more.")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
-            raise UserError(
-                "the API key holds characters that an HTTP header cannot carry; use printable ASCII."
-            )
+            raise UserError("the API key holds characters that an HTTP header cannot carry; use printable ASCII.")
 
     @classmethod
     def from_record(cls, load: Mapping[str, Any], model: str, api_key: str | None = None) -> "LoadPlan":

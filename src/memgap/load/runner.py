@@ -14,6 +14,7 @@ from memgap.load.arrivals import intended_offsets_s
 from memgap.load.collect import collect
 from memgap.load.health import LagProbe
 from memgap.load.http1 import ClientConnection, Exchange, Pool, parse_url
+from memgap.load.loop import loop_factory
 from memgap.load.payload import request_bytes
 from memgap.load.records import LoadPlan, LoadResult, Prompt
 
@@ -178,8 +179,7 @@ async def run_load(
         raise UserError(f"load.requests is {plan.requests}, but there are only {len(prompts)} prompts.")
     if len(warmup_prompts) < plan.warmup_requests:
         raise UserError(
-            f"load.warmup_requests is {plan.warmup_requests}, "
-            f"but there are only {len(warmup_prompts)} prompts for it."
+            f"load.warmup_requests is {plan.warmup_requests}, but there are only {len(warmup_prompts)} prompts for it."
         )
     if not urls:
         raise UserError("no server address is given; give at least one.")
@@ -244,13 +244,7 @@ def run(
     warmup_prompts: Sequence[Prompt] = (),
 ) -> LoadResult:
     """Run `run_load` in a loop of its own, uvloop's where it is installed; see there."""
-    try:
-        import uvloop
-
-        factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    except ImportError:
-        factory = asyncio.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(run_load(plan, prompts, urls, on_progress, warmup_prompts=warmup_prompts))
 
 

@@ -83,9 +83,9 @@ class Reply:
                 self._pending = 0
                 spoil = first <= self._bad <= index
                 event = self._events.broken() if spoil else self._events.tokens(first, count, last)
-                self._write(event + self._events.end(index + 1) if last else event)
                 if self._stamps is not None:
                     self._stamps.add(self._number, first, count, time.monotonic_ns())
+                self._write(event + self._events.end(index + 1) if last else event)
         elif last:
             body = whole_reply(self._ask, self._number, index + 1, self.finish_reason)
             self._connection.send_json(200, body)

@@ -90,9 +90,7 @@ class ModelArchitecture:
             word_embed_proj_dim=given.integer("word_embed_proj_dim", minimum=1, default=hidden_size),
             position_offset=given.integer("position_offset", minimum=0, default=2 if opt else 0),
             qkv_bias=given.flag("qkv_bias", default=opt),
-            sliding_window=given.integer("sliding_window", minimum=1)
-            if given.given("sliding_window")
-            else None,
+            sliding_window=given.integer("sliding_window", minimum=1) if given.given("sliding_window") else None,
             norm_epsilon=given.number("norm_epsilon", above=0.0, default=1e-5),
             rope_theta=None if opt else given.number("rope_theta", above=0.0, default=10000.0),
             rope_scaling=_rope_scaling(given),
@@ -102,9 +100,7 @@ class ModelArchitecture:
 
     def _check(self, given: Fields) -> None:
         if self.heads % self.kv_heads:
-            raise UserError(
-                f"{given.where}: heads {self.heads} is not a multiple of kv_heads {self.kv_heads}"
-            )
+            raise UserError(f"{given.where}: heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
         regular = self.heads * self.head_dim == self.hidden_size
         if self.family == "opt":
             fixed: dict[str, tuple[object, str]] = {
@@ -162,11 +158,7 @@ class ModelArchitecture:
         positions = (self.max_length + self.position_offset) * hidden
         projections = 0 if embed == hidden else 2 * embed * hidden
         return (
-            self.layers * (attention + feed_forward + layer_norms)
-            + embeddings
-            + positions
-            + projections
-            + 2 * hidden
+            self.layers * (attention + feed_forward + layer_norms) + embeddings + positions + projections + 2 * hidden
         )
 
     def _llama_parameters(self) -> int:

@@ -62,12 +62,7 @@ class Fields:
     def number(self, name: str, *, above: float, default: Any = REQUIRED) -> float:
         """Return a finite number greater than `above`; raises UserError."""
         value = self._value(name, default)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-            or value <= above
-        ):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= above:
             raise self.error(name, f"a number greater than {above:g}")
         return float(value)
 

@@ -74,8 +74,7 @@ def from_hf_config(config: object, where: str = "config.json") -> ModelArchitect
     kind = config.get("model_type")
     if kind not in _MODEL_TYPES.values():
         raise UserError(
-            f"{where}: model_type {kind!r} is not supported "
-            f"({suggest(str(kind), list(_MODEL_TYPES.values()))})"
+            f"{where}: model_type {kind!r} is not supported ({suggest(str(kind), list(_MODEL_TYPES.values()))})"
         )
     if config.get("quantization_config") is not None:
         raise UserError(f"{where}: quantised weights (quantization_config) are not supported")
@@ -87,9 +86,7 @@ def from_hf_config(config: object, where: str = "config.json") -> ModelArchitect
         "max_length": config.get("max_position_embeddings"),
         "tied_embeddings": config.get("tie_word_embeddings"),
     }
-    values = shared | (
-        _opt_fields(config, where) if kind == "opt" else _llama_fields(config, str(kind), where)
-    )
+    values = shared | (_opt_fields(config, where) if kind == "opt" else _llama_fields(config, str(kind), where))
     return ModelArchitecture.from_dict(values, where)
 
 
@@ -97,9 +94,7 @@ def hf_config_dtype(config: Mapping[str, Any], where: str = "config.json") -> st
     """Return the weights' dtype named by a config.json content; raises UserError where there is none."""
     dtype = config.get("dtype") or config.get("torch_dtype")
     if dtype not in WEIGHT_DTYPES:
-        raise UserError(
-            f"{where}: names no usable dtype (found {dtype!r}); give one of {', '.join(WEIGHT_DTYPES)}"
-        )
+        raise UserError(f"{where}: names no usable dtype (found {dtype!r}); give one of {', '.join(WEIGHT_DTYPES)}")
     return str(dtype)
 
 

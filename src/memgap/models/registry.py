@@ -44,9 +44,7 @@ def load_registry() -> Mapping[str, RegistryEntry]:
             hub_id=given.optional_text("hub_id"),
             revision=given.optional_text("revision"),
             dtype=given.text("dtype", choices=WEIGHT_DTYPES),
-            architecture=ModelArchitecture.from_dict(
-                given.values.get("architecture"), f"{where}, architecture"
-            ),
+            architecture=ModelArchitecture.from_dict(given.values.get("architecture"), f"{where}, architecture"),
         )
     return entries
 
@@ -65,9 +63,7 @@ def resolve_model(name: str, config_models: Mapping[str, Any] | None = None) -> 
     """
     config_models = {} if config_models is None else config_models
     if not isinstance(config_models, Mapping):
-        raise UserError(
-            f"models: got {config_models!r}, but must be a mapping of model names to their fields"
-        )
+        raise UserError(f"models: got {config_models!r}, but must be a mapping of model names to their fields")
     registry = load_registry()
     if name not in config_models and name not in registry:
         raise UserError(f"unknown model {name!r} ({suggest(name, {*registry, *map(str, config_models)})})")
@@ -76,13 +72,9 @@ def resolve_model(name: str, config_models: Mapping[str, Any] | None = None) -> 
     base = _base(name, given, registry)
     path = given.optional_text("path")
     hub_id = given.optional_text("hub_id") or (base.hub_id if base else None)
-    weights = given.text(
-        "weights", choices=WEIGHTS, default="path" if path else "hub" if hub_id else "synthetic"
-    )
+    weights = given.text("weights", choices=WEIGHTS, default="path" if path else "hub" if hub_id else "synthetic")
     _check_weights(given, weights, path, hub_id)
-    hf_config = (
-        _own_config(path, where) if path and weights == "path" and not _shape_given(given, base) else None
-    )
+    hf_config = _own_config(path, where) if path and weights == "path" and not _shape_given(given, base) else None
     architecture = _architecture(given, base, hf_config)
     return {
         "name": name,
@@ -135,9 +127,7 @@ def _own_config(path: str, where: str) -> dict[str, Any]:
     return content
 
 
-def _architecture(
-    given: Fields, base: RegistryEntry | None, hf_config: Mapping[str, Any] | None
-) -> ModelArchitecture:
+def _architecture(given: Fields, base: RegistryEntry | None, hf_config: Mapping[str, Any] | None) -> ModelArchitecture:
     if hf_config is not None:
         return from_hf_config(hf_config, f"{given.where}, {given.values['path']}/config.json")
     own = given.values.get("architecture")
@@ -173,9 +163,7 @@ def _revision(given: Fields, base: RegistryEntry | None, hub_id: str | None) -> 
         return own
     if base is not None and base.revision is not None and base.hub_id == hub_id:
         return base.revision
-    raise UserError(
-        f"{given.where}: revision is missing; give the commit of {hub_id} so that the run can be repeated"
-    )
+    raise UserError(f"{given.where}: revision is missing; give the commit of {hub_id} so that the run can be repeated")
 
 
 def _dtype(given: Fields, base: RegistryEntry | None, hf_config: Mapping[str, Any] | None) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from memgap.datasets.build import Prompt as DatasetPrompt
 from memgap.datasets.build import warmup_prompts
 from memgap.datasets.files import load_dataset
-from memgap.engine.server import EngineServer, ServerFailure
+from memgap.engine.server import EngineServer, ServerFailureError
 from memgap.load.latency import summarize
 from memgap.load.loop import loop_factory
 from memgap.load.records import LoadPlan, LoadResult, Prompt
@@ -36,17 +36,28 @@ Point = dict[str, Any]
 class Measurement:
     """What measures points of one session: the server, the datasets, the store."""
 
-    def __init__(self, server: EngineServer, store: PointStore, datasets: Path, scratch: Path, interval_s: float) -> None:
+    def __init__(
+        self,
+        server: EngineServer,
+        store: PointStore,
+        datasets: Path,
+        scratch: Path,
+        interval_s: float,
+        remeasured_for: list[str],
+    ) -> None:
         self._server = server
         self._store = store
         self._datasets = datasets
         self._scratch = scratch
         self._interval_s = interval_s
+        self._remeasured_for = remeasured_for
 
-    def measure(self, key: str, record: Mapping[str, Any], watch: StopWatch, on_progress: Callable[[int, int], None]) -> Point:
+    def measure(
+        self, key: str, record: Mapping[str, Any], watch: StopWatch, on_progress: Callable[[int, int], None]
+    ) -> Point:
         """Send the point's load and store what came of it, a failure too; returns its point.json.
 
-        Raises Stopped where the session has to stop: then nothing is stored.
+        Raises StoppedError where the session has to stop: then nothing is stored.
         """
         load = record["load"]
         stored = load_dataset(self._datasets / f"{record['dataset']['key']}.npz")
@@ -82,7 +93,7 @@ class Measurement:
         self._store.write(key, point, self._files(result, rows))
         return point
 
-    def record_failure(self, key: str, record: Mapping[str, Any], failure: ServerFailure) -> Point:
+    def record_failure(self, key: str, record: Mapping[str, Any], failure: ServerFailureError) -> Point:
         """Store a point whose server did not start or died before the load; returns its point.json."""
         error = {"kind": failure.kind, "message": str(failure), "log_tail": failure.log_tail}
         point = self.point(key, record, failure.kind, error, [], {})
@@ -110,6 +121,7 @@ class Measurement:
             "summary": {name: value for name, value in summary.items() if np.isfinite(value)},
             "engine": {**dataclasses.asdict(facts), "start_s": self._server.start_s},
             "hardware": hardware(),
+            "remeasured_for": self._remeasured_for,
             "provenance": provenance(record["engine"]["package"], facts.version, self._server.command),
         }
 
@@ -123,13 +135,17 @@ class Measurement:
         statuses = sorted({one.status for one in result.results if one.status != "ok"})
         kind = "client_timeout" if statuses == ["timeout"] else "request_errors"
         first = next((one.error for one in result.results if one.status != "ok" and one.error), "")
-        message = f"{failed:.0f} of {sent:.0f} requests failed ({', '.join(statuses)}); the first: {first or 'no message'}"
+        message = (
+            f"{failed:.0f} of {sent:.0f} requests failed ({', '.join(statuses)}); the first: {first or 'no message'}"
+        )
         return kind, {"kind": kind, "message": message, "log_tail": self._server.log_tail()}
 
     def _files(self, result: LoadResult, rows: list[dict[str, float]]) -> dict[str, bytes]:
         requests = [dataclasses.asdict(one) for one in result.results]
         tokens = io.BytesIO()
-        np.savez_compressed(tokens, request=result.events.request, time_s=result.events.time_s, tokens=result.events.tokens)
+        np.savez_compressed(
+            tokens, request=result.events.request, time_s=result.events.time_s, tokens=result.events.tokens
+        )
         columns = ["time_s", *(name for name in sampler.COLUMNS if name != "time_monotonic_s")]
         return {
             "requests.csv.gz": csv_gz(requests, list(requests[0]) if requests else ["index"]),

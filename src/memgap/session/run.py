@@ -1,7 +1,6 @@
-"""Runs a session: `run_session.py --plan results/plans/session/NAME.json --results results`."""
+"""Runs a session. By hand: `python workflow/scripts/run_session.py --plan results/plans/NAME.json`."""
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -11,12 +10,13 @@ from typing import Any, TextIO
 
 from memgap.canonical import canonical_json
 from memgap.engine.identity import engine_python
-from memgap.engine.server import EngineServer, ServerFailure
+from memgap.engine.server import EngineServer, ServerFailureError
 from memgap.errors import UserError
+from memgap.plans import add_plan_arguments, requested_plan
 from memgap.session.lease import Lease
 from memgap.session.measure import Measurement, Point
 from memgap.session.progress import Progress, TimeLeft, clock
-from memgap.session.watch import Stopped, StopWatch
+from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.atomic import write_text
 from memgap.store.points import PointStore
 from memgap.sweep.study import check_same_server
@@ -42,14 +42,15 @@ class Session:
     def run(self) -> None:
         """Measure what is missing and write results/sessions/NAME.json.
 
-        Raises UserError where the user has to mend something first, Stopped where the session was told to stop; points
-        that were finished before stay.
+        Raises UserError where the user has to mend something first, StoppedError where the session was told to stop;
+        points that were finished before stay.
         """
         self._store.require_writable()
         name = self._plan["session"]
         with Lease(self._results / "sessions" / f".{name}.lock", LEASE_WAIT_S, self._watch.check):
             todo = self.todo()
             self._say_plan(len(todo))
+            write_text(self._results / "plans" / f"{name}.json", canonical_json(self._plan) + "\n")
             if todo:
                 self._measure(todo)
             self._write_outcome()
@@ -61,17 +62,21 @@ class Session:
         for point in self._plan["points"]:
             status = self._store.status(point["key"])
             failed = status not in ("ok", "missing")
-            if status in ("missing", "garbled") or (failed and options["remeasure_failed"]) or self._asked_again(point["key"]):
+            if (
+                status in ("missing", "garbled")
+                or (failed and options["remeasure_failed"])
+                or self._asked_again(point["key"])
+            ):
                 todo.append(point)
         return todo
 
     def _asked_again(self, key: str) -> bool:
-        """Whether `remeasure` names the point and its stored measurement is older than this plan."""
-        if key not in self._plan["options"]["remeasure"]:
+        """Whether `remeasure` names the point and it was not measured for that very list yet."""
+        asked = self._plan["options"]["remeasure"]
+        if key not in asked:
             return False
-        stored = self._results / "points" / key / "point.json"
-        plan = self._results / "plans" / "session" / f"{self._plan['session']}.json"
-        return not plan.exists() or not stored.exists() or stored.stat().st_mtime < plan.stat().st_mtime
+        stored = self._store.read(key)
+        return stored is None or stored.get("remeasured_for") != asked
 
     def _measure(self, todo: Sequence[Mapping[str, Any]]) -> None:
         options = self._plan["options"]
@@ -87,7 +92,12 @@ class Session:
             )
             with server:
                 measurement = Measurement(
-                    server, self._store, self._results / "datasets", Path(scratch), options["interval_s"]
+                    server,
+                    self._store,
+                    self._results / "datasets",
+                    Path(scratch),
+                    options["interval_s"],
+                    options["remeasure"],
                 )
                 failures = 0
                 for number, point in enumerate(todo, start=1):
@@ -107,13 +117,17 @@ class Session:
         try:
             if not server.alive:
                 if failures >= START_FAILURES:
-                    raise ServerFailure("crash", f"not tried: the server failed to start {failures} times in a row", "")
+                    raise ServerFailureError(
+                        "crash", f"not tried: the server failed to start {failures} times in a row", ""
+                    )
                 self._start(server, label)
                 failures = 0
-        except ServerFailure as failure:
+        except ServerFailureError as failure:
             self._tell(label, measurement.record_failure(key, record, failure))
             return failures + 1
-        self._tell(label, measurement.measure(key, record, self._watch, lambda done, total: self._passing(label, done, total)))
+        self._tell(
+            label, measurement.measure(key, record, self._watch, lambda done, total: self._passing(label, done, total))
+        )
         if not server.alive:
             server.stop()
         return failures
@@ -128,9 +142,14 @@ class Session:
 
         server.start(waiting)
         declared, running = self._server_record["engine"]["version"], server.facts.version
-        if running is not None and declared not in ("not-installed", "auto") and running.split("+")[0] != declared.split("+")[0]:
+        if (
+            running is not None
+            and declared not in ("not-installed", "auto")
+            and running.split("+")[0] != declared.split("+")[0]
+        ):
             raise UserError(
-                f"the points belong to {self._server_record['engine']['package']} {declared}, but the server is {running}; "
+                f"the points belong to {self._server_record['engine']['package']} {declared}, "
+                f"but the server is {running}; "
                 "set engines.*.version to it or install the other one."
             )
         self._progress.say(f"server ready after {clock(server.start_s)}")
@@ -144,8 +163,8 @@ class Session:
             return
         summary, flags = point["summary"], "".join(f", {flag}" for flag in point["flags"])
         self._progress.say(
-            f"{label}: {summary['total_throughput_tok_s']:.0f} tok/s, ITL {summary.get('itl_mean_ms', float('nan')):.1f} ms"
-            f" in {clock(summary['duration_s'])}{flags}"
+            f"{label}: {summary['total_throughput_tok_s']:.0f} tok/s, "
+            f"ITL {summary.get('itl_mean_ms', float('nan')):.1f} ms in {clock(summary['duration_s'])}{flags}"
         )
 
     def _say_plan(self, todo: int) -> None:
@@ -170,7 +189,8 @@ class Session:
 
 
 def _work(record: Mapping[str, Any]) -> float:
-    return float(record["load"]["requests"]) / min(record["batch_cap"], record["load"]["requests"])
+    requests = float(record["load"]["requests"])
+    return requests / min(float(record["batch_cap"]), requests)
 
 
 def _label(record: Mapping[str, Any]) -> str:
@@ -197,23 +217,18 @@ class _Tee:
         self._first.flush()
 
 
-def read_plan(path: Path) -> dict[str, Any]:
-    """Return a session plan; raises UserError where the file is missing or no plan."""
-    try:
-        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if not {"session", "points", "options", "model_folder"} <= plan.keys() or not plan["points"]:
-            raise ValueError("keys are missing")
-    except OSError as error:
-        raise UserError(f"cannot read the session plan {path}: {error.strerror}.") from error
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not a session plan ({error}); let Snakemake make it again.") from error
-    return plan
+def check_plan(plan: Plan) -> None:
+    """Raises UserError for something that is no session plan."""
+    if not {"session", "points", "options", "model_folder"} <= plan.keys() or not plan["points"]:
+        raise UserError(
+            "not a session plan: it needs session, points, options and model_folder; let Snakemake make it again."
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and run; returns 0 when every point of the plan has a result, failures included."""
     parser = argparse.ArgumentParser(description="Measure the points of a session.")
-    parser.add_argument("--plan", type=Path, required=True)
+    add_plan_arguments(parser)
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--log", type=Path, default=None)
     options = parser.parse_args(argv)
@@ -224,12 +239,15 @@ def main(argv: list[str] | None = None) -> int:
         options.log.parent.mkdir(parents=True, exist_ok=True)
         stream = _Tee(sys.stderr, options.log.open("w", encoding="utf-8"))
     try:
-        plan = read_plan(options.plan)
+        plan = requested_plan(options, "session")
+        check_plan(plan)
         Session(plan, options.results, Progress(plan["session"], stream), watch).run()
     except UserError as error:
         print(f"memgap: {error}", file=stream, flush=True)
         return 2
-    except Stopped as stopped:
-        print(f"memgap: stopped ({stopped}); finished points are kept, run again for the rest.", file=stream, flush=True)
+    except StoppedError as stopped:
+        print(
+            f"memgap: stopped ({stopped}); finished points are kept, run again for the rest.", file=stream, flush=True
+        )
         return 1
     return 0

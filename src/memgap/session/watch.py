@@ -11,7 +11,7 @@ import psutil
 DRIVER_POLL_S = 0.5
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The session was told to stop; the point in flight is not recorded."""
 
 
@@ -34,9 +34,9 @@ class StopWatch:
             threading.Thread(target=self._watch, args=(driver,), daemon=True).start()
 
     def check(self) -> None:
-        """Raises Stopped once the session has to stop."""
+        """Raises StoppedError once the session has to stop."""
         if self.reason:
-            raise Stopped(self.reason)
+            raise StoppedError(self.reason)
 
     def attach(self, event: asyncio.Event) -> None:
         """Also set `event` of the running loop when the session has to stop."""

@@ -33,7 +33,8 @@ class PointStore:
                 pass
         except OSError as error:
             raise UserError(
-                f"cannot write below {self.folder}: {error.strerror}; make the folder writable or run memgap elsewhere (--directory)."
+                f"cannot write below {self.folder}: {error.strerror}; "
+                "make the folder writable or run memgap elsewhere (--directory)."
             ) from error
 
     def read(self, key: str) -> dict[str, Any] | None:
@@ -47,7 +48,9 @@ class PointStore:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); delete {path.parent} to measure the point again.") from error
+            raise UserError(
+                f"{path}: cannot be read ({error}); delete {path.parent} to measure the point again."
+            ) from error
         try:
             point = json.loads(text)
             fits = point["key"] == key and point["schema"] == SCHEMA and content_key(point["record"]) == key
@@ -90,7 +93,7 @@ class PointStore:
             shutil.rmtree(staged, ignore_errors=True)
             raise
 
-    def keys(self) -> Iterator[str]:
+    def stored_keys(self) -> Iterator[str]:
         """Yield the keys of all stored points, sorted."""
         if self.folder.is_dir():
             yield from sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))

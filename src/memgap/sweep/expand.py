@@ -77,5 +77,9 @@ def _combinations(
     groups += [[path] for path in axes if path not in used]
     constants = {path: value for path, value in flat.items() if path not in axes}
     for choice in itertools.product(*(zip(*(axes[path] for path in group), strict=True) for group in groups)):
-        chosen = {path: value for group, values in zip(groups, choice, strict=True) for path, value in zip(group, values, strict=True)}
+        chosen = {
+            path: value
+            for group, values in zip(groups, choice, strict=True)
+            for path, value in zip(group, values, strict=True)
+        }
         yield {path: chosen.get(path, constants.get(path)) for path in flat}

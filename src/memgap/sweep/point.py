@@ -20,7 +20,17 @@ LOAD_DEFAULTS: Record = {
     "warmup_requests": 2,
     "seed": 0,
 }
-RESERVED_FLAGS = ("host", "port", "model", "api-key", "served-model-name", "load-format", "revision", "dtype", "tokenizer")
+RESERVED_FLAGS = (
+    "host",
+    "port",
+    "model",
+    "api-key",
+    "served-model-name",
+    "load-format",
+    "revision",
+    "dtype",
+    "tokenizer",
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,9 @@ class Point:
     session: str
 
 
-def make_point(arguments: Mapping[str, Any], engine: Record, model: Record, dataset: Record, repeat: int, where: str) -> Point:
+def make_point(
+    arguments: Mapping[str, Any], engine: Record, model: Record, dataset: Record, repeat: int, where: str
+) -> Point:
     """Build the point of `arguments` (without lists) with the engine, model and dataset already resolved.
 
     Raises UserError where arguments contradict one another; `where` names the sweep.
@@ -72,7 +84,9 @@ def _server_arguments(arguments: Mapping[str, Any], cap_side: str, batch_cap: in
             raise UserError(f"{where}: the server flag {flag!r} is set by memgap itself; remove it from `server`.")
     if cap_side == "server":
         if "max-num-seqs" in flags:
-            raise UserError(f"{where}: with `cap_side: server` the flag max-num-seqs is batch_cap; remove it from `server`.")
+            raise UserError(
+                f"{where}: with `cap_side: server` the flag max-num-seqs is batch_cap; remove it from `server`."
+            )
         flags["max-num-seqs"] = batch_cap
     elif int(flags.get("max-num-seqs", batch_cap)) < batch_cap:
         raise UserError(f"{where}: batch_cap {batch_cap} is above the server's max-num-seqs {flags['max-num-seqs']}.")
@@ -88,9 +102,14 @@ def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, where: str) -
     if open_loop and "rate_req_s" not in given:
         raise UserError(f"{where}: load.arrival {load['arrival']!r} needs load.rate_req_s.")
     if not open_loop and "rate_req_s" in given:
-        raise UserError(f"{where}: load.rate_req_s has no meaning with load.arrival {load['arrival']!r}; use constant, poisson or gamma.")
+        raise UserError(
+            f"{where}: load.rate_req_s has no meaning with load.arrival {load['arrival']!r}; "
+            "use constant, poisson or gamma."
+        )
     if cap_side == "client" and load["arrival"] != "closed":
-        raise UserError(f"{where}: `cap_side: client` needs load.arrival closed, not {load['arrival']!r}; use `cap_side: server`.")
+        raise UserError(
+            f"{where}: `cap_side: client` needs load.arrival closed, not {load['arrival']!r}; use `cap_side: server`."
+        )
     load.setdefault("rate_req_s", None)
     load["concurrency"] = batch_cap if load["arrival"] == "closed" else None
     load["requests"] = _requests(given, batch_cap, where)
@@ -107,4 +126,5 @@ def _requests(given: Mapping[str, Any], batch_cap: int, where: str) -> int:
     if "requests" in given:
         return int(given["requests"])
     wanted = max(math.ceil(given["requests_per_slot"] * batch_cap), int(given.get("min_requests", 1)))
-    return min(wanted, int(given["max_requests"])) if "max_requests" in given else wanted
+    most = int(given.get("max_requests", wanted))
+    return min(int(wanted), most)

@@ -89,7 +89,9 @@ def expand_study(config: Config) -> Study:
         members = study.sweeps.setdefault(sweep_name, [])
         for experiment, arguments in expand_sweep(sweep_name, sweep):
             for missing in (name for name in REQUIRED_ARGUMENTS if name not in arguments):
-                raise UserError(f"{where}: no `{missing}` is given, neither in `fixed` nor in experiment {experiment!r}.")
+                raise UserError(
+                    f"{where}: no `{missing}` is given, neither in `fixed` nor in experiment {experiment!r}."
+                )
             engine_name = arguments.get("engine") or next(iter(engines))
             known(engine_name, engines, "engine", where)
             known(arguments["dataset"], config["datasets"], "dataset", where)

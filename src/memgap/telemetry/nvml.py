@@ -47,13 +47,15 @@ class Nvml:
             self.reason = str(error)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.devices:
             with contextlib.suppress(pynvml.NVMLError):
                 pynvml.nvmlShutdown()
 
     def sample(self) -> Sample:
-        """Return the columns of `COLUMNS` that can be read, summed (memory, power, energy) or averaged over the GPUs."""
+        """Return the columns of `COLUMNS` that can be read: memory, power and energy summed, the rest averaged."""
         merged: dict[str, list[float]] = {}
         for device in self.devices:
             for column, value in _sample_one(device).items():

@@ -1,8 +1,8 @@
 """A process of its own that samples on a fixed clock, so that sampling never delays the load generator.
 
 `python -m memgap.telemetry.sampler --url URL --adapter vllm --pid PID --interval-s 0.25 --out FILE` writes one CSV row
-a tick until its standard input is closed. Times are CLOCK_MONOTONIC, which all processes of a machine share. A tick that
-is late is not made up for: the next one comes when it is due.
+a tick until its standard input is closed. Times are CLOCK_MONOTONIC, which all processes of a machine share. A tick
+that is late is not made up for: the next one comes when it is due.
 """
 
 import argparse
@@ -34,7 +34,7 @@ COLUMNS = ("time_monotonic_s", *ENGINE_COLUMNS, *nvml.COLUMNS, *host.COLUMNS)
 
 
 def fetch_engine_sample(url: str, adapter_name: str, timeout_s: float) -> dict[str, float]:
-    """Return the engine columns from `url`/metrics; empty where the endpoint does not answer in time or not in format."""
+    """Return the engine columns from `url`/metrics; empty where it does not answer in time or in format."""
     try:
         with urllib.request.urlopen(f"{url}/metrics", timeout=timeout_s) as response:
             page = parse_page(response.read().decode("utf-8", "replace"))
@@ -55,7 +55,12 @@ def sample_until_stdin_closes(url: str, adapter_name: str, pid: int, interval_s:
             row.update(fetch_engine_sample(url, adapter_name, timeout_s=max(interval_s, 1.0)))
             row.update(gpu.sample())
             row.update(processes.sample())
-            writer.writerow({column: f"{value:.9g}" if column != "time_monotonic_s" else f"{value:.6f}" for column, value in row.items()})
+            writer.writerow(
+                {
+                    column: f"{value:.9g}" if column != "time_monotonic_s" else f"{value:.6f}"
+                    for column, value in row.items()
+                }
+            )
             out.flush()
             tick = max(tick + 1, int((time.monotonic() - start_s) / interval_s))
             wait_s = max(0.0, start_s + tick * interval_s - time.monotonic())
@@ -91,7 +96,9 @@ class Sampler:
                 return
             time.sleep(0.02)
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:

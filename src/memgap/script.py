@@ -1,0 +1,25 @@
+"""What the entry points in workflow/scripts share: the plan arguments and how mistakes are told."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from memgap.errors import UserError
+from memgap.plans import add_plan_arguments
+
+
+def script_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser that knows `--plan FILE` and `--config FILE --name NAME`."""
+    parser = argparse.ArgumentParser(description=description)
+    add_plan_arguments(parser)
+    return parser
+
+
+def run_script(job: Callable[[], None]) -> int:
+    """Run `job`; returns 0, or 2 after one line on standard error where the user has to mend something."""
+    try:
+        job()
+    except UserError as error:
+        print(f"memgap: {error}", file=sys.stderr)
+        return 2
+    return 0
