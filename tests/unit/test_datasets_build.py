@@ -231,9 +231,7 @@ def test_missing_files_and_wrong_names_are_refused(tmp_path: Path) -> None:
 
 
 def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False)
 
 
 def test_the_entry_point_builds_or_says_why_not(tmp_path: Path) -> None:

@@ -145,8 +145,6 @@ def test_unknown_names_and_impossible_sizes_are_refused() -> None:
     with pytest.raises(UserError, match="vocabulary of 12"):
         resolve({"kind": "sharegpt-like"}, vocabulary_size=12)
     with pytest.raises(UserError, match="too short"):
-        resolve(
-            {"kind": "random", "prompt_tokens": 1, "output_tokens": 1}, requests=5000, vocabulary_size=1000
-        )
+        resolve({"kind": "random", "prompt_tokens": 1, "output_tokens": 1}, requests=5000, vocabulary_size=1000)
     with pytest.raises(UserError, match="datasets: "):
         resolve_dataset("chat", ["chat"], **sizes())  # type: ignore[arg-type]

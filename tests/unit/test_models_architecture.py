@@ -47,9 +47,7 @@ def test_parameter_counts_are_those_of_the_published_models(name: str, parameter
     [("opt-1.3b", 2.4509), ("opt-2.7b", 4.9551), ("llama-2-7b", 12.5523), ("llama-2-13b", 24.2840)],
 )
 def test_weights_agree_with_what_vllm_logged(name: str, logged_gib: float) -> None:
-    assert load_registry()[name].architecture.weight_bytes("float16") / GIB == pytest.approx(
-        logged_gib, rel=0.01
-    )
+    assert load_registry()[name].architecture.weight_bytes("float16") / GIB == pytest.approx(logged_gib, rel=0.01)
 
 
 @pytest.mark.parametrize(

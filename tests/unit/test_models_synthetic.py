@@ -86,9 +86,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False)
 
 
 def test_the_entry_point_writes_or_says_why_not(tmp_path: Path) -> None:
@@ -123,9 +121,7 @@ def test_torch_counts_the_same_parameters(tmp_path: Path, name: str) -> None:
     transformers = importlib.import_module("transformers")
     write_synthetic_model(synthetic(name), tmp_path)
     with torch.device("meta"):
-        module = transformers.AutoModelForCausalLM.from_config(
-            transformers.AutoConfig.from_pretrained(tmp_path)
-        )
+        module = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(tmp_path))
     architecture = load_registry()[name].architecture
     assert type(module).__name__ == architecture.hf_class
     assert sum(parameter.numel() for parameter in module.parameters()) == architecture.parameter_count()

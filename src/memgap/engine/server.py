@@ -107,7 +107,7 @@ class EngineServer:
             [sys.executable, "-m", "memgap.engine.supervisor", "--log", str(self._log), "--", *launch.argv],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,
+            process_group=0,
             env={**_clean_environment(), **launch.env},
         )
         self.pid = self._read_pid()

@@ -34,7 +34,7 @@ def supervise(argv: list[str], log: Path) -> int:
     """Run ARGV until it ends or standard input closes; returns its exit status (negative: a signal)."""
     become_subreaper()
     with log.open("ab") as output:
-        server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0)
     _say(event="started", pid=server.pid)
     os.set_blocking(0, False)
     while server.poll() is None:
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(argv)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: None)  # a handler, since "ignore" would be inherited by the server
     return supervise(options.command, options.log)
 
 

@@ -1,0 +1,135 @@
+"""The advice for one model as a YAML document: decision, candidates, memory, flags, and where the numbers come from."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from memgap.advisor.bca import Decision, Profile, advise
+from memgap.advisor.flags import advised_flags
+from memgap.advisor.memory import MemoryNeed, memory_need
+from memgap.errors import UserError
+
+HEAD = "# Advice of the batching configuration advisor. How to read it: docs/advisor.md\n"
+
+
+def model_rows(table: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Return the rows of one model; raises UserError naming the table's models where there is none."""
+    rows = table[table["model"] == model]
+    if rows.empty:
+        known = ", ".join(sorted(table["model"].dropna().unique())) or "none"
+        raise UserError(f"the table has no point of the model {model!r}; it has {known}.")
+    return rows
+
+
+def profile_of(rows: pd.DataFrame, latency: str) -> list[Profile]:
+    """Return one entry a cap: medians over repeats and experiments of the points that are fit to be candidates."""
+    profile = []
+    for cap, group in rows.groupby("batch_cap"):
+        preempted = group["flags"].fillna("").str.contains("preempted")
+        good = group[
+            (group["status"] == "ok") & ~preempted & group["total_throughput_tok_s"].notna() & group[latency].notna()
+        ]
+        if good.empty:
+            bad = group[group["status"] != "ok"]["status"]
+            reason = f"not measured: {bad.iloc[0]}" if len(bad) else "preempted: the cap does not fit into the KV cache"
+            profile.append(Profile(int(str(cap)), None, None, reason))
+        else:
+            throughput, latency_ms = good["total_throughput_tok_s"].median(), good[latency].median()
+            profile.append(Profile(int(str(cap)), float(throughput), float(latency_ms)))
+    return profile
+
+
+def advice_for(table: pd.DataFrame, model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the advice for a model from its sweep's table; `settings` is the configuration's `advisor` part."""
+    rows = model_rows(table, model)
+    decision = advise(profile_of(rows, settings["latency"]), settings["slo"], settings["epsilon"])
+    advice: dict[str, Any] = {
+        "model": model,
+        "advice": decision.sentence,
+        "b_opt": decision.b_opt,
+        "rule": {
+            "latency": settings["latency"],
+            "slo_ms": _rounded(decision.slo_ms),
+            "slo": decision.slo_source,
+            "epsilon": decision.epsilon,
+            "throughput": "total_throughput_tok_s",
+        },
+    }
+    if decision.b_opt is not None:
+        advice.update(_configuration(rows, decision, settings))
+    advice["candidates"] = [
+        {name: _rounded(value) for name, value in asdict(one).items()} for one in decision.candidates
+    ]
+    advice["notes"] = [*decision.notes, *advice.pop("memory_notes", [])]
+    advice["measured"] = _provenance(rows)
+    return advice
+
+
+def write_advice(advice: Mapping[str, Any]) -> str:
+    """Return the advice as YAML text with a heading."""
+    return HEAD + yaml.safe_dump(dict(advice), sort_keys=False, allow_unicode=False, width=110)
+
+
+def _configuration(rows: pd.DataFrame, decision: Decision, settings: Mapping[str, Any]) -> dict[str, Any]:
+    assert decision.b_opt is not None
+    chosen = rows[(rows["batch_cap"] == decision.b_opt) & (rows["status"] == "ok")]
+    chosen = chosen[~chosen["flags"].fillna("").str.contains("preempted")]
+    need = _memory(chosen, settings)
+    flags = advised_flags(json.loads(str(chosen["server_args"].iloc[0])), decision.b_opt, need)
+    memory = {name: value for name, value in asdict(need).items() if name not in ("notes", "device")}
+    return {
+        "expected": {
+            "total_throughput_tok_s": _rounded(_median(chosen, "total_throughput_tok_s")),
+            settings["latency"]: _rounded(_median(chosen, settings["latency"])),
+            "kv_cache_usage_max_fraction": _rounded(_median(chosen, "kv_cache_usage_max_fraction")),
+        },
+        "server_flags": flags,
+        "command": f"vllm serve MODEL {shlex.join(flags)}",
+        "memory": {**memory, "margin": settings["memory_margin"], "limit_fraction": settings["memory_limit_fraction"]},
+        "memory_notes": need.notes,
+    }
+
+
+def _memory(chosen: pd.DataFrame, settings: Mapping[str, Any]) -> MemoryNeed:
+    block_tokens, token_bytes = _median(chosen, "kv_block_tokens"), _median(chosen, "kv_bytes_per_token")
+    longest = _median(chosen, "max_model_len")
+    usage = chosen["kv_cache_usage_max_fraction"].dropna()
+    return memory_need(
+        device=str(chosen["device"].iloc[0]),
+        usage_fraction=float(usage.max()) if len(usage) else None,
+        kv_pool_bytes=_median(chosen, "kv_pool_bytes"),
+        kv_block_bytes=block_tokens * token_bytes if block_tokens and token_bytes else None,
+        kv_one_request_bytes=longest * token_bytes if longest and token_bytes else None,
+        weights_bytes=_median(chosen, "weights_bytes"),
+        device_memory_bytes=_median(chosen, "gpu_memory_bytes"),
+        utilization=_median(chosen, "gpu_memory_utilization"),
+        margin=settings["memory_margin"],
+        limit_fraction=settings["memory_limit_fraction"],
+    )
+
+
+def _median(rows: pd.DataFrame, column: str) -> float | None:
+    values = rows[column].dropna()
+    return float(values.median()) if len(values) else None
+
+
+def _provenance(rows: pd.DataFrame) -> dict[str, Any]:
+    def found(column: str) -> list[str]:
+        return sorted(map(str, rows[column].dropna().unique()))
+
+    return {
+        "sweep": found("sweep"),
+        "points": len(rows),
+        "engine": [f"{one} {version}" for one in found("engine") for version in found("engine_version")],
+        "device": found("gpu_name") or found("device"),
+        "dates_utc": [min(found("date_utc"), default=""), max(found("date_utc"), default="")],
+    }
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value

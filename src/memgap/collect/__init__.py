@@ -1,0 +1,1 @@
+"""From stored points to tidy tables."""

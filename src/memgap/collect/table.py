@@ -1,0 +1,194 @@
+"""The tidy table of a sweep: one row a point, units in the column names, failures included."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from memgap.canonical import canonical_json
+from memgap.errors import UserError
+from memgap.models.architecture import ModelArchitecture
+from memgap.store.atomic import write_bytes, write_text
+from memgap.store.points import PointStore
+
+TEXT_COLUMNS = (
+    "sweep",
+    "experiment",
+    "key",
+    "session",
+    "model",
+    "engine",
+    "engine_version",
+    "device",
+    "gpu_name",
+    "driver",
+    "cap_side",
+    "dataset",
+    "dtype",
+    "arrival",
+    "status",
+    "flags",
+    "error_kind",
+    "error_message",
+    "date_utc",
+    "server_args",
+)
+COUNT_COLUMNS = ("batch_cap", "repeat", "requests")
+
+_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99")
+SUMMARY_COLUMNS = (
+    "duration_s",
+    "requests_sent",
+    "requests_completed",
+    "requests_failed",
+    "prompt_tokens",
+    "output_tokens",
+    "output_tokens_failed",
+    "request_throughput_req_s",
+    "output_throughput_tok_s",
+    "total_throughput_tok_s",
+    *(f"{metric}_{statistic}_ms" for metric in ("ttft", "tpot", "itl", "e2e") for statistic in _STATISTICS),
+    *(f"itl_chunk_{statistic}_ms" for statistic in ("mean", "median", "p99")),
+    *(f"{metric}_intended_{statistic}_ms" for metric in ("ttft", "e2e") for statistic in _STATISTICS),
+    "tokens_per_chunk_mean",
+    "mean_running_reqs",
+    "max_running_reqs",
+    "mean_waiting_reqs",
+    "kv_cache_usage_mean_fraction",
+    "kv_cache_usage_max_fraction",
+    "preemptions",
+    "server_prompt_tokens",
+    "server_output_tokens",
+    "prefix_cache_queries",
+    "prefix_cache_hits",
+    "gpu_util_mean_fraction",
+    "gpu_mem_used_max_bytes",
+    "gpu_power_mean_w",
+    "gpu_sm_clock_mean_mhz",
+    "energy_j",
+    "energy_per_output_token_j",
+    "cpu_util_mean_fraction",
+    "server_cpu_mean_cores",
+    "server_rss_max_bytes",
+    "telemetry_samples",
+)
+ENGINE_COLUMNS = (
+    "kv_pool_tokens",
+    "kv_pool_bytes",
+    "kv_block_tokens",
+    "weights_bytes",
+    "gpu_memory_utilization",
+    "max_model_len",
+    "start_s",
+)
+HARDWARE_COLUMNS = ("gpu_memory_bytes", "host_memory_bytes")
+CLIENT_COLUMNS = ("loop_lag_p99_ms", "cpu_fraction", "coalesced_fraction")
+NUMBER_COLUMNS = (
+    *SUMMARY_COLUMNS,
+    *ENGINE_COLUMNS,
+    *HARDWARE_COLUMNS,
+    "kv_bytes_per_token",
+    *(f"client_{name}" for name in CLIENT_COLUMNS),
+)
+COLUMNS = (*TEXT_COLUMNS, *COUNT_COLUMNS, *NUMBER_COLUMNS)
+
+
+def collect(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
+    """Return the table of a sweep plan: the columns of `COLUMNS`, one row a point in the plan's order.
+
+    A point that is not stored has the status "missing", one that cannot be read "garbled". Raises UserError where
+    `plan` is no sweep plan.
+    """
+    if not {"sweep", "points"} <= plan.keys():
+        raise UserError("not a sweep plan: it needs sweep and points; let Snakemake make it again.")
+    store = PointStore(points)
+    return as_table([_row(plan["sweep"], entry, store) for entry in plan["points"]])
+
+
+def as_table(rows: Sequence[Mapping[Any, Any]]) -> pd.DataFrame:
+    """Return rows as a table with all columns and their types, also where there is no row."""
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.astype(
+        {
+            **dict.fromkeys(TEXT_COLUMNS, "string"),
+            **dict.fromkeys(COUNT_COLUMNS, "Int64"),
+            **dict.fromkeys(NUMBER_COLUMNS, "float64"),
+        }
+    )
+
+
+def write_table(table: pd.DataFrame, parquet: Path, csv: Path) -> None:
+    """Write the table in both forms, each whole or not at all."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_bytes(parquet, buffer.getvalue())
+    write_text(csv, table.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Return a table written by `write_table` (.parquet or .csv); raises UserError where it is none."""
+    try:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a table of points ({error}); let Snakemake make it again.") from error
+    missing = [column for column in COLUMNS if column not in table.columns]
+    if missing:
+        raise UserError(
+            f"{path}: not a table of points, the column {missing[0]} is missing; let Snakemake make it again."
+        )
+    return as_table(table.astype(object).where(table.notna(), None).to_dict("records"))
+
+
+def _row(sweep: str, entry: Mapping[str, Any], store: PointStore) -> dict[str, Any]:
+    record = entry["record"]
+    row = {
+        "sweep": sweep,
+        "experiment": entry["experiment"],
+        "key": entry["key"],
+        "session": entry["session"],
+        **_declared(record),
+    }
+    try:
+        point = store.read(entry["key"])
+    except UserError as error:
+        return {**row, "status": "garbled", "error_kind": "garbled", "error_message": str(error)}
+    return {**row, **_measured(point)} if point else {**row, "status": "missing"}
+
+
+def _declared(record: Mapping[str, Any]) -> dict[str, Any]:
+    architecture = ModelArchitecture.from_dict(record["model"]["architecture"])
+    return {
+        "model": record["model"]["name"],
+        "engine": record["engine"]["package"],
+        "engine_version": record["engine"]["version"],
+        "cap_side": record["cap_side"],
+        "batch_cap": record["batch_cap"],
+        "repeat": record["repeat"],
+        "dataset": record["dataset"]["name"],
+        "dtype": record["model"]["dtype"],
+        "arrival": record["load"]["arrival"],
+        "requests": record["load"]["requests"],
+        "server_args": canonical_json(record["server"]["args"]),
+        "kv_bytes_per_token": architecture.kv_bytes_per_token(record["model"]["dtype"]),
+    }
+
+
+def _measured(point: Mapping[str, Any]) -> dict[str, Any]:
+    error = point["error"] or {}
+    client = point.get("client", {})
+    return {
+        "status": point["status"],
+        "flags": ";".join(point["flags"]),
+        "error_kind": error.get("kind"),
+        "error_message": error.get("message"),
+        "date_utc": point["provenance"]["date_utc"],
+        "device": point["hardware"]["device"],
+        "gpu_name": point["hardware"]["gpu_name"],
+        "driver": point["hardware"]["driver"],
+        **{name: point["summary"].get(name) for name in SUMMARY_COLUMNS},
+        **{name: point["engine"].get(name) for name in ENGINE_COLUMNS},
+        **{name: point["hardware"].get(name) for name in HARDWARE_COLUMNS},
+        **{f"client_{name}": client.get(name) for name in CLIENT_COLUMNS},
+    }

@@ -1,0 +1,53 @@
+"""Figure 3: throughput over the KV cache that it takes.
+
+x is the largest share of the KV-cache pool in use inside the benchmark window.
+"""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from memgap.figures.inputs import FigureInputs
+from memgap.figures.marks import draw_models
+from memgap.figures.paper import overlay, read_paper
+from memgap.figures.points import per_cap
+from memgap.figures.provenance import write_provenance
+from memgap.figures.style import new_figure, say_in_place
+
+USAGE, PERCENT, THROUGHPUT = "kv_cache_usage_max_fraction", "kv_cache_usage_max_percent", "total_throughput_tok_s"
+PAPER_X, PAPER_Y = "kv_cache_max_usage_pct", "total_token_throughput_tok_per_s"
+
+
+def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+    """Return the figure and the plotted numbers (one row a model and cap; medians over repeats)."""
+    data = per_cap(inputs.table.assign(**{PERCENT: 100 * inputs.table[USAGE]}), [PERCENT, THROUGHPUT])
+    figure, (axes,) = new_figure(1, width_in=4.6, height_in=3.4)
+    if inputs.paper_reference is not None:
+        paper = read_paper(inputs.paper_reference, "fig03", [PAPER_X, PAPER_Y, "plotted", "model"])
+        overlay(axes, paper[paper["plotted"]], PAPER_X, PAPER_Y)
+    draw_models(axes, data, PERCENT, THROUGHPUT, f"{THROUGHPUT}_low", f"{THROUGHPUT}_high")
+    _name_caps(axes, data)
+    axes.set_xlabel("Largest KV-cache usage (% of the pool)")
+    axes.set_ylabel("Throughput, prompt + output (tok/s)")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    if data.empty:
+        say_in_place(axes, "no point of this sweep was measured")
+    else:
+        axes.legend(fontsize="x-small", loc="lower right")
+    write_provenance(figure, inputs.table, inputs.recorded)
+    return figure, data
+
+
+def _name_caps(axes: Axes, data: pd.DataFrame) -> None:
+    """Write the batch cap beside each point where only one model is drawn."""
+    if data["model"].nunique() != 1 or data["cap_side"].nunique() != 1:
+        return
+    for _, row in data.dropna(subset=[PERCENT, THROUGHPUT]).iterrows():
+        axes.annotate(
+            str(row["batch_cap"]),
+            (row[PERCENT], row[THROUGHPUT]),
+            xytext=(5, -8),
+            textcoords="offset points",
+            fontsize="x-small",
+        )

@@ -1,0 +1,119 @@
+"""Figure 10: the trade-off behind B_opt.
+
+Left, throughput over latency with one marker a cap, the SLO and B_opt; right, the throughput gain T(B) / (B T(1)) over
+the cap, with epsilon and B_opt. The published script plots requests/s under an axis that says tokens/s; here it is
+tokens/s (prompt + output), and the one rule of the advisor decides.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from memgap.figures.inputs import FigureInputs
+from memgap.figures.paper import overlay, read_paper
+from memgap.figures.provenance import write_provenance
+from memgap.figures.style import ALERT, GREY, log2_axis, model_looks, new_figure, say_in_place
+
+COLUMNS = ["model", "batch_cap", "throughput_tok_s", "latency_ms", "gain_ratio", "feasible", "is_b_opt", "reason"]
+PAPER = ["model", "batch_size", "mean_itl_ms", "total_token_throughput_tok_per_s", "throughput_gain_ratio"]
+METRICS = {
+    "itl": "inter-token latency",
+    "tpot": "time per output token",
+    "ttft": "time to first token",
+    "e2e": "latency",
+}
+
+
+def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+    """Return the figure and the plotted numbers (one row a model and cap, with the advisor's verdict)."""
+    data = plotted(inputs.advice)
+    figure, (left, right) = new_figure(2)
+    drawn = data.dropna(subset=["throughput_tok_s", "latency_ms"])
+    for model, (colour, marker) in model_looks(list(inputs.advice)).items():
+        own = drawn[drawn["model"] == model]
+        advice = inputs.advice[model]
+        left.plot(own["latency_ms"], own["throughput_tok_s"], color=colour, marker=marker, markersize=4.5, label=model)
+        right.plot(own["batch_cap"], own["gain_ratio"], color=colour, marker=marker, markersize=4.5, label=model)
+        _mark_b_opt(left, right, own, colour)
+        if len(inputs.advice) == 1:
+            _name_caps(left, own)
+        if advice["rule"]["slo_ms"] is not None:
+            left.axvline(advice["rule"]["slo_ms"], color=colour, linestyle="--", linewidth=1)
+        right.axhline(advice["rule"]["epsilon"], color=GREY, linestyle="--", linewidth=1)
+    if inputs.paper_reference is not None:
+        _overlay_paper(left, right, inputs)
+    _label(left, right, inputs, data)
+    for axes, ok in ((left, not drawn.empty), (right, not drawn.empty)):
+        if not ok:
+            say_in_place(axes, "no cap of this sweep could be judged")
+    write_provenance(figure, inputs.table, inputs.recorded)
+    return figure, data
+
+
+def plotted(advice: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the advisor's candidates of all models as one table with the columns of `COLUMNS`."""
+    rows = [
+        {**candidate, "model": model, "is_b_opt": candidate["batch_cap"] == one["b_opt"]}
+        for model, one in advice.items()
+        for candidate in one["candidates"]
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS).astype(
+        {"throughput_tok_s": float, "latency_ms": float, "gain_ratio": float}
+    )
+
+
+def _mark_b_opt(left: Axes, right: Axes, own: pd.DataFrame, colour: object) -> None:
+    for _, row in own[own["is_b_opt"].astype(bool)].iterrows():
+        for axes, x, y in ((left, "latency_ms", "throughput_tok_s"), (right, "batch_cap", "gain_ratio")):
+            axes.plot(
+                row[x],
+                row[y],
+                marker="o",
+                markersize=11,
+                markerfacecolor="none",
+                markeredgecolor=ALERT,
+                linestyle="none",
+            )
+        right.axvline(row["batch_cap"], color=colour, linestyle=":", linewidth=1)
+
+
+def _name_caps(axes: Axes, own: pd.DataFrame) -> None:
+    for _, row in own.iterrows():
+        axes.annotate(
+            str(row["batch_cap"]),
+            (row["latency_ms"], row["throughput_tok_s"]),
+            xytext=(6, -9),
+            textcoords="offset points",
+            fontsize="x-small",
+        )
+
+
+def _overlay_paper(left: Axes, right: Axes, inputs: FigureInputs) -> None:
+    assert inputs.paper_reference is not None
+    paper = read_paper(inputs.paper_reference, "fig10", [*PAPER, "in_paper_figure"])
+    paper = paper[paper["in_paper_figure"]]
+    overlay(left, paper, "mean_itl_ms", "total_token_throughput_tok_per_s")
+    overlay(right, paper, "batch_size", "throughput_gain_ratio")
+
+
+def _label(left: Axes, right: Axes, inputs: FigureInputs, data: pd.DataFrame) -> None:
+    metrics = {str(one["rule"]["latency"]) for one in inputs.advice.values()}
+    metric, statistic = next(iter(metrics), "itl_mean_ms").removesuffix("_ms").rsplit("_", 1)
+    left.set_xlabel(f"{statistic.capitalize()} {METRICS.get(metric, metric)} (ms); dashed: SLO")
+    left.set_ylabel("Throughput, prompt + output (tok/s)")
+    right.set_xlabel("Batch cap (requests); dotted: B_opt")
+    right.set_ylabel("Throughput gain T(B) / (B T(1)); dashed: epsilon")
+    left.set_xlim(left=0)
+    left.set_ylim(bottom=0)
+    right.set_ylim(bottom=0)
+    log2_axis(right, [float(cap) for cap in data["batch_cap"]])
+    found = [f"{model}: B_opt = {one['b_opt'] or 'none'}" for model, one in inputs.advice.items()]
+    left.set_title("\n".join(found), fontsize="small")
+    nothing = [str(one["advice"]) for one in inputs.advice.values() if one["b_opt"] is None]
+    if nothing:
+        right.set_title("\n".join(nothing), fontsize=6, color=ALERT, wrap=True)
+    if len(inputs.advice) > 1 or inputs.paper_reference is not None:
+        left.legend(fontsize="x-small")

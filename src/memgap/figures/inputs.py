@@ -1,0 +1,23 @@
+"""What a figure is drawn from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class FigureInputs:
+    """The points' table, the advice by model, the folder of the paper's numbers, and whether the data are recorded."""
+
+    table: pd.DataFrame
+    advice: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    paper_reference: Path | None = None
+    recorded: bool = False
+
+    @property
+    def models(self) -> Sequence[str]:
+        """The models in the table's order, each once."""
+        return list(dict.fromkeys(self.table["model"].dropna()))

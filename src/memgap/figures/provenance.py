@@ -1,0 +1,42 @@
+"""The line under a figure that says where its numbers come from."""
+
+import textwrap
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from memgap.figures.points import FAILED, PREEMPTED, failure_note, fate
+from memgap.figures.style import ALERT, GREY
+
+
+def provenance_line(table: pd.DataFrame, recorded: bool = False) -> str:
+    """Return engine, device, driver, dates and number of points, such as "vllm 0.32.0; NVIDIA H200; ..."."""
+
+    def found(column: str) -> list[str]:
+        return sorted(map(str, table[column].dropna().unique()))
+
+    engines = sorted({f"{e} {v}" for e, v in table[["engine", "engine_version"]].dropna().itertuples(index=False)})
+    devices = found("gpu_name") or [{"cpu": "CPU", "cuda": "GPU"}.get(one, one) for one in found("device")]
+    drivers = [f"driver {one}" for one in found("driver")]
+    days = sorted({one[:10] for one in found("date_utc")})
+    dates = [days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"] if days else []
+    fates = fate(table)
+    counted = f"{len(table)} points"
+    for kind in (PREEMPTED, FAILED):
+        if number := int((fates == kind).sum()):
+            counted += f", {number} {kind}"
+    parts = [*engines, *devices, *drivers, *dates, counted]
+    if "memgap-mock" in found("engine"):
+        parts.insert(0, "SIMULATED, not measured")
+    return ("recorded data: " if recorded else "") + "; ".join(parts)
+
+
+def write_provenance(figure: Figure, table: pd.DataFrame, recorded: bool = False) -> None:
+    """Write the provenance line, and in red the points that have no measurement, under the figure."""
+    note = failure_note(table)
+    lines = textwrap.wrap(provenance_line(table, recorded), 130)
+    colour = GREY
+    if note:
+        lines += textwrap.wrap(note, 130)
+        colour = ALERT
+    figure.supxlabel("\n".join(lines), fontsize=6, color=colour)

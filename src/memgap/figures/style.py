@@ -1,0 +1,50 @@
+"""One look for all figures: legible in one or two columns of a paper, safe for colour-blind readers."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+GREY = "#7f7f7f"
+ALERT = "#b2182b"
+
+
+def apply_style() -> None:
+    """Set fonts, grid and vector text; call it before a figure is made."""
+    mpl.use("Agg")
+    sns.set_theme(context="paper", style="whitegrid", palette="colorblind", font_scale=1.05)
+    mpl.rcParams.update(
+        {"pdf.fonttype": 42, "svg.fonttype": "none", "axes.titlesize": "medium", "legend.frameon": False}
+    )
+
+
+def model_looks(models: Sequence[str]) -> Mapping[str, tuple[tuple[float, float, float], str]]:
+    """Return a colour and a marker for each model."""
+    colours = sns.color_palette("colorblind", max(1, len(models)))
+    return {model: (colours[i], MARKERS[i % len(MARKERS)]) for i, model in enumerate(models)}
+
+
+def new_figure(columns: int, width_in: float = 7.2, height_in: float = 3.3) -> tuple[Figure, list[Axes]]:
+    """Return a figure with that many panels side by side."""
+    apply_style()
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    return figure, [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
+
+
+def log2_axis(axes: Axes, values: Sequence[float]) -> None:
+    """Make x logarithmic to base 2 with plain numbers, where the values span more than a factor of 8."""
+    positive = [value for value in values if value > 0]
+    if positive and max(positive) / min(positive) > 8:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def say_in_place(axes: Axes, text: str) -> None:
+    """Write a sentence into an empty panel."""
+    axes.text(
+        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", wrap=True, color=ALERT, fontsize="small"
+    )

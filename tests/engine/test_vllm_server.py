@@ -1,0 +1,138 @@
+"""The real engine: vLLM on this machine serves a synthetic model through a whole session."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+from memgap.engine.identity import engine_record
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+CONFIG: dict[str, Any] = {
+    "engines": {"vllm": {"adapter": "vllm"}},
+    "models": {"tiny-opt": {"weights": "synthetic", "dtype": "bfloat16"}},
+    "datasets": {
+        "short": {"kind": "random", "requests": 32, "prompt_tokens": {"min": 20, "max": 60}, "output_tokens": 24}
+    },
+    "sweeps": {
+        "real": {
+            "fixed": {
+                "model": "tiny-opt",
+                "dataset": "short",
+                "batch_cap": [1, 2, 4],
+                "server": {
+                    "max-model-len": 256,
+                    "enable-prefix-caching": False,
+                    "kv-cache-memory-bytes": 67108864,
+                },
+                "load": {"requests": 12},
+            },
+            "experiments": {"completions": {}, "chat": {"batch_cap": 2, "load": {"endpoint": "chat"}}},
+        }
+    },
+    "figures": {"fig02": {"sweep": "real"}, "fig03": {"sweep": "real"}, "fig10": {"sweep": "real"}},
+    "advisor": {"slo": {"ms": 1000}},
+    "collectors": {"interval_s": 0.1},
+}
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(
+        engine_record("vllm", {"adapter": "vllm", "version": "auto", "image": None})["version"] == "not-installed",
+        reason="vLLM is not installed in .venv-engine: `make install`",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the whole workflow once on the real engine and return its folder."""
+    folder = tmp_path_factory.mktemp("real")
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "snakemake"),
+            *("-j1", "--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(folder)),
+            *("--configfile", str(folder / "config.yaml")),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def points(folder: Path) -> list[dict[str, Any]]:
+    """Return the stored points."""
+    return [json.loads(path.read_text()) for path in sorted((folder / "results/points").glob("*/point.json"))]
+
+
+def test_every_point_is_measured(points: list[dict[str, Any]]) -> None:
+    assert [point["status"] for point in points] == ["ok"] * 4
+    assert {point["record"]["load"]["endpoint"] for point in points} == {"completions", "chat"}
+
+
+def test_every_asked_token_came_and_both_sides_agree(points: list[dict[str, Any]]) -> None:
+    for point in points:
+        summary = point["summary"]
+        assert summary["requests_completed"] == 12
+        assert summary["output_tokens"] == 12 * 24
+        warmup = point["record"]["load"]["warmup_requests"]
+        assert summary["server_output_tokens"] == 12 * 24 + warmup * 24
+        if point["record"]["load"]["endpoint"] == "completions":
+            assert point["client"]["token_source"] == "token_ids"
+            assert summary["prompt_tokens"] < summary["server_prompt_tokens"]
+
+
+def test_latencies_are_consistent(points: list[dict[str, Any]]) -> None:
+    for summary in (point["summary"] for point in points):
+        assert 0 < summary["ttft_mean_ms"] < summary["e2e_mean_ms"]
+        assert summary["itl_mean_ms"] == pytest.approx(summary["tpot_mean_ms"], rel=0.2)
+
+
+def test_the_engine_says_what_it_is(points: list[dict[str, Any]]) -> None:
+    for point in points:
+        engine = point["engine"]
+        assert engine["version"].split("+")[0] == point["record"]["engine"]["version"]
+        assert engine["kv_pool_bytes"] == pytest.approx(67108864, rel=0.05)
+        assert engine["max_model_len"] == 256
+        assert engine["resolved"]["scheduler_config"]["max_num_seqs"] > 0
+        assert engine["resolved"]["cache_config"]["enable_prefix_caching"] is False
+        assert "api" not in " ".join(point["provenance"]["command"]).replace("api_server", "")
+
+
+def test_the_cap_holds_and_the_telemetry_shows_it(folder: Path, points: list[dict[str, Any]]) -> None:
+    for point in points:
+        assert 0 < point["summary"]["max_running_reqs"] <= point["record"]["batch_cap"]
+        assert point["summary"]["preemptions"] == 0
+        stored = folder / "results/points" / point["key"]
+        telemetry = gzip.decompress((stored / "telemetry.csv.gz").read_bytes()).decode()
+        assert telemetry.splitlines()[0].startswith("time_s,num_requests_running")
+        with np.load(stored / "tokens.npz", allow_pickle=False) as tokens:
+            assert int(tokens["tokens"].sum()) == 12 * 24
+            assert (tokens["time_s"] >= 0).all()
+
+
+def test_no_process_is_left(points: list[dict[str, Any]]) -> None:
+    assert points
+    left = [
+        one for one in psutil.process_iter(["cmdline"]) if "vllm.entrypoints" in " ".join(one.info["cmdline"] or [])
+    ]
+    assert left == []
+
+
+def test_figures_and_advice_are_made(folder: Path) -> None:
+    for name in ("fig02", "fig03", "fig10"):
+        assert (folder / f"figures/{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert (folder / "results/advisor/tiny-opt.yaml").exists()

@@ -1,0 +1,84 @@
+"""A broken configuration ends Snakemake with one clear sentence."""
+
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .conftest import REPOSITORY, SNAKEMAKE, Study
+
+pytestmark = pytest.mark.workflow
+
+
+def change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """Return what sets one entry of a configuration."""
+
+    def apply(config: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        for part in parents:
+            config = config[part]
+        config[last] = value
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        (change("sweeps.small.fixed.batchcap", 3), "unknown key 'batchcap' (did you mean 'batch_cap'?)"),
+        (change("sweeps.small.fixed.model", "opt-1.3"), "unknown model 'opt-1.3'"),
+        (change("sweeps.small.fixed.engine", "moc"), "unknown engine 'moc' (did you mean 'mock'?); known are mock"),
+        (change("sweeps.small.fixed.dataset", "long"), "unknown dataset 'long'; known are short"),
+        (change("figures.fig02.sweep", "smal"), "unknown sweep 'smal' (did you mean 'small'?); known are small"),
+        (change("sweeps.small.fixed.cap_side", "clint"), "did you mean 'client'?"),
+        (change("sweeps.small.fixed.load.requests", 65), "datasets.short.requests is 64; raise it"),
+        (change("sweeps.small.fixed.server.port", 80), "is set by memgap itself"),
+    ],
+)
+def test_one_sentence(study: Study, broken: Callable[[dict[str, Any]], None], sentence: str) -> None:
+    broken(study.config)
+    printed = study.run("--dry-run", expect=1)
+    assert sentence in printed
+    assert "Traceback" not in printed
+
+
+def test_invalid_yaml_names_the_place(study: Study) -> None:
+    command = study.command("--dry-run")
+    (study.folder / "config.yaml").write_text("sweeps: {small: [}\n")
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 1
+    assert "config.yaml" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["config", "paper", "smoke"])
+def test_shipped_configurations_expand(name: str) -> None:
+    command = [SNAKEMAKE, "--dry-run", "--quiet", "rules", "--directory", str(REPOSITORY)]
+    done = subprocess.run(
+        [*command, "--configfile", f"config/{name}.yaml"], capture_output=True, text=True, cwd=REPOSITORY, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_papers_sweep_is_the_papers(study: Study) -> None:
+    from pathlib import Path
+
+    from memgap.config.files import read_config_files
+    from memgap.workflow import load_study
+
+    paper = load_study(read_config_files([Path(REPOSITORY / "config/paper.yaml")]))
+    caps: dict[str, list[int]] = {}
+    for _, key in paper.sweeps["online"]:
+        record = paper.points[key].record
+        caps.setdefault(record["model"]["name"], []).append(record["batch_cap"])
+        assert record["server"]["args"]["max-num-seqs"] == record["batch_cap"]
+        assert record["load"]["requests"] == 2000
+        assert record["load"]["arrival"] == "all-at-once"
+        assert record["model"]["dtype"] == "float16"
+    assert {model: len(found) for model, found in caps.items()} == {
+        "opt-1.3b": 15,
+        "opt-2.7b": 13,
+        "llama-2-7b": 12,
+        "llama-2-13b": 14,
+    }
+    assert max(caps["opt-1.3b"]) == 768

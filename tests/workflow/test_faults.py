@@ -1,0 +1,139 @@
+"""What a killed driver, a dying server or a hostile machine leaves behind: finished points, and no process."""
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from memgap.unlock import remove_stale_lock
+
+from .conftest import Study, kill
+
+pytestmark = pytest.mark.workflow
+
+Until = Callable[[Callable[[], bool], float], None]
+
+
+def slow(study: Study) -> None:
+    """Make the last point take long enough to be interrupted."""
+    study.fixed["server"] = {"step-base-ms": 20.0}
+    study.fixed["batch_cap"] = [4, 2, 1]
+
+
+def test_kill_9_of_the_driver_repeats_the_unfinished_point_only(study: Study, until: Until) -> None:
+    slow(study)
+    driver = study.start()
+    until(lambda: len(study.points()) >= 1, 60)
+    kill(driver, signal.SIGKILL)
+    until(lambda: study.processes() == [], 60)
+    before = study.measured_at()
+    assert 1 <= len(before) < 3
+    assert remove_stale_lock(study.folder)
+    study.run()
+    after = study.measured_at()
+    assert len(after) == 3
+    assert {key for key in before if after[key] != before[key]} == set()
+    assert study.processes() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_process_group_leaves_no_server(study: Study, until: Until, number: int) -> None:
+    import os
+
+    slow(study)
+    driver = study.start()
+    until(lambda: len(study.points()) >= 1, 60)
+    os.killpg(driver.pid, number)
+    assert driver.wait(60) != 0
+    until(lambda: study.processes() == [], 60)
+    finished = study.measured_at()
+    study.run()
+    assert {key for key in finished if study.measured_at()[key] != finished[key]} == set()
+
+
+def test_a_server_that_runs_out_of_memory_is_a_result_and_is_drawn(study: Study) -> None:
+    study.fixed["server"]["fault"] = "oom-at-running:3"
+    study.run()
+    points = study.points()
+    assert {cap: point["status"] for cap, point in points.items()} == {1: "ok", 2: "ok", 4: "oom"}
+    assert "out of memory" in points[4]["error"]["log_tail"]
+    table = (study.folder / "results/tables/small.csv").read_text()
+    assert ",oom," in table
+    assert (study.folder / "figures/fig02.pdf").exists()
+    assert "Nothing to be done" in study.run()
+
+
+def test_failed_points_are_measured_again_when_asked(study: Study) -> None:
+    study.fixed["server"]["fault"] = "oom-at-running:3"
+    study.run()
+    before = study.measured_at()
+    failed = study.points()[4]["key"]
+    study.config["remeasure_failed"] = True
+    study.run()
+    after = study.measured_at()
+    assert [key for key in before if after[key] != before[key]] == [failed]
+
+
+def test_a_sweep_whose_servers_never_start_still_ends_with_figures(study: Study) -> None:
+    study.fixed["server"]["fault"] = "oom-start"
+    study.run()
+    assert {point["status"] for point in study.points().values()} <= {"oom", "crash"}
+    assert (study.folder / "figures/fig10.png").exists()
+    assert (study.folder / "results/advisor/tiny-opt.yaml").exists()
+
+
+def test_an_occupied_port_is_one_sentence(study: Study) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        study.config["engines"]["mock"]["port"] = port
+        printed = study.run(expect=1)
+    assert f"memgap: engines.mock.port: port {port} on 127.0.0.1 is in use by another program" in printed
+    assert "Traceback" not in printed
+
+
+def test_a_missing_dataset_file_is_one_sentence(study: Study) -> None:
+    study.config["datasets"]["short"] = {
+        "kind": "sharegpt",
+        "path": "absent.json",
+        "tokenizer": "absent",
+        "requests": 8,
+    }
+    printed = study.run(expect=1)
+    assert "absent" in printed
+    assert "memgap: " in printed
+    assert "Traceback" not in printed
+
+
+def test_results_that_cannot_be_written_are_one_sentence(study: Study) -> None:
+    study.run("results/models/" + next(iter(_models(study))) + "/config.json")
+    (study.folder / "results" / "points").write_text("a file where the store has to be\n")
+    printed = study.run(expect=1)
+    assert "memgap: cannot write below results/points" in printed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="read-only mounts are tried on Linux only")
+def test_a_read_only_results_folder_is_one_sentence(study: Study) -> None:
+    results = study.folder / "results"
+    results.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(results)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("cannot mount a read-only file system here (needs root)")
+    try:
+        printed = study.run(expect=1)
+    finally:
+        subprocess.run(["umount", str(results)], check=True)
+    assert "Read-only file system" in printed
+    assert "Traceback" not in printed
+
+
+def _models(study: Study) -> list[str]:
+    from memgap.workflow import load_study
+
+    return list(load_study(study.config).model_folders)

@@ -1,0 +1,35 @@
+"""Draw a figure: plot_figure.py --figure fig02 --table TABLE --pdf FILE --png FILE --csv FILE."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from memgap.collect.table import read_table
+from memgap.figures.files import write_figure
+from memgap.figures.inputs import FigureInputs
+from memgap.figures.plot import draw, read_advice
+from memgap.script import run_script
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw one figure and write its files; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Draw one of the paper's figures.")
+    parser.add_argument("--figure", required=True)
+    parser.add_argument("--table", type=Path, required=True)
+    parser.add_argument("--advice", type=Path, nargs="*", default=[], help="advice files, for figure 10")
+    parser.add_argument("--paper-reference", type=Path, help="folder with the paper's numbers, to overlay")
+    parser.add_argument("--recorded", action="store_true", help="say that the data are recorded")
+    for form in ("pdf", "png", "csv"):
+        parser.add_argument(f"--{form}", type=Path, required=True)
+    options = parser.parse_args(arguments)
+
+    def plot() -> None:
+        table, advice = read_table(options.table), read_advice(options.advice)
+        inputs = FigureInputs(table, advice, options.paper_reference, options.recorded)
+        write_figure(*draw(options.figure, inputs), options.pdf, options.png, options.csv)
+
+    return run_script(plot)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
