@@ -44,6 +44,7 @@ class Study:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.jobs = 1
         self.config: dict[str, Any] = json.loads(json.dumps(SMALL))
 
     @property
@@ -58,7 +59,7 @@ class Study:
         return [
             SNAKEMAKE,
             *arguments,
-            *("-j1", "--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(self.folder)),
+            *(f"-j{self.jobs}", "--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(self.folder)),
             *("--configfile", str(self.folder / "config.yaml")),
         ]
 

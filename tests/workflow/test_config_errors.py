@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 
+from memgap.config.files import read_config_files
+from memgap.errors import UserError
+from memgap.workflow import load_study
+
 from .conftest import REPOSITORY, SNAKEMAKE, Study
 
 pytestmark = pytest.mark.workflow
@@ -43,12 +47,15 @@ def test_one_sentence(study: Study, broken: Callable[[dict[str, Any]], None], se
     assert "Traceback" not in printed
 
 
-def test_invalid_yaml_names_the_place(study: Study) -> None:
+def test_invalid_yaml_is_one_sentence_and_the_listing_names_the_line(study: Study) -> None:
     command = study.command("--dry-run")
     (study.folder / "config.yaml").write_text("sweeps: {small: [}\n")
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert done.returncode == 1
-    assert "config.yaml" in done.stdout + done.stderr
+    assert "not valid JSON or YAML" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    with pytest.raises(UserError, match=r"config.yaml, line 1: not valid YAML"):
+        read_config_files([study.folder / "config.yaml"])
 
 
 @pytest.mark.parametrize("name", ["config", "paper", "smoke"])
@@ -61,12 +68,7 @@ def test_shipped_configurations_expand(name: str) -> None:
 
 
 def test_the_papers_sweep_is_the_papers(study: Study) -> None:
-    from pathlib import Path
-
-    from memgap.config.files import read_config_files
-    from memgap.workflow import load_study
-
-    paper = load_study(read_config_files([Path(REPOSITORY / "config/paper.yaml")]))
+    paper = load_study(read_config_files([REPOSITORY / "config/paper.yaml"]))
     caps: dict[str, list[int]] = {}
     for _, key in paper.sweeps["online"]:
         record = paper.points[key].record

@@ -21,7 +21,7 @@ PAPER_X, PAPER_Y = "kv_cache_max_usage_pct", "total_token_throughput_tok_per_s"
 def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a model and cap; medians over repeats)."""
     data = per_cap(inputs.table.assign(**{PERCENT: 100 * inputs.table[USAGE]}), [PERCENT, THROUGHPUT])
-    figure, (axes,) = new_figure(1, width_in=4.6, height_in=3.4)
+    figure, (axes,) = new_figure(1, width_in=5.4, height_in=3.4)
     if inputs.paper_reference is not None:
         paper = read_paper(inputs.paper_reference, "fig03", [PAPER_X, PAPER_Y, "plotted", "model"])
         overlay(axes, paper[paper["plotted"]], PAPER_X, PAPER_Y)
@@ -34,7 +34,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     if data.empty:
         say_in_place(axes, "no point of this sweep was measured")
     else:
-        axes.legend(fontsize="x-small", loc="lower right")
+        axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     write_provenance(figure, inputs.table, inputs.recorded)
     return figure, data
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.paper import overlay, read_paper
+from memgap.figures.points import failures
 from memgap.figures.provenance import write_provenance
 from memgap.figures.style import ALERT, GREY, log2_axis, model_looks, new_figure, say_in_place
 
@@ -35,14 +36,17 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     for model, (colour, marker) in model_looks(list(inputs.advice)).items():
         own = drawn[drawn["model"] == model]
         advice = inputs.advice[model]
-        left.plot(own["latency_ms"], own["throughput_tok_s"], color=colour, marker=marker, markersize=4.5, label=model)
-        right.plot(own["batch_cap"], own["gain_ratio"], color=colour, marker=marker, markersize=4.5, label=model)
+        left.plot(own["latency_ms"], own["throughput_tok_s"], color=colour, marker=marker, markersize=4.5)
+        named = f"{model}: B_opt = {advice['b_opt'] or 'none'}"
+        right.plot(own["batch_cap"], own["gain_ratio"], color=colour, marker=marker, markersize=4.5, label=named)
         _mark_b_opt(left, right, own, colour)
         if len(inputs.advice) == 1:
             _name_caps(left, own)
         if advice["rule"]["slo_ms"] is not None:
-            left.axvline(advice["rule"]["slo_ms"], color=colour, linestyle="--", linewidth=1)
-        right.axhline(advice["rule"]["epsilon"], color=GREY, linestyle="--", linewidth=1)
+            _draw_slo(left, advice["rule"]["slo_ms"], colour)
+    for epsilon in sorted({float(one["rule"]["epsilon"]) for one in inputs.advice.values()}):
+        _draw_epsilon(right, epsilon)
+    _mark_failures(right, inputs)
     if inputs.paper_reference is not None:
         _overlay_paper(left, right, inputs)
     _label(left, right, inputs, data)
@@ -63,6 +67,43 @@ def plotted(advice: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).astype(
         {"throughput_tok_s": float, "latency_ms": float, "gain_ratio": float}
     )
+
+
+def _draw_slo(left: Axes, slo_ms: float, colour: tuple[float, float, float]) -> None:
+    left.axvline(slo_ms, color=colour, linestyle="--", linewidth=1)
+    left.annotate(
+        "SLO",
+        (slo_ms, 0.0),
+        xycoords=left.get_xaxis_transform(),
+        xytext=(3, 3),
+        textcoords="offset points",
+        rotation=90,
+        fontsize="x-small",
+        color=GREY,
+    )
+
+
+def _draw_epsilon(right: Axes, epsilon: float) -> None:
+    right.axhline(epsilon, color=GREY, linestyle="--", linewidth=1)
+    right.annotate(
+        f"epsilon = {epsilon:g}",
+        (0.0, epsilon),
+        xycoords=right.get_yaxis_transform(),
+        xytext=(3, 2),
+        textcoords="offset points",
+        fontsize="x-small",
+        color=GREY,
+    )
+
+
+def _mark_failures(right: Axes, inputs: FigureInputs) -> None:
+    """Mark the caps without a measurement at the bottom of the right panel."""
+    failed = failures(inputs.table)
+    if not failed.empty:
+        caps = sorted(set(failed["batch_cap"]))
+        right.plot(
+            caps, [0.02] * len(caps), marker="x", color=ALERT, linestyle="none", transform=right.get_xaxis_transform()
+        )
 
 
 def _mark_b_opt(left: Axes, right: Axes, own: pd.DataFrame, colour: object) -> None:
@@ -102,18 +143,16 @@ def _overlay_paper(left: Axes, right: Axes, inputs: FigureInputs) -> None:
 def _label(left: Axes, right: Axes, inputs: FigureInputs, data: pd.DataFrame) -> None:
     metrics = {str(one["rule"]["latency"]) for one in inputs.advice.values()}
     metric, statistic = next(iter(metrics), "itl_mean_ms").removesuffix("_ms").rsplit("_", 1)
-    left.set_xlabel(f"{statistic.capitalize()} {METRICS.get(metric, metric)} (ms); dashed: SLO")
+    left.set_xlabel(f"{statistic.capitalize()} {METRICS.get(metric, metric)} (ms)")
     left.set_ylabel("Throughput, prompt + output (tok/s)")
-    right.set_xlabel("Batch cap (requests); dotted: B_opt")
-    right.set_ylabel("Throughput gain T(B) / (B T(1)); dashed: epsilon")
+    right.set_xlabel("Batch cap B (requests)")
+    right.set_ylabel("Throughput gain, T(B) / (B T(1))")
     left.set_xlim(left=0)
     left.set_ylim(bottom=0)
     right.set_ylim(bottom=0)
     log2_axis(right, [float(cap) for cap in data["batch_cap"]])
-    found = [f"{model}: B_opt = {one['b_opt'] or 'none'}" for model, one in inputs.advice.items()]
-    left.set_title("\n".join(found), fontsize="small")
     nothing = [str(one["advice"]) for one in inputs.advice.values() if one["b_opt"] is None]
     if nothing:
         right.set_title("\n".join(nothing), fontsize=6, color=ALERT, wrap=True)
-    if len(inputs.advice) > 1 or inputs.paper_reference is not None:
-        left.legend(fontsize="x-small")
+    if inputs.advice:
+        right.legend(fontsize="x-small", loc="upper right")

@@ -27,13 +27,14 @@ def draw_models(axes: Axes, data: pd.DataFrame, x: str, y: str, y_low: str, y_hi
                 color=colour,
                 marker=marker,
                 markersize=4.5,
-                linestyle=SIDE_STYLE[str(side)],
+                linestyle=SIDE_STYLE[str(side)] if sides > 1 else "-",
                 linewidth=1.4,
                 capsize=2,
                 label=label,
             )
             evicted = own[own["fate"] == PREEMPTED].dropna(subset=[x, y])
             if not evicted.empty:
+                named = any(line.get_label() == "preempted" for line in axes.lines)
                 axes.plot(
                     evicted[x],
                     evicted[y],
@@ -41,5 +42,5 @@ def draw_models(axes: Axes, data: pd.DataFrame, x: str, y: str, y_low: str, y_hi
                     marker=marker,
                     markerfacecolor="white",
                     markeredgecolor=ALERT,
-                    label=f"{model}, preempted",
+                    label=None if named else "preempted",
                 )

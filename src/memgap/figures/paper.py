@@ -9,7 +9,6 @@ from memgap.errors import UserError
 from memgap.figures.style import GREY
 
 LABEL = "paper (H100, 64 GB)"
-LINES = ("--", ":", "-.", (0, (5, 1)))
 
 
 def read_paper(folder: Path, figure: str, columns: list[str]) -> pd.DataFrame:
@@ -26,14 +25,7 @@ def read_paper(folder: Path, figure: str, columns: list[str]) -> pd.DataFrame:
 
 
 def overlay(axes: Axes, table: pd.DataFrame, x: str, y: str) -> None:
-    """Draw the paper's lines, one a model, in grey under ours."""
-    for number, (model, own) in enumerate(table.groupby("model", sort=False)):
-        axes.plot(
-            own[x],
-            own[y],
-            color=GREY,
-            linewidth=1,
-            linestyle=LINES[number % len(LINES)],
-            zorder=1,
-            label=f"{model}, {LABEL}",
-        )
+    """Draw the paper's lines, one a model, in grey under ours; the legend names them once."""
+    for number, (_, own) in enumerate(table.groupby("model", sort=False)):
+        label = LABEL if number == 0 else None
+        axes.plot(own[x], own[y], color=GREY, linewidth=1, linestyle="--", zorder=1, label=label)

@@ -16,9 +16,15 @@ ALERT = "#b2182b"
 def apply_style() -> None:
     """Set fonts, grid and vector text; call it before a figure is made."""
     mpl.use("Agg")
-    sns.set_theme(context="paper", style="whitegrid", palette="colorblind", font_scale=1.05)
+    sns.set_theme(context="paper", style="whitegrid", palette="colorblind", font_scale=0.9)
     mpl.rcParams.update(
-        {"pdf.fonttype": 42, "svg.fonttype": "none", "axes.titlesize": "medium", "legend.frameon": False}
+        {
+            "pdf.fonttype": 42,
+            "svg.fonttype": "none",
+            "axes.titlesize": "medium",
+            "axes.xmargin": 0.08,
+            "legend.frameon": False,
+        }
     )
 
 
