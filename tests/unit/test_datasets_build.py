@@ -242,8 +242,8 @@ def test_the_entry_point_builds_or_says_why_not(tmp_path: Path) -> None:
     assert load_dataset(tmp_path / "data" / "a.npz").prompts == build_dataset(fixed())
     missing = resolve({"kind": "sharegpt", "path": str(tmp_path / "none.json"), "tokenizer": "nowhere"})
     for text, words in (
-        ("{", "no valid JSON"),
-        ("[]", "must be"),
+        ("{", "not valid JSON"),
+        ("[]", "no JSON object"),
         (json.dumps(fixed() | {"seed": 5}), "key"),
         (json.dumps(missing), "none.json"),
     ):

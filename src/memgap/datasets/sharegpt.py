@@ -16,6 +16,9 @@ from memgap.errors import UserError
 _BATCH = 512
 """Conversations tokenised at once."""
 
+BPE_FILES = ("vocab.json", "merges.txt")
+BEGIN_OF_TEXT = "</s>"
+
 
 def read_conversations(spec: Mapping[str, Any]) -> list[tuple[npt.NDArray[np.int32], int]]:
     """Return (prompt ids, answer length in tokens) of `requests` conversations, in an order set by the seed.
@@ -27,8 +30,8 @@ def read_conversations(spec: Mapping[str, Any]) -> list[tuple[npt.NDArray[np.int
     Raises UserError for missing or garbled files, a missing tokenizers package, ids that the model does not
     have, and too few conversations.
     """
-    source, tokenizer_file = conversation_file(spec), tokenizer_json_file(spec)
-    tokenizer = _load_tokenizer(tokenizer_file)
+    source, files = conversation_file(spec), tokenizer_files(spec)
+    tokenizer = _load_tokenizer(files)
     pairs = _first_turns(source)
     random.Random(spec["seed"]).shuffle(pairs)
     chosen: list[tuple[npt.NDArray[np.int32], int]] = []
@@ -48,7 +51,7 @@ def read_conversations(spec: Mapping[str, Any]) -> list[tuple[npt.NDArray[np.int
     largest = max(int(prompt.max()) for prompt, _ in chosen)
     if spec["token_ids"] == "text" and largest >= spec["vocabulary_size"]:
         raise UserError(
-            f"{tokenizer_file} gives token id {largest}, but the model has {spec['vocabulary_size']} ids; "
+            f"{files[0]} gives token id {largest}, but the model has {spec['vocabulary_size']} ids; "
             "use the model's own tokenizer, or token_ids: random to keep the lengths only"
         )
     return chosen
@@ -59,7 +62,7 @@ def source_files(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     if spec["kind"] != "sharegpt":
         return []
     found = []
-    for file in (conversation_file(spec), tokenizer_json_file(spec)):
+    for file in (conversation_file(spec), *tokenizer_files(spec)):
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         found.append({"name": file.name, "size_bytes": file.stat().st_size, "sha256": digest})
@@ -73,13 +76,25 @@ def conversation_file(spec: Mapping[str, Any]) -> Path:
     return _fetched(spec["hub_id"], spec["hub_file"], spec["revision"], "dataset")
 
 
-def tokenizer_json_file(spec: Mapping[str, Any]) -> Path:
-    """Return the tokenizer.json of `spec`; a path may name it or its folder. Raises UserError."""
+def tokenizer_files(spec: Mapping[str, Any]) -> list[Path]:
+    """Return [tokenizer.json], or [vocab.json, merges.txt] of a byte-level BPE, as OPT's repositories have.
+
+    A path may name tokenizer.json or the folder of the files. Raises UserError where there is neither.
+    """
     where = spec["tokenizer"]
-    if where["path"] is None:
-        return _fetched(where["hub_id"], "tokenizer.json", where["revision"], "model")
-    path = Path(where["path"])
-    return _existing(path / "tokenizer.json" if path.is_dir() else path, "the tokenizer")
+    if where["path"] is not None:
+        path = Path(where["path"])
+        pair = [path / name for name in BPE_FILES]
+        if path.is_dir() and not (path / "tokenizer.json").is_file() and all(file.is_file() for file in pair):
+            return pair
+        return [_existing(path / "tokenizer.json" if path.is_dir() else path, "the tokenizer")]
+    try:
+        return [_fetched(where["hub_id"], "tokenizer.json", where["revision"], "model")]
+    except UserError as error:
+        try:
+            return [_fetched(where["hub_id"], name, where["revision"], "model") for name in BPE_FILES]
+        except UserError:
+            raise error from None
 
 
 def _existing(path: Path, what: str) -> Path:
@@ -103,7 +118,7 @@ def _fetched(hub_id: str, file: str, revision: str, repo_type: str) -> Path:
         raise UserError(f"cannot fetch {file} of {hub_id} at {revision}: {reason}") from None
 
 
-def _load_tokenizer(file: Path) -> Any:
+def _load_tokenizer(files: Sequence[Path]) -> Any:
     try:
         tokenizers = importlib.import_module("tokenizers")
     except ImportError:
@@ -112,9 +127,12 @@ def _load_tokenizer(file: Path) -> Any:
             "install it or use kind sharegpt-like"
         ) from None
     try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(file))
+        if len(files) == 1:
+            tokenizer = tokenizers.Tokenizer.from_file(str(files[0]))
+        else:
+            tokenizer = _byte_level_bpe(tokenizers, files[0], files[1])
     except Exception as error:  # the package raises plain Exception
-        raise UserError(f"{file} is no valid tokenizer.json: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{files[0]} is no valid tokenizer: {str(error).splitlines()[0]}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -141,6 +159,22 @@ def _first_turns(file: Path) -> list[tuple[str, str]]:
         if isinstance(question, str) and isinstance(answer, str):
             pairs.append((question, answer))
     return pairs
+
+
+def _byte_level_bpe(tokenizers: Any, vocab: Path, merges: Path) -> Any:
+    """Return the tokenizer of a vocab.json and merges.txt; where the vocabulary has "</s>", prompts begin with it.
+
+    That is how OPT's tokenizer works.
+    """
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE.from_file(str(vocab), str(merges)))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    begin = tokenizer.token_to_id(BEGIN_OF_TEXT)
+    if begin is not None:
+        tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+            single=f"{BEGIN_OF_TEXT} $A", special_tokens=[(BEGIN_OF_TEXT, begin)]
+        )
+    return tokenizer
 
 
 def _tokenised(pairs: Sequence[tuple[str, str]], tokenizer: Any) -> Iterator[tuple[list[int], int]]:

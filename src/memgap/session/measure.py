@@ -27,6 +27,8 @@ from memgap.telemetry.sampler import Sampler, fetch_engine_sample
 
 FAILED_SHARE = 0.05
 """A point with a larger share of failed requests has the status "request_errors"."""
+LATE_CLIENT_MS = 50.0
+"""With a p99 lag of the client's event loop above this, client latencies are not the engine's."""
 PREFIX_HIT_SHARE = 0.01
 """Prompts never repeat a prefix, so a larger share of prefix-cache hits means that prompts were seen before."""
 
@@ -79,7 +81,7 @@ class Measurement:
         summary.update(window.summarise(rows, result.duration_s, int(summary.get("output_tokens", 0))))
         summary.update(_counter_changes(before, after))
         status, error = self._outcome(summary, result)
-        point = self.point(key, record, status, error, _flags(summary, record), summary)
+        point = self.point(key, record, status, error, _flags(summary, result), summary)
         point["window"] = {
             "start_unix_s": result.start_unix_s,
             "end_unix_s": result.start_unix_s + result.duration_s,
@@ -204,7 +206,7 @@ def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) ->
     return {name: value for name, value in changes.items() if value is not None}
 
 
-def _flags(summary: Mapping[str, float], record: Mapping[str, Any]) -> list[str]:
+def _flags(summary: Mapping[str, float], result: LoadResult) -> list[str]:
     flags = []
     if summary.get("preemptions", 0) > 0:
         flags.append("preempted")
@@ -212,4 +214,6 @@ def _flags(summary: Mapping[str, float], record: Mapping[str, Any]) -> list[str]
         flags.append("failed_requests")
     if summary.get("prefix_cache_hits", 0) > PREFIX_HIT_SHARE * summary.get("prefix_cache_queries", 0):
         flags.append("prefix_cache_hits")
+    if result.health.loop_lag_p99_ms > LATE_CLIENT_MS:
+        flags.append("client_late")
     return flags
