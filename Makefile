@@ -32,7 +32,7 @@ install-dev: install .venv/.installed-dev
 	@$(NICE_PIP) --require-hashes -r envs/dev.txt
 	@touch $@
 
-.venv-engine/memgap-engine.json: .venv/.installed workflow/scripts/install_engine.py envs/engine-cpu.txt envs/engine-cuda.txt
+.venv-engine/memgap-engine.json: .venv/.installed workflow/scripts/install_engine.py envs/engine-cpu.txt envs/engine-cpu-torch.txt envs/engine-cuda.txt
 	@$(BIN)/python workflow/scripts/install_engine.py
 
 test: install-dev

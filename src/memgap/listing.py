@@ -5,7 +5,7 @@ import json
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,32 @@ def list_points(study: Study, results: Path, sweep: str | None = None) -> list[R
     ]
 
 
-def cost(rows: Sequence[Row], results: Path) -> tuple[int, int, float]:
-    """Return what a run would do: points to measure, servers to start, seconds including the starts."""
-    missing = {row.key: row for row in rows if row.state in ("missing", "garbled")}
+def cost(rows: Sequence[Row], results: Path, again: Collection[str] = ()) -> tuple[int, int, float]:
+    """Return what a run would do: points to measure, servers to start, seconds including the starts.
+
+    `again` are keys of stored points that the configuration asks to measure once more.
+    """
+    missing = {row.key: row for row in rows if row.state in ("missing", "garbled") or row.key in again}
     sessions = {row.session for row in missing.values()}
     return (
         len(missing),
         len(sessions),
         sum(row.estimate_s for row in missing.values()) + len(sessions) * _start_s(results),
     )
+
+
+def asked_again(study: Study, results: Path, rows: Sequence[Row]) -> set[str]:
+    """Return the keys that `remeasure` and `remeasure_failed` ask for and that were not measured for them yet."""
+    store = PointStore(results / "points")
+    again = set()
+    for row in rows:
+        if row.state in ("missing", "garbled"):
+            continue
+        named = row.key in study.config["remeasure"]
+        done = named and row.key in (store.read(row.key) or {}).get("remeasured_for", [])
+        if (named and not done) or (row.state != "ok" and study.config["remeasure_failed"]):
+            again.add(row.key)
+    return again
 
 
 def _row(
@@ -116,7 +133,8 @@ def _start_s(results: Path) -> float:
 
 def print_listing(configfiles: Sequence[Path], results: Path, sweep: str | None, form: str) -> None:
     """Print the listing as text, csv or json; raises UserError for a broken configuration or unknown sweep."""
-    rows = list_points(load_study(read_config_files(configfiles)), results, sweep)
+    study = load_study(read_config_files(configfiles))
+    rows = list_points(study, results, sweep)
     if form == "json":
         json.dump([asdict(row) for row in rows], sys.stdout, indent=1)
         print()
@@ -127,13 +145,14 @@ def print_listing(configfiles: Sequence[Path], results: Path, sweep: str | None,
         writer.writerows(asdict(row) for row in rows)
         return
     _print_text(rows)
-    points, servers, seconds = cost(rows, results)
+    points, servers, seconds = cost(rows, results, asked_again(study, results, rows))
     states = Counter(row.state for row in rows)
     print(f"\n{len(rows)} points: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
     if points:
         plural = "s" * (servers != 1)
         duration = f"about {clock(seconds)} (estimated)"
-        print(f"a run would start {servers} server{plural} and measure {points} points in {duration}")
+        counted = f"{points} point{'s' * (points != 1)}"
+        print(f"a run would start {servers} server{plural} and measure {counted} in {duration}")
     else:
         print("a run would measure nothing")
 

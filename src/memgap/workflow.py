@@ -1,5 +1,6 @@
 """What the Snakefile needs of the package."""
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ def snapshot(study: Study) -> Path:
     """Keep the checked configuration in a file named by its content, for the jobs to read; returns its path."""
     path = SNAPSHOTS / f"config-{content_key(study.config)}.json"
     if not path.exists():
-        write_text(path, canonical_json(study.config) + "\n")
+        write_text(path, json.dumps(study.config, allow_nan=False) + "\n")  # in the order written: points follow it
     return path
 
 

@@ -34,7 +34,8 @@ def _read(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         place = getattr(error, "problem_mark", None)
         line = f", line {place.line + 1}" if place else ""
-        raise UserError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)}).") from error
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{path}{line}: not valid YAML ({problem}).") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: the configuration has to be a mapping, not {type(content).__name__}.")
     return content

@@ -1,6 +1,7 @@
 """Checks a configuration against the schema, fills in defaults and checks what refers to what."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from functools import cache
@@ -29,6 +30,7 @@ def check_config(config: Mapping[str, Any]) -> Config:
     Raises UserError with one sentence that names the place and, for unknown names, the known ones.
     """
     checked = deepcopy(dict(config))
+    _check_finite(checked, "")
     validator = jsonschema.Draft202012Validator(schema())
     errors = sorted(validator.iter_errors(checked), key=lambda error: (-len(error.absolute_path), str(error.path)))
     if errors:
@@ -36,6 +38,18 @@ def check_config(config: Mapping[str, Any]) -> Config:
     _fill_defaults(checked, schema())
     _check_references(checked)
     return checked
+
+
+def _check_finite(value: Any, path: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"config: {path}: {value} is no finite number; give one.")
+    inner: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        inner = value.items()
+    elif isinstance(value, list):
+        inner = enumerate(value)
+    for key, one in inner:
+        _check_finite(one, f"{path}.{key}" if path else str(key))
 
 
 def known(name: str, names: Iterable[str], what: str, where: str) -> None:

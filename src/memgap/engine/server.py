@@ -1,5 +1,6 @@
 """A running server of an engine: started, waited for with early-death detection, and always stopped."""
 
+import http.client
 import json
 import os
 import secrets
@@ -12,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
+
 from memgap.engine.adapters import adapter_for
 from memgap.engine.base import EngineFacts
 from memgap.engine.ports import free_port, require_free
@@ -19,6 +22,10 @@ from memgap.engine.ports import free_port, require_free
 PORT_TRIES = 3
 LOG_TAIL_BYTES = 64 * 1024
 STOP_TIMEOUT_S = 60.0
+HEALTHY_S = 2.0
+"""A server that answers its health check for so long after failed requests is taken as well."""
+UNHEALTHY_LIMIT_S = 20.0
+"""A server that does not within this time is stopped."""
 
 
 class ServerFailureError(Exception):
@@ -72,7 +79,27 @@ class EngineServer:
     @property
     def alive(self) -> bool:
         """Whether the server process runs."""
-        return self._supervisor is not None and self._supervisor.poll() is None
+        if self._supervisor is None or self._supervisor.poll() is not None:
+            return False
+        try:
+            return psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+    def settle(self) -> bool:
+        """After failed requests: return once the server is known to be well or gone (true), or hangs (false).
+
+        A server whose engine has died answers for some seconds more. One that hangs is stopped.
+        """
+        healthy_since_s, deadline_s = time.monotonic(), time.monotonic() + UNHEALTHY_LIMIT_S
+        while self.alive and time.monotonic() - healthy_since_s < HEALTHY_S:
+            if not _answers(self.url + self.adapter.ready_path):
+                healthy_since_s = time.monotonic()
+                if healthy_since_s > deadline_s:
+                    self.stop()
+                    return False
+            time.sleep(0.1)
+        return True
 
     def start(self, check: Callable[[], None] = lambda: None) -> None:
         """Start the server and return when it is ready; `check` is called while waiting and may raise.
@@ -132,7 +159,7 @@ class EngineServer:
                 raise ServerFailureError(
                     kind, f"the server ended {time.monotonic() - began_s:.0f} s after its start", tail
                 )
-            if _answers(self.url + self.adapter.ready_path):
+            if _answers(self.url + self.adapter.ready_path) and self._listens():
                 return
             if time.monotonic() - began_s > self._startup_timeout_s:
                 message = (
@@ -141,6 +168,21 @@ class EngineServer:
                 raise ServerFailureError("start_timeout", message, self.log_tail())
             check()
             time.sleep(0.2)
+
+    def _listens(self) -> bool:
+        """Whether the port belongs to the server: another program's may answer as well where the port was lost."""
+        try:
+            root = psutil.Process(self.pid)
+            port = int(self.url.rpartition(":")[2])
+            return any(
+                one.status == psutil.CONN_LISTEN and one.laddr.port == port
+                for process in (root, *root.children(recursive=True))
+                for one in process.net_connections("tcp")
+            )
+        except psutil.AccessDenied:
+            return True
+        except psutil.Error:
+            return False
 
     def detokenize(self, model: str, token_ids: list[int]) -> str:
         """Return the text of token ids, by the server's own tokenizer; ServerFailureError where it does not answer."""
@@ -198,5 +240,5 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
             return bool(response.status == 200)
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False

@@ -34,7 +34,11 @@ def supervise(argv: list[str], log: Path) -> int:
     """Run ARGV until it ends or standard input closes; returns its exit status (negative: a signal)."""
     become_subreaper()
     with log.open("ab") as output:
-        server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0)
+        try:
+            server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0)
+        except OSError as error:
+            output.write(f"{argv[0]}: {error.strerror}\n".encode())
+            return 127
     _say(event="started", pid=server.pid)
     os.set_blocking(0, False)
     while server.poll() is None:

@@ -67,15 +67,13 @@ class VllmAdapter:
             argv += ["--revision", model["revision"]]
         argv += flag_list(server["server"]["args"])
         env = {
-            "VLLM_API_KEY": api_key,
-            "VLLM_HOST_IP": "127.0.0.1",
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
             "VLLM_SERVER_DEV_MODE": "1",
         }
         if model["weights"] != "hub":
             env["HF_HUB_OFFLINE"] = "1"
-        return Launch(argv, {**env, **server["server"]["env"]})
+        return Launch(argv, {**env, **server["server"]["env"], "VLLM_API_KEY": api_key, "VLLM_HOST_IP": "127.0.0.1"})
 
     def metrics_sample(self, page: Page) -> dict[str, float]:
         """See EngineAdapter; several engines of one server are summed, KV usage is the fullest one's."""
@@ -135,8 +133,8 @@ def _resolved(base_url: str) -> dict[str, Any]:
     Only the sections below and only plain values of them are kept: nothing that could hold a token or a path.
     """
     try:
-        config = json.loads(_get(base_url, "/server_info?config_format=json") or "{}").get("vllm_config", {})
-    except ValueError:
+        config = json.loads(_get(base_url, "/server_info?config_format=json") or "{}")["vllm_config"]
+    except (ValueError, KeyError, TypeError, IndexError):
         return {}
     if not isinstance(config, dict):
         return {}

@@ -48,7 +48,7 @@ def install_cpu_torch(python: Path, requirement: Path) -> None:
 
     Raises UserError within seconds where neither has it.
     """
-    if _pip_works(python, "--no-deps", "-r", str(requirement)):
+    if _pip_works(python, "--retries", "1", "--timeout", "5", "--no-deps", "-r", str(requirement)):
         return
     index = os.environ.get("MEMGAP_TORCH_INDEX", TORCH_CPU_INDEX)
     if not reachable(index):
@@ -65,8 +65,9 @@ def reachable(url: str, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
     parts = urlsplit(url)
     if parts.scheme == "file" or os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return True
+    port = parts.port or (80 if parts.scheme == "http" else 443)
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or 443), timeout=timeout_s):
+        with socket.create_connection((parts.hostname or "", port), timeout=timeout_s):
             return True
     except OSError:
         return False
@@ -108,7 +109,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kind", choices=["auto", "cuda", "cpu"], default="auto")
     options = parser.parse_args(argv)
     kind = wanted_kind() if options.kind == "auto" else options.kind
-    why = "an NVIDIA GPU was found" if kind == "cuda" else "no NVIDIA GPU was found"
+    found = "an NVIDIA GPU was found" if kind == "cuda" else "no NVIDIA GPU was found"
+    why = found if options.kind == "auto" else "as asked"
     print(f"Installing vLLM ({kind}: {why}) into {options.folder}; this takes a few minutes ...", flush=True)
     try:
         install(options.folder, options.locks, kind)

@@ -73,6 +73,8 @@ class Measurement:
             before = fetch_engine_sample(url, adapter, timeout_s=10)
             result = _run(plan, prompts, warmup, url, watch, on_progress)
             watch.check()
+            failed = any(one.status not in ("ok", "short") for one in result.results)
+            hangs = failed and not self._server.settle()
             after = fetch_engine_sample(url, adapter, timeout_s=10)
             time.sleep(self._interval_s)
         rows = collecting.rows(result.start_monotonic_s)
@@ -80,7 +82,7 @@ class Measurement:
         summary = summarize(result)
         summary.update(window.summarise(rows, result.duration_s, int(summary.get("output_tokens", 0))))
         summary.update(_counter_changes(before, after))
-        status, error = self._outcome(summary, result)
+        status, error = self._outcome(summary, result, hangs)
         point = self.point(key, record, status, error, _flags(summary, result), summary)
         point["window"] = {
             "start_unix_s": result.start_unix_s,
@@ -127,19 +129,23 @@ class Measurement:
             "provenance": provenance(record["engine"]["package"], facts.version, self._server.command),
         }
 
-    def _outcome(self, summary: Mapping[str, float], result: LoadResult) -> tuple[str, dict[str, str] | None]:
+    def _outcome(
+        self, summary: Mapping[str, float], result: LoadResult, hangs: bool
+    ) -> tuple[str, dict[str, str] | None]:
         failed, sent = summary["requests_failed"], summary["requests_sent"]
-        if not self._server.alive:
+        if not self._server.alive and not hangs:
             death = self._server.death()
             return death.kind, {"kind": death.kind, "message": str(death), "log_tail": death.log_tail}
         if failed <= FAILED_SHARE * sent and summary["requests_completed"] > 0:
             return "ok", None
         statuses = sorted({one.status for one in result.results if one.status != "ok"})
-        kind = "client_timeout" if statuses == ["timeout"] else "request_errors"
+        kind = "client_timeout" if hangs or statuses == ["timeout"] else "request_errors"
         first = next((one.error for one in result.results if one.status != "ok" and one.error), "")
         message = (
             f"{failed:.0f} of {sent:.0f} requests failed ({', '.join(statuses)}); the first: {first or 'no message'}"
         )
+        if hangs:
+            message += "; the server no longer answered its health check and was stopped"
         return kind, {"kind": kind, "message": message, "log_tail": self._server.log_tail()}
 
     def _files(self, result: LoadResult, rows: list[dict[str, float]]) -> dict[str, bytes]:

@@ -76,7 +76,7 @@ class Session:
         if key not in asked:
             return False
         stored = self._store.read(key)
-        return stored is None or stored.get("remeasured_for") != asked
+        return stored is None or key not in stored.get("remeasured_for", [])
 
     def _measure(self, todo: Sequence[Mapping[str, Any]]) -> None:
         options = self._plan["options"]
@@ -125,9 +125,11 @@ class Session:
         except ServerFailureError as failure:
             self._tell(label, measurement.record_failure(key, record, failure))
             return failures + 1
-        self._tell(
-            label, measurement.measure(key, record, self._watch, lambda done, total: self._passing(label, done, total))
-        )
+        try:
+            point = measurement.measure(key, record, self._watch, lambda done, total: self._passing(label, done, total))
+        except ServerFailureError as failure:
+            point = measurement.record_failure(key, record, failure)
+        self._tell(label, point)
         if not server.alive:
             server.stop()
         return failures
@@ -235,15 +237,18 @@ def main(argv: list[str] | None = None) -> int:
     watch = StopWatch()
     watch.install()
     stream: Any = sys.stderr
-    if options.log is not None:
-        options.log.parent.mkdir(parents=True, exist_ok=True)
-        stream = _Tee(sys.stderr, options.log.open("w", encoding="utf-8"))
     try:
+        if options.log is not None:
+            options.log.parent.mkdir(parents=True, exist_ok=True)
+            stream = _Tee(sys.stderr, options.log.open("w", encoding="utf-8"))
         plan = requested_plan(options, "session")
         check_plan(plan)
         Session(plan, options.results, Progress(plan["session"], stream), watch).run()
     except UserError as error:
         print(f"memgap: {error}", file=stream, flush=True)
+        return 2
+    except OSError as error:
+        print(f"memgap: {error.filename or options.results}: {error.strerror}; finished points are kept.", file=stream)
         return 2
     except StoppedError as stopped:
         print(

@@ -54,6 +54,7 @@ class PointStore:
         try:
             point = json.loads(text)
             fits = point["key"] == key and point["schema"] == SCHEMA and content_key(point["record"]) == key
+            fits = fits and isinstance(point["status"], str)
         except (ValueError, KeyError, TypeError):
             fits = False
         if not fits:

@@ -70,7 +70,7 @@ def _combinations(
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())
             raise UserError(f"{where}: zipped axes need equally many values; {listed}.")
-        if used & set(group):
+        if used & set(group) or len(set(group)) < len(group):
             raise UserError(f"{where}: an axis can be in one group only; {', '.join(names)} repeats one.")
         used |= set(group)
         groups.append(group)

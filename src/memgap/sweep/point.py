@@ -31,6 +31,7 @@ RESERVED_FLAGS = (
     "dtype",
     "tokenizer",
 )
+RESERVED_VARIABLES = ("VLLM_API_KEY", "VLLM_HOST_IP", "MEMGAP_MOCK_API_KEY")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def make_point(
     """
     cap_side = str(arguments.get("cap_side", "client"))
     batch_cap = int(arguments["batch_cap"])
-    server = {"args": _server_arguments(arguments, cap_side, batch_cap, where), "env": dict(arguments.get("env", {}))}
+    server = {"args": _server_arguments(arguments, cap_side, batch_cap, where), "env": _environment(arguments, where)}
     record: Record = {
         "harness": HARNESS_VERSION,
         "engine": engine,
@@ -77,8 +78,16 @@ def session_name(record: Mapping[str, Any]) -> str:
     return f"{record['model']['name']}-{record['engine']['name']}-{cap}-{content_key(server_record(record), 8)}"
 
 
+def _environment(arguments: Mapping[str, Any], where: str) -> dict[str, str]:
+    env = dict(arguments.get("env", {}))
+    for name in RESERVED_VARIABLES:
+        if name in env:
+            raise UserError(f"{where}: the variable {name} is set by memgap itself; remove it from `env`.")
+    return env
+
+
 def _server_arguments(arguments: Mapping[str, Any], cap_side: str, batch_cap: int, where: str) -> Record:
-    flags = dict(arguments.get("server", {}))
+    flags = {flag: value for flag, value in arguments.get("server", {}).items() if value is not None}
     for flag in RESERVED_FLAGS:
         if flag in flags:
             raise UserError(f"{where}: the server flag {flag!r} is set by memgap itself; remove it from `server`.")
@@ -88,9 +97,17 @@ def _server_arguments(arguments: Mapping[str, Any], cap_side: str, batch_cap: in
                 f"{where}: with `cap_side: server` the flag max-num-seqs is batch_cap; remove it from `server`."
             )
         flags["max-num-seqs"] = batch_cap
-    elif int(flags.get("max-num-seqs", batch_cap)) < batch_cap:
+    elif whole_flag(flags, "max-num-seqs", batch_cap, where) < batch_cap:
         raise UserError(f"{where}: batch_cap {batch_cap} is above the server's max-num-seqs {flags['max-num-seqs']}.")
     return flags
+
+
+def whole_flag(flags: Mapping[str, Any], flag: str, default: int, where: str) -> int:
+    """Return a server flag that memgap has to know as a whole number; raises UserError for another value."""
+    value = flags.get(flag, default)
+    if isinstance(value, bool) or not str(value).isdigit():
+        raise UserError(f"{where}: the server flag {flag} has to be a whole number here, not {value!r}.")
+    return int(value)
 
 
 def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, where: str) -> Record:
@@ -127,4 +144,6 @@ def _requests(given: Mapping[str, Any], batch_cap: int, where: str) -> int:
         return int(given["requests"])
     wanted = max(math.ceil(given["requests_per_slot"] * batch_cap), int(given.get("min_requests", 1)))
     most = int(given.get("max_requests", wanted))
+    if most < int(given.get("min_requests", 1)):
+        raise UserError(f"{where}: load.max_requests {most} is below load.min_requests {given['min_requests']}.")
     return min(int(wanted), most)

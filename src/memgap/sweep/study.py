@@ -11,7 +11,7 @@ from memgap.engine.identity import engine_record
 from memgap.errors import UserError
 from memgap.models.registry import resolve_model
 from memgap.sweep.expand import expand_sweep
-from memgap.sweep.point import Point, Record, make_point, server_record
+from memgap.sweep.point import Point, Record, make_point, server_record, whole_flag
 
 REQUIRED_ARGUMENTS = ("model", "dataset", "batch_cap")
 
@@ -92,6 +92,8 @@ def expand_study(config: Config) -> Study:
                 raise UserError(
                     f"{where}: no `{missing}` is given, neither in `fixed` nor in experiment {experiment!r}."
                 )
+            if "engine" not in arguments and len(engines) != 1:
+                raise UserError(f"{where}: no `engine` is given; known are {', '.join(sorted(engines))}.")
             engine_name = arguments.get("engine") or next(iter(engines))
             known(engine_name, engines, "engine", where)
             known(arguments["dataset"], config["datasets"], "dataset", where)
@@ -99,7 +101,7 @@ def expand_study(config: Config) -> Study:
             if model_name not in models:
                 models[model_name] = resolve_model(model_name, config["models"])
             model = models[model_name]
-            dataset = _dataset(arguments, config, model, datasets)
+            dataset = _dataset(arguments, config, model, datasets, where)
             for repeat in range(arguments.get("repeats", 1)):
                 point = make_point(arguments, engines[engine_name], model, dataset, repeat, where)
                 _check_enough_prompts(point, where)
@@ -114,9 +116,10 @@ def model_folder_name(model: Mapping[str, Any]) -> str | None:
     return f"{model['name']}-{content_key(model, 8)}"
 
 
-def _dataset(arguments: Record, config: Config, model: Record, seen: dict[str, Record]) -> Record:
+def _dataset(arguments: Record, config: Config, model: Record, seen: dict[str, Record], where: str) -> Record:
     name = arguments["dataset"]
-    limit = arguments.get("server", {}).get("max-model-len")
+    given = arguments.get("server", {})
+    limit = whole_flag(given, "max-model-len", 0, where) if given.get("max-model-len") is not None else None
     entry = dict(config["datasets"][name])
     requests = entry.pop("requests")
     cached = f"{name} {model['name']} {limit}"
@@ -126,7 +129,7 @@ def _dataset(arguments: Record, config: Config, model: Record, seen: dict[str, R
             {name: entry},
             requests=requests,
             vocabulary_size=int(model["architecture"]["vocabulary_size"]),
-            max_model_len=None if limit is None else int(limit),
+            max_model_len=limit,
             model=model,
         )
     return seen[cached]

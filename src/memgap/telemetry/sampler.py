@@ -7,6 +7,7 @@ that is late is not made up for: the next one comes when it is due.
 
 import argparse
 import csv
+import http.client
 import select
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def fetch_engine_sample(url: str, adapter_name: str, timeout_s: float) -> dict[s
     try:
         with urllib.request.urlopen(f"{url}/metrics", timeout=timeout_s) as response:
             page = parse_page(response.read().decode("utf-8", "replace"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return {}
     return adapter_for(adapter_name).metrics_sample(page)
 
@@ -62,7 +63,7 @@ def sample_until_stdin_closes(url: str, adapter_name: str, pid: int, interval_s:
                 }
             )
             out.flush()
-            tick = max(tick + 1, int((time.monotonic() - start_s) / interval_s))
+            tick = max(tick + 1, int((time.monotonic() - start_s) / interval_s) + 1)
             wait_s = max(0.0, start_s + tick * interval_s - time.monotonic())
             if select.select([sys.stdin], [], [], wait_s)[0] and not sys.stdin.readline():
                 return
@@ -118,7 +119,7 @@ def read_rows(path: Path, window_start_monotonic_s: float) -> list[dict[str, flo
         return []
     rows = []
     with path.open(encoding="utf-8", newline="") as file:
-        for raw in csv.DictReader(file):
+        for raw in csv.DictReader(line for line in file if line.endswith("\n")):
             if None in raw.values():
                 continue
             row = {column: float(cell) for column, cell in raw.items() if cell != ""}

@@ -1,0 +1,237 @@
+"""A session measures what is missing, records what fails, and stops cleanly."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from memgap.canonical import canonical_json
+from memgap.datasets import build_dataset, save_dataset
+from memgap.models import write_synthetic_model
+from memgap.session.progress import TimeLeft, clock
+from memgap.sweep.study import Study
+
+from .records import small_config, small_study
+
+SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/run_session.py"
+
+
+class Runner:
+    """A folder with everything that the one session of a study needs."""
+
+    def __init__(self, folder: Path, study: Study) -> None:
+        self.folder = folder
+        (self.name,) = study.sessions
+        self.plan = study.session_plan(self.name)
+        self.results = folder / "results"
+        for name, model in study.model_folders.items():
+            write_synthetic_model(model, self.results / "models" / name)
+        for key, spec in study.datasets.items():
+            save_dataset(self.results / "datasets" / f"{key}.npz", spec, build_dataset(spec))
+
+    def command(self) -> list[str]:
+        """Write the plan and return the command line."""
+        (self.folder / "plan.json").write_text(canonical_json(self.plan))
+        return [sys.executable, str(SCRIPT), "--plan", str(self.folder / "plan.json"), "--results", str(self.results)]
+
+    def run(self, expect: int = 0) -> str:
+        """Run the session to its end; returns what it printed."""
+        done = subprocess.run(self.command(), capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == expect, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    def points(self) -> dict[int, dict[str, Any]]:
+        """Return the stored points by cap."""
+        found = [json.loads(path.read_text()) for path in self.results.glob("points/*/point.json")]
+        return {one["record"]["batch_cap"]: one for one in found}
+
+    def written(self) -> dict[int, int]:
+        """Return when each point was written."""
+        keys = {cap: one["key"] for cap, one in self.points().items()}
+        return {cap: (self.results / "points" / key / "point.json").stat().st_mtime_ns for cap, key in keys.items()}
+
+
+def runner(folder: Path, **changes: Any) -> Runner:
+    """Return a session of the small study."""
+    return Runner(folder, small_study(**changes))
+
+
+def test_all_points_are_measured_once(tmp_path: Path) -> None:
+    session = runner(tmp_path, server={"step-base-ms": 10.0})
+    printed = session.run()
+    assert "3 points to measure" in printed
+    assert "point 2 of 3 (tiny-opt, cap 2, 6 requests):" in printed
+    assert {cap: one["status"] for cap, one in session.points().items()} == {1: "ok", 2: "ok", 4: "ok"}
+    outcome = json.loads((session.results / f"sessions/{session.name}.json").read_text())
+    assert [point["status"] for point in outcome["points"]] == ["ok"] * 3
+    before = session.written()
+    assert "all 3 points are in the store already" in session.run()
+    assert session.written() == before
+    summary = session.points()[4]["summary"]
+    assert summary["requests_completed"] == 6
+    assert summary["output_tokens"] == 48
+    assert summary["server_output_tokens"] == 48 + 8
+    assert summary["max_running_reqs"] <= 4
+
+
+def test_a_garbled_point_is_measured_again_and_only_that(tmp_path: Path) -> None:
+    session = runner(tmp_path)
+    session.run()
+    before = session.written()
+    key = session.points()[2]["key"]
+    (session.results / "points" / key / "point.json").write_text('{"key"')
+    session.run()
+    after = session.written()
+    assert [cap for cap in before if before[cap] != after[cap]] == [2]
+
+
+def test_a_server_that_dies_under_load_is_a_result_and_the_next_point_gets_a_new_one(tmp_path: Path) -> None:
+    session = runner(tmp_path, batch_cap=[1, 4, 2], server={"step-base-ms": 1.0, "fault": "oom-at-running:3"})
+    session.run()
+    points = session.points()
+    assert {cap: one["status"] for cap, one in points.items()} == {1: "ok", 4: "oom", 2: "ok"}
+    assert "out of memory" in points[4]["error"]["log_tail"]
+    before = session.written()
+    session.run()
+    assert session.written() == before
+    session.plan["options"]["remeasure_failed"] = True
+    session.run()
+    assert [cap for cap in before if before[cap] != session.written()[cap]] == [4]
+
+
+def test_a_server_that_never_starts_is_tried_twice(tmp_path: Path) -> None:
+    session = runner(tmp_path, server={"fault": "oom-start"})
+    printed = session.run()
+    assert printed.count("starting the server") == 2
+    points = session.points()
+    assert {cap: one["status"] for cap, one in points.items()} == {1: "oom", 2: "oom", 4: "crash"}
+    assert "not tried" in points[4]["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [("http-500:2", "request_errors"), ("break-stream:2", "request_errors")],
+    ids=["500s", "broken"],
+)
+def test_too_many_failed_requests_are_a_failed_point(tmp_path: Path, fault: str, status: str) -> None:
+    session = runner(
+        tmp_path, batch_cap=2, server={"step-base-ms": 1.0, "fault": fault}, load={"requests": 6, "warmup_requests": 0}
+    )
+    session.run()
+    point = session.points()[2]
+    assert point["status"] == status
+    assert "of 6 requests failed" in point["error"]["message"]
+    assert "failed_requests" in point["flags"]
+
+
+def test_requests_that_never_answer_are_a_client_timeout(tmp_path: Path) -> None:
+    load = {"requests": 4, "warmup_requests": 0, "request_timeout_s": 0.5}
+    session = runner(tmp_path, batch_cap=4, server={"step-base-ms": 1.0, "fault": "stall:1:60"}, load=load)
+    session.run()
+    assert session.points()[4]["status"] == "client_timeout"
+
+
+def test_preemptions_are_flagged(tmp_path: Path) -> None:
+    session = runner(tmp_path, batch_cap=8, server={"step-base-ms": 1.0, "kv-tokens": 64}, load={"requests": 16})
+    session.run()
+    assert "preempted" in session.points()[8]["flags"]
+    assert session.points()[8]["summary"]["preemptions"] > 0
+
+
+def test_remeasure_measures_once(tmp_path: Path) -> None:
+    session = runner(tmp_path)
+    session.run()
+    before = session.written()
+    session.plan["options"]["remeasure"] = [session.points()[2]["key"]]
+    session.run()
+    after = session.written()
+    assert [cap for cap in before if before[cap] != after[cap]] == [2]
+    session.run()
+    assert session.written() == after
+
+
+def test_term_keeps_finished_points_and_leaves_no_server(tmp_path: Path) -> None:
+    session = runner(tmp_path, batch_cap=[4, 1], server={"step-base-ms": 60.0}, load={"requests": 8})
+    environment = {**os.environ, "MEMGAP_TEST_FOLDER": str(tmp_path)}
+    process = subprocess.Popen(session.command(), stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 60
+    while 4 not in session.points():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "stopped (signal SIGTERM); finished points are kept" in printed
+    assert set(session.points()) == {4}
+    assert not (session.results / f"sessions/{session.name}.json").exists()
+    assert _left(tmp_path) == []
+
+
+def _left(folder: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("MEMGAP_TEST_FOLDER") == str(folder):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_leased_session_says_who_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from memgap.session import run
+
+    monkeypatch.setattr(run, "LEASE_WAIT_S", 0.2)
+    session = runner(tmp_path)
+    lock = session.results / "sessions" / f".{session.name}.lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("w") as held:
+        held.write("process 1 on elsewhere\n")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert run.main(session.command()[2:]) == 2
+    assert "is being measured by process 1 on elsewhere" in capsys.readouterr().err
+    assert session.points() == {}
+
+
+@pytest.mark.parametrize("plan", ["{", "[]", "{}", None])
+def test_a_bad_plan_is_one_sentence(tmp_path: Path, plan: str | None) -> None:
+    path = tmp_path / "plan.json"
+    if plan is not None:
+        path.write_text(plan)
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--plan", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("memgap: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_another_engine_version_is_refused(tmp_path: Path) -> None:
+    from memgap.config.load import check_config
+    from memgap.sweep.study import expand_study
+
+    config = small_config()
+    config["engines"]["mock"]["version"] = "9.9"
+    printed = Runner(tmp_path, expand_study(check_config(config))).run(expect=2)
+    assert "the points belong to memgap-mock 9.9, but the server is" in printed
+
+
+def test_the_time_left_follows_the_slowest_point() -> None:
+    left = TimeLeft([1.0, 2.0, 3.0])
+    assert left.remaining_s() is None
+    left.finished(10.0)
+    assert left.remaining_s() == pytest.approx(50.0)
+    assert clock(59.6) == "1:00"
+    assert clock(3725) == "1:02:05"

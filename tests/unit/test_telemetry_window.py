@@ -1,0 +1,150 @@
+"""Averages belong to the window; samples come on a clock; what cannot be read is absent."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from memgap.mock_server.launch import MockServer
+from memgap.telemetry import nvml, window
+from memgap.telemetry.prometheus import labels_of, parse_page, total
+from memgap.telemetry.sampler import Sampler, read_rows
+
+ROWS = [
+    {"time_s": -1.0, "num_requests_running": 100.0, "num_preemptions": 5.0},
+    {"time_s": 0.5, "num_requests_running": 2.0, "num_preemptions": 5.0},
+    {"time_s": 2.0, "num_requests_running": 4.0, "num_preemptions": 6.0},
+    {"time_s": 3.0, "num_preemptions": 7.0},
+    {"time_s": 9.0, "num_requests_running": 100.0, "num_preemptions": 9.0},
+]
+
+
+def test_a_mean_is_weighted_by_time_and_ignores_what_is_outside() -> None:
+    # 2 holds from 0 to 2 s, 4 from 2 to 4 s
+    assert window.time_weighted_mean(ROWS, "num_requests_running", 4.0) == pytest.approx((2 * 2 + 4 * 2) / 4)
+    assert window.maximum(ROWS, "num_requests_running", 4.0) == 4.0
+
+
+def test_a_counter_rises_from_before_to_after_the_window() -> None:
+    assert window.increase(ROWS, "num_preemptions", 4.0) == 4.0
+    assert window.increase(ROWS[1:4], "num_preemptions", 4.0) == 2.0
+
+
+def test_what_was_not_sampled_is_absent() -> None:
+    assert window.time_weighted_mean([], "x", 1.0) is None
+    assert window.increase(ROWS, "gpu_energy_j", 4.0) is None
+    summary = window.summarise(ROWS, 4.0, 10)
+    assert "gpu_power_mean_w" not in summary
+    assert summary["telemetry_samples"] == 3
+
+
+def test_energy_per_token() -> None:
+    rows = [{"time_s": -0.1, "gpu_energy_j": 100.0}, {"time_s": 4.2, "gpu_energy_j": 300.0}]
+    summary = window.summarise(rows, 4.0, 50)
+    assert summary["energy_j"] == 200.0
+    assert summary["energy_per_output_token_j"] == 4.0
+
+
+def test_the_parser_reads_exponents_labels_and_infinities() -> None:
+    page = parse_page(
+        '# TYPE a counter\na_total{x="1"} 1.5e+03\na_total{x="2"} 5e-1\n# TYPE i gauge\ni{k="v, \\"w\\""} 1.0\n'
+    )
+    assert total(page, "a") == 1500.5
+    assert labels_of(page, "i") == {"k": 'v, "w"'}
+    assert total(page, "none") is None
+    with pytest.raises(ValueError, match=r".*"):
+        parse_page("a b c d {")
+
+
+def sampled(server: MockServer, out: Path, seconds: float, interval_s: float) -> list[dict[str, float]]:
+    """Sample a server for a while."""
+    start = time.monotonic()
+    with Sampler(server.url, "mock", server.process.pid, interval_s, out) as sampler:
+        sampler.wait_for_first_row()
+        time.sleep(seconds)
+    return sampler.rows(start)
+
+
+def test_the_sampler_keeps_its_clock_and_ends_with_its_reader(tmp_path: Path) -> None:
+    with MockServer() as server:
+        rows = sampled(server, tmp_path / "s.csv", 1.0, 0.1)
+    assert len(rows) >= 5
+    gaps = [rows[i + 1]["time_s"] - rows[i]["time_s"] for i in range(len(rows) - 1)]
+    assert sum(gaps) / len(gaps) == pytest.approx(0.1, abs=0.06)
+    assert rows[-1]["num_requests_running"] == 0
+    assert rows[-1]["rss_bytes"] > 1e6
+    assert 0 <= rows[-1]["cpu_util_fraction"] <= 1
+
+
+def test_a_stalled_metrics_endpoint_does_not_stop_the_sampler(tmp_path: Path) -> None:
+    with MockServer("--fault", "stalled-metrics:30") as server:
+        rows = sampled(server, tmp_path / "s.csv", 1.5, 0.1)
+    assert rows
+    assert all("num_requests_running" not in row for row in rows)
+    assert all("rss_bytes" in row for row in rows)
+
+
+def test_an_unfinished_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("time_monotonic_s,rss_bytes\n10.0,5\n11.0")
+    assert read_rows(path, 4.0) == [{"rss_bytes": 5.0, "time_s": 6.0}]
+    assert read_rows(tmp_path / "none.csv", 0.0) == []
+
+
+def test_without_a_gpu_nvml_is_cleanly_absent() -> None:
+    code = (
+        "from memgap.telemetry.nvml import Nvml\n"
+        "with Nvml() as g: print(g.sample(), g.facts(), bool(g.reason) or bool(g.devices))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip().endswith("True")
+
+
+class FakeNvml:
+    """Two GPUs; the power of the second cannot be read."""
+
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+
+    class NVMLError(Exception):
+        """What pynvml raises."""
+
+    def __getattr__(self, name: str) -> Any:
+        values: dict[str, Any] = {
+            "nvmlInit": lambda: None,
+            "nvmlShutdown": lambda: None,
+            "nvmlDeviceGetCount": lambda: 2,
+            "nvmlDeviceGetHandleByIndex": lambda index: index,
+            "nvmlDeviceGetUtilizationRates": lambda d: SimpleNamespace(gpu=50 + 20 * d, memory=10),
+            "nvmlDeviceGetMemoryInfo": lambda d: SimpleNamespace(used=100, total=1000),
+            "nvmlDeviceGetClockInfo": lambda d, kind: 1000 * kind,
+            "nvmlDeviceGetTotalEnergyConsumption": lambda d: 5000,
+            "nvmlDeviceGetName": lambda d: b"FAKE",
+            "nvmlSystemGetDriverVersion": lambda: "1.2",
+            "nvmlSystemGetCudaDriverVersion_v2": lambda: 13000,
+        }
+        if name in values:
+            return values[name]
+        return self._refuse
+
+    def _refuse(self, *_: Any) -> Any:
+        raise self.NVMLError("not supported")
+
+
+def test_gpus_are_summed_and_a_missing_counter_is_only_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvml, "pynvml", FakeNvml())
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with nvml.Nvml() as gpu:
+        sample, facts = gpu.sample(), gpu.facts()
+    assert sample["gpu_util_fraction"] == pytest.approx(0.6)
+    assert sample["gpu_mem_used_bytes"] == 200
+    assert sample["gpu_energy_j"] == 10
+    assert "gpu_power_w" not in sample
+    assert facts["gpu_name"] == "FAKE"
+    assert facts["cuda"] == "13.0"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    with nvml.Nvml() as gpu:
+        assert gpu.devices == [1]
