@@ -173,3 +173,10 @@ def test_a_plan_of_two_servers_is_refused() -> None:
     mixed = {**plans[0], "points": [*plans[0]["points"], *plans[1]["points"]]}
     with pytest.raises(UserError, match="need different servers"):
         check_same_server(mixed)
+
+
+def test_a_chat_needs_a_tokenizer_that_reads_text() -> None:
+    config = small_config(load={"requests": 6, "endpoint": "chat"}, model="qwen2.5-7b")
+    config["models"] = {"qwen2.5-7b": {"weights": "synthetic", "dtype": "bfloat16"}}
+    with pytest.raises(UserError, match=r"qwen2\.5-7b reads no text.*use completions"):
+        expand_study(check_config(config))

@@ -113,7 +113,7 @@ class Measurement:
         flags: list[str],
         summary: Mapping[str, float],
     ) -> Point:
-        """Return the point.json of a measurement; see docs/data.md for its fields."""
+        """Return the point.json of a measurement; its files are described in docs/figures.md."""
         facts = self._server.facts
         return {
             "schema": SCHEMA,

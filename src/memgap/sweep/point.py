@@ -8,6 +8,8 @@ from typing import Any
 from memgap import HARNESS_VERSION
 from memgap.canonical import content_key
 from memgap.errors import UserError
+from memgap.models.architecture import ModelArchitecture
+from memgap.models.synthetic import encodes_text
 
 Record = dict[str, Any]
 
@@ -64,6 +66,7 @@ def make_point(
         "cap_side": cap_side,
         "repeat": repeat,
     }
+    _check_chat(record, where)
     return Point(key=content_key(record), record=record, session=session_name(record))
 
 
@@ -76,6 +79,17 @@ def session_name(record: Mapping[str, Any]) -> str:
     """Return the name of the session that measures the point: readable, and unique for its server."""
     cap = f"cap{record['batch_cap']}" if record["cap_side"] == "server" else "warm"
     return f"{record['model']['name']}-{record['engine']['name']}-{cap}-{content_key(server_record(record), 8)}"
+
+
+def _check_chat(record: Record, where: str) -> None:
+    model = record["model"]
+    if record["load"]["endpoint"] != "chat" or model["weights"] != "synthetic":
+        return
+    if not encodes_text(ModelArchitecture.from_dict(model["architecture"])):
+        raise UserError(
+            f"{where}: the synthetic tokenizer of {model['name']} reads no text, which load.endpoint chat needs; "
+            "use completions, or a model of another family."
+        )
 
 
 def _environment(arguments: Mapping[str, Any], where: str) -> dict[str, str]:
