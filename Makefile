@@ -9,7 +9,7 @@ NICE_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 run: install
 	@$(BIN)/python -m memgap unlock
-	@$(BIN)/snakemake -j1 --quiet rules
+	@MEMGAP_SAYS_WHERE=1 $(BIN)/snakemake -j1 --quiet rules
 	@$(BIN)/python -m memgap where
 
 install: .venv/.installed .venv-engine/memgap-engine.json

@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memgap.config.files import read_config_files
+from memgap.sweep.study import Study
 from memgap.workflow import load_study
 
 
 def print_where(configfiles: Sequence[Path]) -> None:
     """Print the files to look at first; raises UserError for a broken configuration."""
-    study = load_study(read_config_files(configfiles))
+    tell_where(load_study(read_config_files(configfiles)))
+
+
+def tell_where(study: Study) -> None:
+    """Print the files of a study to look at first."""
     sweeps = [settings["sweep"] for settings in study.config["figures"].values()]
     models = dict.fromkeys(model for sweep in sweeps for model in study.models_of(sweep))
     print("figures  " + "  ".join(f"figures/{name}.pdf" for name in study.config["figures"]))

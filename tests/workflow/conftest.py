@@ -44,7 +44,7 @@ class Study:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.jobs = 1
+        self.jobs: int | None = 1
         self.config: dict[str, Any] = json.loads(json.dumps(SMALL))
 
     @property
@@ -59,7 +59,8 @@ class Study:
         return [
             SNAKEMAKE,
             *arguments,
-            *(f"-j{self.jobs}", "--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(self.folder)),
+            *([] if self.jobs is None else [f"-j{self.jobs}"]),
+            *("--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(self.folder)),
             *("--configfile", str(self.folder / "config.yaml")),
         ]
 

@@ -122,3 +122,11 @@ def test_the_lock_of_a_killed_driver_is_removed_only_then(study: Study, tmp_path
     lock.write_text("results\n")
     assert remove_stale_lock(tmp_path) is True
     assert not lock.exists()
+
+
+def test_a_target_alone_is_enough(study: Study) -> None:
+    study.jobs = None
+    study.run("figures/fig02.png")
+    assert (study.folder / "figures/fig02.pdf").exists()
+    assert not (study.folder / "figures/fig10.pdf").exists()
+    assert (study.folder / "results/tables/small.html").exists()

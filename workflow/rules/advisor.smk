@@ -4,12 +4,8 @@ rule advise:
         table=advised_table,
         script=script("advise.py"),
     output:
-        report(
-            "results/advisor/{model}.yaml",
-            caption="../report/advice.rst",
-            category="Advice",
-            labels={"model": "{model}"},
-        ),
+        yaml=advice_in_report("yaml"),
+        html=advice_in_report("html"),
     log:
         "logs/advisor/{model}.log",
     conda:
@@ -20,4 +16,4 @@ rule advise:
         "Advice for {wildcards.model}"
     shell:
         "python {input.script} --config $MEMGAP_CONFIG --name settings --table {input.table}"
-        " --model {wildcards.model} --out {output} 2> {log}"
+        " --model {wildcards.model} --out {output.yaml} --html {output.html} 2> {log}"

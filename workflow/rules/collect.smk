@@ -5,12 +5,8 @@ rule collect:
         script=script("collect.py"),
     output:
         parquet="results/tables/{sweep}.parquet",
-        csv=report(
-            "results/tables/{sweep}.csv",
-            caption="../report/table.rst",
-            category="Tables",
-            labels={"sweep": "{sweep}"},
-        ),
+        csv=table_in_report("csv"),
+        html=table_in_report("html"),
     log:
         "logs/collect/{sweep}.log",
     conda:
@@ -21,4 +17,4 @@ rule collect:
         "Table of the sweep {wildcards.sweep}"
     shell:
         "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.sweep} --points results/points"
-        " --parquet {output.parquet} --csv {output.csv} 2> {log}"
+        " --parquet {output.parquet} --csv {output.csv} --html {output.html} 2> {log}"

@@ -1,6 +1,9 @@
 # What the rules share: the expanded configuration and the names of files. What computes is in src/memgap.
+import os
+
 from memgap.errors import UserError
 from memgap.sweep.study import model_folder_name
+from memgap.where import tell_where
 from memgap.workflow import (
     load_study,
     package_path,
@@ -47,9 +50,10 @@ def figure_sweeps():
 
 def advice_files():
     return [
-        f"results/advisor/{model}.yaml"
+        f"results/advisor/{model}.{kind}"
         for sweep in figure_sweeps()
         for model in STUDY.models_of(sweep)
+        for kind in ("yaml", "html")
     ]
 
 
@@ -57,7 +61,7 @@ def table_files():
     return [
         f"results/tables/{sweep}.{kind}"
         for sweep in STUDY.sweeps
-        for kind in ("parquet", "csv")
+        for kind in ("parquet", "csv", "html")
     ]
 
 
@@ -136,6 +140,24 @@ def paper_reference_option():
     return ["--paper-reference", folder] if folder else []
 
 
+def table_in_report(kind):
+    return report(
+        f"results/tables/{{sweep}}.{kind}",
+        caption="../report/table.rst",
+        category="Tables",
+        labels={"sweep": "{sweep}", "file": kind},
+    )
+
+
+def advice_in_report(kind):
+    return report(
+        f"results/advisor/{{model}}.{kind}",
+        caption="../report/advice.rst",
+        category="Advice",
+        labels={"model": "{model}", "file": kind},
+    )
+
+
 def in_report(name, kind):
     return report(
         f"figures/{name}.{kind}",
@@ -146,10 +168,6 @@ def in_report(name, kind):
 
 
 def say_where_to_look():
-    print(
-        "\nfigures: " + ", ".join(f"figures/{name}.pdf" for name in CONFIG["figures"])
-    )
-    print("advice:  " + ", ".join(advice_files()))
-    print(
-        "numbers: " + ", ".join(f"results/tables/{sweep}.csv" for sweep in STUDY.sweeps)
-    )
+    if "MEMGAP_SAYS_WHERE" not in os.environ:
+        print()
+        tell_where(STUDY)

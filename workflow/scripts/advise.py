@@ -1,26 +1,30 @@
-"""Advise on one model: advise.py --plan SETTINGS.json --table TABLE --model NAME --out FILE."""
+"""Advise on one model: advise.py --plan SETTINGS.json --table TABLE --model NAME --out FILE --html FILE."""
 
 import sys
 from pathlib import Path
 
 from memgap.advisor.report import advice_for, write_advice
 from memgap.collect.table import read_table
+from memgap.pages import advice_page
 from memgap.plans import requested_plan
 from memgap.script import run_script, script_parser
 from memgap.store.atomic import write_text
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the advice as YAML; returns the exit status."""
+    """Write the advice as YAML and as a page; returns the exit status."""
     parser = script_parser("Advise on the batch cap of one model.")
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--html", type=Path, required=True)
     options = parser.parse_args(arguments)
 
     def advise() -> None:
         settings = requested_plan(options, "advisor")
-        write_text(options.out, write_advice(advice_for(read_table(options.table), options.model, settings)))
+        advice = advice_for(read_table(options.table), options.model, settings)
+        write_text(options.out, write_advice(advice))
+        write_text(options.html, advice_page(advice))
 
     return run_script(advise)
 

@@ -1,23 +1,30 @@
-"""Collect a sweep's points into a table: collect.py --plan SWEEP.json --points FOLDER --parquet FILE --csv FILE."""
+"""Collect a sweep's points: collect.py --plan SWEEP.json --points FOLDER --parquet FILE --csv FILE --html FILE."""
 
 import sys
 from pathlib import Path
 
 from memgap.collect.table import collect, write_table
+from memgap.pages import table_page
 from memgap.plans import requested_plan
 from memgap.script import run_script, script_parser
+from memgap.store.atomic import write_text
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the table in both forms; returns the exit status."""
+    """Write the table in all forms; returns the exit status."""
     parser = script_parser("Collect a sweep's points into a tidy table.")
     parser.add_argument("--points", type=Path, required=True, help="folder of stored points")
     parser.add_argument("--parquet", type=Path, required=True)
     parser.add_argument("--csv", type=Path, required=True)
+    parser.add_argument("--html", type=Path, required=True)
     options = parser.parse_args(arguments)
-    return run_script(
-        lambda: write_table(collect(requested_plan(options, "sweep"), options.points), options.parquet, options.csv)
-    )
+
+    def tables() -> None:
+        table = collect(requested_plan(options, "sweep"), options.points)
+        write_table(table, options.parquet, options.csv)
+        write_text(options.html, table_page(table))
+
+    return run_script(tables)
 
 
 if __name__ == "__main__":
