@@ -49,16 +49,24 @@ def advice_page(advice: Mapping[str, Any]) -> str:
         parts.append(f"<h2>To paste</h2><pre>{escape(advice['command'])}</pre>")
     for title, name in (("Rule", "rule"), ("Expected, as measured", "expected"), ("Memory", "memory")):
         if name in advice:
-            rows = pd.DataFrame(list(advice[name].items()), columns=["what", "value"])
-            parts.append(f"<h2>{title}</h2>{_table(rows[rows['value'].notna()])}")
+            parts.append(f"<h2>{title}</h2>{_facts(advice[name])}")
     parts.append(f"<h2>Candidates</h2>{_table(pd.DataFrame(list(advice['candidates'])))}")
     parts += [f"<p>{escape(note)}</p>" for note in advice["notes"]]
-    measured = {
-        name: ", ".join(map(str, value)) if isinstance(value, list) else value
-        for name, value in advice["measured"].items()
-    }
-    parts.append(f"<h2>Measured</h2>{_table(pd.DataFrame(list(measured.items()), columns=['what', 'value']))}")
+    parts.append(f"<h2>Measured</h2>{_facts(advice['measured'])}")
     return _page(f"Advice for {advice['model']}", "".join(parts))
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    rows = [(name, _text(value)) for name, value in facts.items() if value is not None]
+    return _table(pd.DataFrame(rows, columns=["what", "value"]))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _table(rows: pd.DataFrame) -> str:

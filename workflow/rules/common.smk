@@ -140,12 +140,17 @@ def paper_reference_option():
     return ["--paper-reference", folder] if folder else []
 
 
+def page_first(kind):
+    """The report shows the alphabetically first kind of file at once."""
+    return "as a page" if kind == "html" else kind
+
+
 def table_in_report(kind):
     return report(
         f"results/tables/{{sweep}}.{kind}",
         caption="../report/table.rst",
         category="Tables",
-        labels={"sweep": "{sweep}", "file": kind},
+        labels={"sweep": "{sweep}", "file": page_first(kind)},
     )
 
 
@@ -154,7 +159,7 @@ def advice_in_report(kind):
         f"results/advisor/{{model}}.{kind}",
         caption="../report/advice.rst",
         category="Advice",
-        labels={"model": "{model}", "file": kind},
+        labels={"model": "{model}", "file": page_first(kind)},
     )
 
 
