@@ -9,6 +9,7 @@ from typing import Any
 
 from memgap import __version__
 
+USUAL_PACKAGES = {"vllm": "vllm", "mock": "memgap-mock"}
 ENGINE_FOLDER = ".venv-engine"
 NOTE = "memgap-engine.json"
 """Written into the engine's folder by the installer: {"package", "version"}."""
@@ -17,14 +18,16 @@ NOTE = "memgap-engine.json"
 def engine_record(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the "engine" part of a point's record from the configuration of the engine.
 
-    With `version: auto` it is the version that the installer noted, or "not-installed".
+    With `version: auto` it is the version that the installer noted, or "not-installed". A declared version or an image
+    belongs to another machine: unless it is the one installed here, its package is the adapter's usual one.
     """
     installed = _installed(settings["adapter"])
     version = installed["version"] if settings["version"] == "auto" else settings["version"]
+    here = settings["image"] is None and version == installed["version"]
     return {
         "name": name,
         "adapter": settings["adapter"],
-        "package": installed["package"],
+        "package": installed["package"] if here else USUAL_PACKAGES[settings["adapter"]],
         "version": version,
         "image": settings["image"],
     }
@@ -51,7 +54,7 @@ def _engine_folder() -> Path | None:
 
 def _installed(adapter: str) -> dict[str, str]:
     if adapter == "mock":
-        return {"package": "memgap-mock", "version": __version__}
+        return {"package": USUAL_PACKAGES[adapter], "version": __version__}
     folder = _engine_folder()
     if folder is not None:
         try:
@@ -59,4 +62,4 @@ def _installed(adapter: str) -> dict[str, str]:
             return {"package": str(note["package"]), "version": str(note["version"])}
         except (OSError, ValueError, KeyError, TypeError):
             pass
-    return {"package": "vllm", "version": "not-installed"}
+    return {"package": USUAL_PACKAGES[adapter], "version": "not-installed"}

@@ -1,6 +1,7 @@
 """Where and with what a point was measured."""
 
 import hashlib
+import os
 import platform
 import socket
 import subprocess
@@ -53,9 +54,10 @@ def _cpu_model() -> str | None:
 
 
 def _git_commit() -> str | None:
+    """Return the checkout's commit; of a copy without its history what the variable MEMGAP_GIT_COMMIT says."""
     folder = Path(__file__).resolve().parents[3]
     if not (folder / ".git").exists():
-        return None
+        return os.environ.get("MEMGAP_GIT_COMMIT")
     try:
         commit = ["git", "-C", str(folder), "rev-parse", "HEAD"]
         changed = ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"]
