@@ -54,10 +54,11 @@ def _cpu_model() -> str | None:
 
 
 def _git_commit() -> str | None:
-    """Return the checkout's commit; of a copy without its history what the variable MEMGAP_GIT_COMMIT says."""
+    """Return the checkout's commit; the variable MEMGAP_GIT_COMMIT says it for a copy without history."""
     folder = Path(__file__).resolve().parents[3]
-    if not (folder / ".git").exists():
-        return os.environ.get("MEMGAP_GIT_COMMIT")
+    declared = os.environ.get("MEMGAP_GIT_COMMIT")
+    if declared or not (folder / ".git").exists():
+        return declared
     try:
         commit = ["git", "-C", str(folder), "rev-parse", "HEAD"]
         changed = ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"]
