@@ -1,10 +1,11 @@
 """Runs a session. By hand: `python workflow/scripts/run_session.py --plan results/plans/NAME.json`."""
 
 import argparse
+import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -81,12 +82,12 @@ class Session:
     def _measure(self, todo: Sequence[Mapping[str, Any]]) -> None:
         options = self._plan["options"]
         left = TimeLeft([_work(point["record"]) for point in todo])
-        with tempfile.TemporaryDirectory(prefix="memgap-") as scratch:
+        with self._scratch() as scratch:
             server = EngineServer(
                 self._server_record,
                 self._model_target(),
                 engine_python(options["python"]),
-                Path(scratch) / "server.log",
+                scratch / "server.log",
                 options["startup_timeout_s"],
                 options["port"],
             )
@@ -95,7 +96,7 @@ class Session:
                     server,
                     self._store,
                     self._results / "datasets",
-                    Path(scratch),
+                    scratch,
                     options["interval_s"],
                     options["remeasure"],
                 )
@@ -108,6 +109,17 @@ class Session:
                     remaining_s = left.remaining_s()
                     if number < len(todo) and remaining_s is not None:
                         self._progress.say(f"{len(todo) - number} left, about {clock(remaining_s)}")
+
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        """Make the session's working folder; what a killed session left in it goes first."""
+        folder = self._results / "sessions" / f".{self._plan['session']}.work"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _one(
         self, server: EngineServer, measurement: Measurement, point: Mapping[str, Any], label: str, failures: int
