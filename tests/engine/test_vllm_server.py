@@ -80,6 +80,7 @@ def points(folder: Path) -> list[dict[str, Any]]:
 
 def test_every_point_is_measured(points: list[dict[str, Any]]) -> None:
     assert [point["status"] for point in points] == ["ok"] * 4
+    assert all(point["prefix_cache_emptied"] for point in points)
     assert {point["record"]["load"]["endpoint"] for point in points} == {"completions", "chat"}
 
 

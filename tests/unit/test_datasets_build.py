@@ -120,6 +120,13 @@ def test_warm_up_prompts_repeat_and_are_short() -> None:
     assert warmup_prompts(spec, 8192, 0) == []
     assert {(len(p.token_ids), p.output_tokens) for p in warmup_prompts(spec, 8192, 3)} == {(161, 32)}
     assert warmup_prompts(fixed(16, 8), 8192, 1)[0].output_tokens == 8
+    measured = build_dataset(spec)
+    lengths = [len(one.token_ids) for one in warmup_prompts(spec, 8192, 5, measured)]
+    assert lengths == sorted(lengths)
+    assert (lengths[0], lengths[-1]) == (
+        min(len(one.token_ids) for one in measured),
+        max(len(one.token_ids) for one in measured),
+    )
     with pytest.raises(UserError, match="257 warm-up requests"):
         warmup_prompts(spec, 8192, WARMUP_RESERVE + 1)
 

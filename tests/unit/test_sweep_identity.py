@@ -58,7 +58,7 @@ def test_more_repeats_leave_the_first_ones_alone() -> None:
 
 
 def test_numbers_written_as_integers_or_decimals_are_the_same_load() -> None:
-    load = {"requests": 6, "temperature": 0, "request_timeout_s": 600, "burstiness": 1, "warmup_requests": 2}
+    load = {"requests": 6, "temperature": 0, "request_timeout_s": 600, "burstiness": 1, "warmup_requests": 4}
     assert keys(load=load) == keys(load={"requests": 6, "temperature": 0.0})
 
 

@@ -5,7 +5,7 @@ start and a prefix cache cannot serve one from another. NumPy's RandomState is u
 frozen: they stay the same from one NumPy release to the next.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,17 +55,26 @@ def build_dataset(spec: Mapping[str, Any], vocabulary_size: int | None = None) -
     return _prompts(spec, lengths, np.arange(spec["requests"]), _stream(spec, _MEASURED_IDS))
 
 
-def warmup_prompts(spec: Mapping[str, Any], vocabulary_size: int | None = None, n: int = 1) -> list[Prompt]:
+def warmup_prompts(
+    spec: Mapping[str, Any], vocabulary_size: int | None = None, n: int = 1, like: Sequence[Prompt] = ()
+) -> list[Prompt]:
     """Return `n` prompts for warming a server up, none of which starts like a measured one.
 
-    They have the dataset's typical prompt length and at most `WARMUP_OUTPUT_TOKENS` tokens to generate.
-    For real text they are random ids all the same. Raises UserError for more than `WARMUP_RESERVE` prompts.
+    Their lengths are spread evenly over those of `like`, the shortest and the longest among them, so that every shape
+    was served once; without `like` they are the dataset's typical ones. At most `WARMUP_OUTPUT_TOKENS` tokens are
+    generated for each. For real text they are random ids all the same. Raises UserError for more than
+    `WARMUP_RESERVE` prompts.
     """
     _check_vocabulary(spec, vocabulary_size)
     if not 0 <= n <= WARMUP_RESERVE:
         raise UserError(f"{n} warm-up requests are asked for, but there must be 0 to {WARMUP_RESERVE}")
-    prompt_tokens, output_tokens = _typical_lengths(spec)
-    lengths = Lengths(np.full(n, prompt_tokens), np.full(n, min(output_tokens, WARMUP_OUTPUT_TOKENS)))
+    typical = _typical_lengths(spec)
+    pairs = sorted((len(one.token_ids), one.output_tokens) for one in like) or [typical]
+    spread = [pairs[round(place)] for place in np.linspace(0, len(pairs) - 1, n)] if n > 1 else [typical] * n
+    lengths = Lengths(
+        np.array([prompt for prompt, _ in spread], dtype=np.int64),
+        np.array([min(output, WARMUP_OUTPUT_TOKENS) for _, output in spread], dtype=np.int64),
+    )
     return _prompts(spec, lengths, spec["requests"] + np.arange(n), _stream(spec, _WARMUP_IDS))
 
 

@@ -50,5 +50,8 @@ class EngineAdapter(Protocol):
     def facts(self, base_url: str, server: Record, log: str) -> EngineFacts:
         """Return what the running server says of itself, from its endpoints and its log."""
 
+    def reset_prefix_cache(self, base_url: str) -> bool:
+        """Empty the server's prefix cache, so that no point profits from an earlier one; false where it cannot."""
+
     def failure_kind(self, log: str) -> str | None:
         """Return "oom", "port_in_use" or "bad_config" where the log says so, else None."""

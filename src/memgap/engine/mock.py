@@ -22,3 +22,7 @@ class MockAdapter(VllmAdapter):
         facts = super().facts(base_url, server, log)
         facts.version = __version__
         return facts
+
+    def reset_prefix_cache(self, base_url: str) -> bool:
+        """See EngineAdapter; the mock has no prefix cache, so it is empty."""
+        return True

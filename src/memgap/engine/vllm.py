@@ -1,5 +1,6 @@
 """vLLM 0.26 to 0.33, V1 engine, through its OpenAI-compatible server."""
 
+import http.client
 import json
 import re
 import urllib.request
@@ -110,6 +111,16 @@ class VllmAdapter:
         if logged := ATTENTION.search(log):
             facts.resolved["attention_backend"] = logged[1]
         return facts
+
+    def reset_prefix_cache(self, base_url: str) -> bool:
+        """See EngineAdapter; the endpoint is there because the server runs in developer mode."""
+        request = urllib.request.Request(f"{base_url}/reset_prefix_cache", data=b"")
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                answer = json.loads(response.read() or b"{}")
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+        return bool(answer.get("success", True)) if isinstance(answer, dict) else True
 
     def failure_kind(self, log: str) -> str | None:
         """See EngineAdapter."""

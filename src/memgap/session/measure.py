@@ -63,10 +63,12 @@ class Measurement:
         """
         load = record["load"]
         stored = load_dataset(self._datasets / f"{record['dataset']['key']}.npz")
-        prompts = _prompts(stored.prompts[: load["requests"]], record, self._server)
-        warmup = _prompts(warmup_prompts(stored.spec, n=load["warmup_requests"]), record, self._server)
+        measured = stored.prompts[: load["requests"]]
+        prompts = _prompts(measured, record, self._server)
+        warmup = _prompts(warmup_prompts(stored.spec, n=load["warmup_requests"], like=measured), record, self._server)
         plan = LoadPlan.from_record(load, record["model"]["name"], self._server.api_key)
         samples_file = self._scratch / f"{key}.samples.csv"
+        emptied = self._server.adapter.reset_prefix_cache(self._server.url)
         url, adapter = self._server.url, record["engine"]["adapter"]
         with Sampler(url, adapter, self._server.pid, self._interval_s, samples_file) as collecting:
             collecting.wait_for_first_row()
@@ -89,6 +91,7 @@ class Measurement:
             "end_unix_s": result.start_unix_s + result.duration_s,
             "duration_s": result.duration_s,
         }
+        point["prefix_cache_emptied"] = emptied
         point["client"] = {
             **dataclasses.asdict(result.health),
             "token_source": result.token_source,

@@ -19,9 +19,10 @@ LOAD_DEFAULTS: Record = {
     "temperature": 0.0,
     "ignore_eos": True,
     "request_timeout_s": 600.0,
-    "warmup_requests": 2,
     "seed": 0,
 }
+LEAST_WARMUP, MOST_WARMUP = 4, 64
+"""Without a number of warm-up requests there are as many as the batch cap, within these bounds."""
 RESERVED_FLAGS = (
     "host",
     "port",
@@ -126,8 +127,7 @@ def whole_flag(flags: Mapping[str, Any], flag: str, default: int, where: str) ->
 
 def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, where: str) -> Record:
     load = {**LOAD_DEFAULTS, **{key: value for key, value in given.items() if not key.endswith(("_slot", "_requests"))}}
-    if "warmup_requests" in given:
-        load["warmup_requests"] = given["warmup_requests"]
+    load["warmup_requests"] = given.get("warmup_requests", min(max(batch_cap, LEAST_WARMUP), MOST_WARMUP))
     load.setdefault("arrival", "closed" if cap_side == "client" else "all-at-once")
     open_loop = load["arrival"] in ("constant", "poisson", "gamma")
     if open_loop and "rate_req_s" not in given:
