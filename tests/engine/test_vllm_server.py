@@ -89,11 +89,23 @@ def test_every_asked_token_came_and_both_sides_agree(points: list[dict[str, Any]
         summary = point["summary"]
         assert summary["requests_completed"] == 12
         assert summary["output_tokens"] == 12 * 24
-        warmup = point["record"]["load"]["warmup_requests"]
-        assert summary["server_output_tokens"] == 12 * 24 + warmup * 24
+        assert summary["server_output_tokens"] == 12 * 24
+        assert summary["prompt_tokens"] == summary["server_prompt_tokens"]
         if point["record"]["load"]["endpoint"] == "completions":
             assert point["client"]["token_source"] == "token_ids"
-            assert summary["prompt_tokens"] < summary["server_prompt_tokens"]
+
+
+def test_both_sides_time_the_same_requests(points: list[dict[str, Any]]) -> None:
+    for summary in (point["summary"] for point in points):
+        assert 0 < summary["server_ttft_mean_ms"] <= summary["ttft_mean_ms"]
+        assert summary["server_queue_mean_ms"] < summary["server_e2e_mean_ms"] <= summary["e2e_mean_ms"]
+        assert summary["server_itl_mean_ms"] == pytest.approx(summary["itl_mean_ms"], rel=0.3)
+        assert summary["engine_cpu_mean_cores"] > summary["api_server_cpu_mean_cores"] > 0
+
+
+def test_counts_agree_so_no_point_is_invalid_for_them(points: list[dict[str, Any]]) -> None:
+    counted = {"usage_mismatch", "output_count", "prefix_cache_hits", "failed_requests", "preempted"}
+    assert not counted & {reason["check"] for point in points for reason in point["verdict"]["reasons"]}
 
 
 def test_latencies_are_consistent(points: list[dict[str, Any]]) -> None:

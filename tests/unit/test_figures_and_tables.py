@@ -116,7 +116,7 @@ def texts(figure: Figure) -> str:
 @pytest.mark.parametrize("name", sorted(FIGURES))
 def test_every_figure_names_what_it_does_not_draw(name: str, table: pd.DataFrame) -> None:
     figure, data = draw(name, FigureInputs(table, {"tiny-opt": advice()}))
-    assert "without a measurement: 1 oom (tiny-opt cap 8)" in texts(figure)
+    assert "not drawn: 1 oom (tiny-opt cap 8)" in texts(figure)
     assert "4 points, 1 preempted, 1 failed" in texts(figure)
     assert "SIMULATED, not measured" in texts(figure)
     assert not data.empty

@@ -12,6 +12,7 @@ import yaml
 from memgap.advisor.bca import Decision, Profile, advise
 from memgap.advisor.flags import advised_flags
 from memgap.advisor.memory import MemoryNeed, memory_need
+from memgap.collect.fate import FAILED, GOOD, INVALID, fate
 from memgap.errors import UserError
 
 HEAD = "# Advice of the batching configuration advisor. How to read it: docs/advisor.md\n"
@@ -30,18 +31,22 @@ def profile_of(rows: pd.DataFrame, latency: str) -> list[Profile]:
     """Return one entry a cap: medians over repeats and experiments of the points that are fit to be candidates."""
     profile = []
     for cap, group in rows.groupby("batch_cap"):
-        preempted = group["flags"].fillna("").str.contains("preempted")
-        good = group[
-            (group["status"] == "ok") & ~preempted & group["total_throughput_tok_s"].notna() & group[latency].notna()
-        ]
+        good = group[(fate(group) == GOOD) & group["total_throughput_tok_s"].notna() & group[latency].notna()]
         if good.empty:
-            bad = group[group["status"] != "ok"]["status"]
-            reason = f"not measured: {bad.iloc[0]}" if len(bad) else "preempted: the cap does not fit into the KV cache"
-            profile.append(Profile(int(str(cap)), None, None, reason))
+            profile.append(Profile(int(str(cap)), None, None, _why_not(group)))
         else:
             throughput, latency_ms = good["total_throughput_tok_s"].median(), good[latency].median()
             profile.append(Profile(int(str(cap)), float(throughput), float(latency_ms)))
     return profile
+
+
+def _why_not(group: pd.DataFrame) -> str:
+    fates = list(fate(group))
+    if INVALID in fates:
+        return f"invalid: {group[fate(group) == INVALID]['verdict_reasons'].iloc[0]}"
+    if FAILED in fates:
+        return f"not measured: {group[fate(group) == FAILED]['status'].iloc[0]}"
+    return "preempted: the cap does not fit into the KV cache"
 
 
 def advice_for(table: pd.DataFrame, model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,8 +82,7 @@ def write_advice(advice: Mapping[str, Any]) -> str:
 
 def _configuration(rows: pd.DataFrame, decision: Decision, settings: Mapping[str, Any]) -> dict[str, Any]:
     assert decision.b_opt is not None
-    chosen = rows[(rows["batch_cap"] == decision.b_opt) & (rows["status"] == "ok")]
-    chosen = chosen[~chosen["flags"].fillna("").str.contains("preempted")]
+    chosen = rows[(rows["batch_cap"] == decision.b_opt) & (fate(rows) == GOOD)]
     need = _memory(chosen, settings)
     flags = advised_flags(json.loads(str(chosen["server_args"].iloc[0])), decision.b_opt, need)
     memory = {name: value for name, value in asdict(need).items() if name not in ("notes", "device")}

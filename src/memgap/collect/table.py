@@ -30,6 +30,9 @@ TEXT_COLUMNS = (
     "arrival",
     "status",
     "flags",
+    "verdict",
+    "limit",
+    "verdict_reasons",
     "error_kind",
     "error_message",
     "date_utc",
@@ -61,6 +64,12 @@ SUMMARY_COLUMNS = (
     "preemptions",
     "server_prompt_tokens",
     "server_output_tokens",
+    *(
+        f"server_{metric}_{statistic}_ms"
+        for metric in ("ttft", "itl", "tpot", "e2e", "queue", "prefill", "decode")
+        for statistic in ("mean", "p99_low", "p99_high")
+    ),
+    "requests_miscounted",
     "prefix_cache_queries",
     "prefix_cache_hits",
     "gpu_util_mean_fraction",
@@ -71,6 +80,10 @@ SUMMARY_COLUMNS = (
     "energy_per_output_token_j",
     "cpu_util_mean_fraction",
     "server_cpu_mean_cores",
+    "api_server_cpu_mean_cores",
+    "engine_cpu_mean_cores",
+    "gpu_throttled_fraction",
+    "gpu_foreign_processes_max",
     "server_rss_max_bytes",
     "telemetry_samples",
 )
@@ -116,7 +129,7 @@ def as_table(rows: Sequence[Mapping[Any, Any]]) -> pd.DataFrame:
             **dict.fromkeys(COUNT_COLUMNS, "Int64"),
             **dict.fromkeys(NUMBER_COLUMNS, "float64"),
         }
-    )
+    ).copy()
 
 
 def write_table(table: pd.DataFrame, parquet: Path, csv: Path) -> None:
@@ -178,9 +191,13 @@ def _declared(record: Mapping[str, Any]) -> dict[str, Any]:
 def _measured(point: Mapping[str, Any]) -> dict[str, Any]:
     error = point["error"] or {}
     client = point.get("client", {})
+    verdict = point.get("verdict", {})
     return {
         "status": point["status"],
         "flags": ";".join(point["flags"]),
+        "verdict": verdict.get("verdict"),
+        "limit": verdict.get("limit"),
+        "verdict_reasons": "; ".join(one["text"] for one in verdict.get("reasons", [])) or None,
         "error_kind": error.get("kind"),
         "error_message": error.get("message"),
         "date_utc": point["provenance"]["date_utc"],

@@ -40,6 +40,8 @@ class EngineAdapter(Protocol):
     """Everything that differs between engines."""
 
     ready_path: str
+    latency_histograms: Mapping[str, tuple[str, ...]]
+    """Names of the engine's histograms in seconds: ttft, itl, tpot, e2e, queue, prefill, decode; newest name first."""
 
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:
         """Return how to start the server of a server record on 127.0.0.1:`port`."""

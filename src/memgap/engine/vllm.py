@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import urllib.request
+from collections.abc import Mapping
 from typing import Any
 
 from memgap.engine.base import EngineFacts, Launch, Record
@@ -23,6 +24,15 @@ COUNTERS = {
     "prefix_cache_hits": "vllm:prefix_cache_hits",
 }
 KV_USAGE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
+LATENCY_HISTOGRAMS = {
+    "ttft": ("vllm:time_to_first_token_seconds",),
+    "itl": ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
+    "tpot": ("vllm:request_time_per_output_token_seconds",),
+    "e2e": ("vllm:e2e_request_latency_seconds",),
+    "queue": ("vllm:request_queue_time_seconds",),
+    "prefill": ("vllm:request_prefill_time_seconds",),
+    "decode": ("vllm:request_decode_time_seconds",),
+}
 
 OOM = re.compile(
     r"CUDA out of memory|torch\.OutOfMemoryError|OutOfMemoryError: CUDA|No available memory for the cache blocks"
@@ -56,6 +66,7 @@ class VllmAdapter:
     """Starts `python -m vllm.entrypoints.openai.api_server` and reads vLLM's metric names."""
 
     ready_path = "/health"
+    latency_histograms: Mapping[str, tuple[str, ...]] = LATENCY_HISTOGRAMS
 
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:
         """See EngineAdapter. The key goes through the environment, so that no process list or log shows it."""

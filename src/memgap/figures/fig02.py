@@ -8,10 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.collect.fate import GOOD, PREEMPTED
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.marks import draw_models
 from memgap.figures.paper import overlay, read_paper
-from memgap.figures.points import GOOD, PREEMPTED, per_cap
+from memgap.figures.points import per_cap
 from memgap.figures.provenance import write_provenance
 from memgap.figures.style import ALERT, log2_axis, new_figure, say_in_place
 

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from memgap.figures.points import GOOD, PREEMPTED
+from memgap.collect.fate import GOOD, PREEMPTED
 from memgap.figures.style import ALERT, model_looks
 
 SIDE_STYLE = {"client": "-", "server": "--"}

@@ -4,17 +4,7 @@ from collections import Counter
 
 import pandas as pd
 
-GOOD, PREEMPTED, FAILED = "good", "preempted", "failed"
-
-
-def fate(table: pd.DataFrame) -> "pd.Series[str]":
-    """Return for each row "good", "preempted" (measured, but requests were evicted from the KV cache) or "failed"."""
-    preempted = table["flags"].fillna("").str.contains("preempted").astype(bool)
-    ok = (table["status"] == "ok").fillna(False).astype(bool)
-    fates = pd.Series(FAILED, index=table.index)
-    fates[ok & preempted] = PREEMPTED
-    fates[ok & ~preempted] = GOOD
-    return fates
+from memgap.collect.fate import DRAWN, GOOD, INVALID, fate
 
 
 def per_cap(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -24,7 +14,7 @@ def per_cap(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """
     rows = []
     keyed = table.assign(fate=fate(table))
-    keyed = keyed[keyed["fate"] != FAILED]
+    keyed = keyed[keyed["fate"].isin(DRAWN)]
     for (model, cap, side, kind), group in keyed.groupby(["model", "batch_cap", "cap_side", "fate"], sort=False):
         row: dict[str, object] = {
             "model": model,
@@ -44,8 +34,9 @@ def per_cap(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 
 def failures(table: pd.DataFrame) -> pd.DataFrame:
-    """Return model, batch_cap and status of the points without a measurement."""
-    failed = table[fate(table) == FAILED]
+    """Return model, batch_cap and status ("invalid" for those that the verdict rules out) of the points not drawn."""
+    fates = fate(table)
+    failed = table.assign(status=table["status"].where(fates != INVALID, INVALID))[~fates.isin(DRAWN)]
     return failed[["model", "batch_cap", "status"]].reset_index(drop=True)
 
 
@@ -54,12 +45,24 @@ def failure_note(table: pd.DataFrame) -> str:
     failed = failures(table)
     if failed.empty:
         return ""
-    parts = []
-    for status, count in sorted(Counter(failed["status"]).items()):
-        which = failed[failed["status"] == status]
-        models = [
-            f"{model} cap {', '.join(str(cap) for cap in sorted(set(group['batch_cap'])))}"
-            for model, group in which.groupby("model", sort=False)
-        ]
-        parts.append(f"{count} {status} ({'; '.join(models)})")
-    return "without a measurement: " + ", ".join(parts)
+    counts = sorted(Counter(failed["status"]).items())
+    return "not drawn: " + ", ".join(
+        f"{count} {status} ({named(failed[failed['status'] == status])})" for status, count in counts
+    )
+
+
+def suspect_note(table: pd.DataFrame) -> str:
+    """Return a line that names the drawn points with the verdict "suspect" and the checks that doubt them, or ""."""
+    doubted = table[(table["verdict"] == "suspect").fillna(False).astype(bool) & (fate(table) == GOOD)]
+    if doubted.empty:
+        return ""
+    groups = doubted.groupby(doubted["flags"].str.replace(";", ", "), sort=True)
+    return "suspect: " + "; ".join(f"{named(group)} ({checks})" for checks, group in groups)
+
+
+def named(rows: pd.DataFrame) -> str:
+    """Return the points of a table by model and cap, such as "opt-1.3b cap 512, 768; opt-2.7b cap 512"."""
+    return "; ".join(
+        f"{model} cap {', '.join(str(cap) for cap in sorted(set(group['batch_cap'])))}"
+        for model, group in rows.groupby("model", sort=False)
+    )

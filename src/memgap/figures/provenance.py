@@ -5,7 +5,8 @@ import textwrap
 import pandas as pd
 from matplotlib.figure import Figure
 
-from memgap.figures.points import FAILED, PREEMPTED, failure_note, fate
+from memgap.collect.fate import FAILED, INVALID, PREEMPTED, fate
+from memgap.figures.points import failure_note, suspect_note
 from memgap.figures.style import ALERT, GREY
 
 
@@ -22,7 +23,7 @@ def provenance_line(table: pd.DataFrame, recorded: bool = False) -> str:
     dates = [days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"] if days else []
     fates = fate(table)
     counted = f"{len(table)} points"
-    for kind in (PREEMPTED, FAILED):
+    for kind in (PREEMPTED, INVALID, FAILED):
         if number := int((fates == kind).sum()):
             counted += f", {number} {kind}"
     parts = [*engines, *devices, *drivers, *dates, counted]
@@ -32,9 +33,9 @@ def provenance_line(table: pd.DataFrame, recorded: bool = False) -> str:
 
 
 def write_provenance(figure: Figure, table: pd.DataFrame, recorded: bool = False) -> None:
-    """Write the provenance line, and in red the points that have no measurement, under the figure."""
+    """Write the provenance line, the points in doubt, and in red those not drawn, under the figure."""
     note = failure_note(table)
-    lines = textwrap.wrap(provenance_line(table, recorded), 130)
+    lines = textwrap.wrap(provenance_line(table, recorded), 130) + textwrap.wrap(suspect_note(table), 130)
     colour = GREY
     if note:
         lines += textwrap.wrap(note, 130)

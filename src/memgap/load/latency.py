@@ -139,6 +139,7 @@ def summarize(result: LoadResult) -> dict[str, float]:
         "requests_failed": sent - len(completed),
         "prompt_tokens": prompt_tokens,
         "output_tokens": output_tokens,
+        "requests_miscounted": sum(_miscounted(one) for one in completed),
         "output_tokens_failed": sum(one.output_tokens for one in results if one.status != "ok"),
     }
     if result.duration_s > 0:
@@ -156,6 +157,10 @@ def summarize(result: LoadResult) -> dict[str, float]:
     if len(tokens):
         summary["tokens_per_chunk_mean"] = float(tokens.mean())
     return summary
+
+
+def _miscounted(result: RequestResult) -> bool:
+    return result.output_tokens_server is not None and result.output_tokens_server != result.output_tokens_seen
 
 
 def _prompt_tokens(result: RequestResult) -> int:

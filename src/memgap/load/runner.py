@@ -166,12 +166,14 @@ async def run_load(
     on_progress: Progress | None = None,
     abort: asyncio.Event | None = None,
     warmup_prompts: Sequence[Prompt] = (),
+    before_window: Callable[[], None] | None = None,
 ) -> LoadResult:
     """Send `plan.requests` of `prompts` to the servers at `urls` in turn and return what came back.
 
     First the first `plan.warmup_requests` of `warmup_prompts` are sent, at the plan's concurrency and outside
-    the window. `on_progress(done, total)` is called after each request of the window. Setting `abort` breaks
-    off what is in flight. No request is tried twice. Failed requests are results, not exceptions.
+    the window; then `before_window` is called, with nothing in flight. `on_progress(done, total)` is called after
+    each request of the window. Setting `abort` breaks off what is in flight. No request is tried twice. Failed
+    requests are results, not exceptions.
 
     Raises UserError for too few prompts, no or bad addresses, token ids in a chat.
     """
@@ -199,6 +201,8 @@ async def run_load(
             watcher = asyncio.create_task(_watch(abort, (warmup, window)))
         if warmup_requests:
             await warmup.closed_loop(plan.concurrency or len(warmup_requests))
+        if before_window is not None:
+            before_window()
         await _fill(pools, plan)
         loop = asyncio.get_running_loop()
         offsets_s = intended_offsets_s(plan)

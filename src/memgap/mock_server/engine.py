@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from memgap.mock_server.latencies import Latencies
 from memgap.mock_server.options import Options
 from memgap.mock_server.scheduler import Scheduler, Sequence
 
@@ -27,6 +28,7 @@ class Engine:
             step_per_seq_s=options.step_per_seq_ms / 1e3,
             prefill_s_per_token=options.prefill_us_per_token / 1e6,
         )
+        self.latencies = Latencies()
         self._faults = options.faults
         self._precise = options.precise_timing
         self._loop = loop

@@ -28,6 +28,10 @@ class Faults:
     coalesce: int = 1
     short_output_every: int = 0
     stalled_metrics_s: float = 0.0
+    miscount_tokens: int = 0
+    prefix_hit_share: float = 0.0
+    lost_count_share: float = 0.0
+    delay_writes_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,10 @@ _KINDS: dict[str, _Kind] = {
     "coalesce": _Kind((("coalesce", int),)),
     "short-output": _Kind((("short_output_every", int),)),
     "stalled-metrics": _Kind((("stalled_metrics_s", float),)),
+    "miscount": _Kind((("miscount_tokens", int),)),
+    "prefix-hits": _Kind((("prefix_hit_share", float),)),
+    "lost-count": _Kind((("lost_count_share", float),)),
+    "delay-writes": _Kind((("delay_writes_s", float),)),
 }
 
 FAULT_KINDS = tuple(_KINDS)

@@ -1,5 +1,6 @@
 """The /metrics page, with the names and labels of vLLM."""
 
+from memgap.mock_server.latencies import Latencies
 from memgap.mock_server.options import Options
 from memgap.mock_server.scheduler import Scheduler
 
@@ -8,7 +9,7 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def metrics_page(scheduler: Scheduler, options: Options) -> bytes:
+def metrics_page(scheduler: Scheduler, latencies: Latencies, options: Options) -> bytes:
     """Return the state of the engine in Prometheus' text format 0.0.4."""
     labels = f'engine="0",model_name="{_escape(options.public_name)}"'
     counters = scheduler.counters
@@ -21,15 +22,20 @@ def metrics_page(scheduler: Scheduler, options: Options) -> bytes:
     add("num_requests_running", "gauge", "Sequences in the batch.", len(scheduler.running))
     add("num_requests_waiting", "gauge", "Sequences in the queue.", len(scheduler.waiting))
     add("kv_cache_usage_perc", "gauge", "Share of the KV blocks in use, 0 to 1.", scheduler.kv_usage)
-    add("prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache.", 0)
-    add("prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache.", 0)
+    faults = options.faults
+    looked_up = counters.prompt_tokens if faults.prefix_hit_share else 0
+    hits = looked_up * faults.prefix_hit_share
+    add("prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache.", looked_up)
+    add("prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache.", hits)
     add("num_preemptions_total", "counter", "Sequences evicted from the batch.", counters.preemptions)
+    generated = counters.generation_tokens * (1 - faults.lost_count_share)
     add("prompt_tokens_total", "counter", "Prompt tokens computed.", counters.prompt_tokens)
-    add("generation_tokens_total", "counter", "Output tokens generated.", counters.generation_tokens)
+    add("generation_tokens_total", "counter", "Output tokens generated.", generated)
     name = "vllm:request_success_total"
     lines.extend((f"# HELP {name} Requests ended, by reason.", f"# TYPE {name} counter"))
     for reason, count in counters.finished.items():
         lines.append(f'{name}{{{labels},finished_reason="{reason}"}} {float(count)}')
+    lines += latencies.lines(labels)
     config = {
         "block_size": options.block_size,
         "cache_dtype": "auto",

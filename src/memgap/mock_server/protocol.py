@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 import time
+from collections.abc import Callable
 from typing import Any, cast
 
 from memgap import __version__
@@ -66,13 +67,24 @@ class Reply:
         self._bad = output_tokens // 2 if _hit(faults.malformed_event_every, number) else -1
         self._break = output_tokens // 2 if _hit(faults.break_stream_every, number) else -1
         self._events = Events(ask, number, self.finish_reason)
-        self._write = connection.write
+        self._write: Callable[[bytes], object] = connection.write
+        self._miscount = faults.miscount_tokens
+        if faults.delay_writes_s:
+            loop, delay_s = connection.app.loop, faults.delay_writes_s
+            self._write = lambda data: loop.call_later(delay_s, connection.write, data)
+        self._latencies = connection.app.engine.latencies
+        self._accepted_s = self._last_s = time.monotonic()
         self.sequence = Sequence(len(ask.prompt_ids), output_tokens, self)
 
     def token(self, index: int, last: bool) -> None:
         """Write token `index`, or keep it back until enough have gathered for one event."""
         if self._connection.closed:
             return
+        now_s = time.monotonic()
+        (self._latencies.itl if index else self._latencies.ttft).add(now_s - self._last_s)
+        self._last_s = now_s
+        if last:
+            self._latencies.e2e.add(now_s - self._accepted_s)
         if index == self._break:
             self._connection.drop()
             return
@@ -85,7 +97,7 @@ class Reply:
                 event = self._events.broken() if spoil else self._events.tokens(first, count, last)
                 if self._stamps is not None:
                     self._stamps.add(self._number, first, count, time.monotonic_ns())
-                self._write(event + self._events.end(index + 1) if last else event)
+                self._write(event + self._events.end(index + 1 + self._miscount) if last else event)
         elif last:
             body = whole_reply(self._ask, self._number, index + 1, self.finish_reason)
             self._connection.send_json(200, body)
@@ -246,7 +258,7 @@ class Connection(asyncio.Protocol):
 
     def _metrics(self) -> None:
         if not self.closed:
-            page = metrics_page(self.app.engine.scheduler, self.app.options)
+            page = metrics_page(self.app.engine.scheduler, self.app.engine.latencies, self.app.options)
             self._send(200, page, b"text/plain; version=0.0.4; charset=utf-8")
             self.finished()
 

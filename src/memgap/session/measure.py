@@ -23,14 +23,16 @@ from memgap.session.provenance import hardware, provenance
 from memgap.session.watch import StopWatch
 from memgap.store.points import SCHEMA, PointStore, csv_gz
 from memgap.telemetry import sampler, window
-from memgap.telemetry.sampler import Sampler, fetch_engine_sample
+from memgap.telemetry.histograms import server_latencies
+from memgap.telemetry.prometheus import Page
+from memgap.telemetry.sampler import Sampler, fetch_page
+from memgap.verdict import judge
+from memgap.verdict.evidence import Evidence
 
 FAILED_SHARE = 0.05
 """A point with a larger share of failed requests has the status "request_errors"."""
-LATE_CLIENT_MS = 50.0
-"""With a p99 lag of the client's event loop above this, client latencies are not the engine's."""
-PREFIX_HIT_SHARE = 0.01
-"""Prompts never repeat a prefix, so a larger share of prefix-cache hits means that prompts were seen before."""
+COUNTERS_SETTLE_S = 0.2
+"""An engine's counters follow its last token by a moment."""
 
 Point = dict[str, Any]
 
@@ -72,20 +74,29 @@ class Measurement:
         url, adapter = self._server.url, record["engine"]["adapter"]
         with Sampler(url, adapter, self._server.pid, self._interval_s, samples_file) as collecting:
             collecting.wait_for_first_row()
-            before = fetch_engine_sample(url, adapter, timeout_s=10)
-            result = _run(plan, prompts, warmup, url, watch, on_progress)
+            before: Page = {}
+
+            def read_counters() -> None:
+                time.sleep(COUNTERS_SETTLE_S)
+                before.update(fetch_page(url, timeout_s=10))
+
+            result = _run(plan, prompts, warmup, url, watch, on_progress, read_counters)
             watch.check()
             failed = any(one.status not in ("ok", "short") for one in result.results)
             hangs = failed and not self._server.settle()
-            after = fetch_engine_sample(url, adapter, timeout_s=10)
-            time.sleep(self._interval_s)
+            time.sleep(max(COUNTERS_SETTLE_S, self._interval_s))
+            after = fetch_page(url, timeout_s=10)
         rows = collecting.rows(result.start_monotonic_s)
         samples_file.unlink(missing_ok=True)
         summary = summarize(result)
         summary.update(window.summarise(rows, result.duration_s, int(summary.get("output_tokens", 0))))
-        summary.update(_counter_changes(before, after))
+        engine = self._server.adapter
+        summary.update(_counter_changes(engine.metrics_sample(before), engine.metrics_sample(after)))
+        summary.update(server_latencies(before, after, engine.latency_histograms))
         status, error = self._outcome(summary, result, hangs)
-        point = self.point(key, record, status, error, _flags(summary, result), summary)
+        verdict = judge(Evidence(record, summary, dataclasses.asdict(result.health), hardware()))
+        point = self.point(key, record, status, error, [one.check for one in verdict.reasons], summary)
+        point["verdict"] = verdict.as_dict()
         point["window"] = {
             "start_unix_s": result.start_unix_s,
             "end_unix_s": result.start_unix_s + result.duration_s,
@@ -173,6 +184,7 @@ def _run(
     url: str,
     watch: StopWatch,
     on_progress: Callable[[int, int], None],
+    before_window: Callable[[], None],
 ) -> LoadResult:
     """Run the load in an event loop of its own; a stop of the session ends it early."""
 
@@ -180,7 +192,7 @@ def _run(
         abort = asyncio.Event()
         watch.attach(abort)
         try:
-            return await run_load(plan, prompts, [url], on_progress, abort, warmup)
+            return await run_load(plan, prompts, [url], on_progress, abort, warmup, before_window)
         finally:
             watch.detach()
 
@@ -213,16 +225,3 @@ def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) ->
         "prefix_cache_hits": change("prefix_cache_hits"),
     }
     return {name: value for name, value in changes.items() if value is not None}
-
-
-def _flags(summary: Mapping[str, float], result: LoadResult) -> list[str]:
-    flags = []
-    if summary.get("preemptions", 0) > 0:
-        flags.append("preempted")
-    if summary.get("requests_failed", 0) > 0:
-        flags.append("failed_requests")
-    if summary.get("prefix_cache_hits", 0) > PREFIX_HIT_SHARE * summary.get("prefix_cache_queries", 0):
-        flags.append("prefix_cache_hits")
-    if result.health.loop_lag_p99_ms > LATE_CLIENT_MS:
-        flags.append("client_late")
-    return flags

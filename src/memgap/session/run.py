@@ -175,10 +175,12 @@ class Session:
         if point["status"] != "ok":
             self._progress.say(f"{label}: {point['status']}: {point['error']['message']}")
             return
-        summary, flags = point["summary"], "".join(f", {flag}" for flag in point["flags"])
+        summary, verdict = point["summary"], point["verdict"]
+        doubts = "; ".join(one["text"] for one in verdict["reasons"])
+        judged = f" ({verdict['verdict']}: {doubts})" if doubts else ""
         self._progress.say(
             f"{label}: {summary['total_throughput_tok_s']:.0f} tok/s, "
-            f"ITL {summary.get('itl_mean_ms', float('nan')):.1f} ms in {clock(summary['duration_s'])}{flags}"
+            f"ITL {summary.get('itl_mean_ms', float('nan')):.1f} ms in {clock(summary['duration_s'])}{judged}"
         )
 
     def _say_plan(self, todo: int) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +22,14 @@ COLUMNS = (
     "gpu_mem_clock_mhz",
     "gpu_temperature_c",
     "gpu_energy_j",
+    "gpu_throttled",
+    "gpu_foreign_processes",
 )
+THROTTLE_BITS = 0x8 | 0x20 | 0x40 | 0x80
+"""Clock event reasons that mean heat or power trouble: hardware slowdown, software and hardware thermal, power brake.
+
+The software power cap (0x4) is left out: a busy GPU runs at its cap by design, and its clocks show what that costs.
+"""
 
 
 class Nvml:
@@ -64,6 +71,19 @@ class Nvml:
         return {
             column: sum(values) if column in summed else sum(values) / len(values) for column, values in merged.items()
         }
+
+    def foreign_processes(self, own: Collection[int]) -> Sample:
+        """Return how many compute processes besides `own` (process ids) are on the GPUs.
+
+        Empty where none of `own` is listed: then the ids are another namespace's, or the server is not on the GPU yet.
+        """
+        listed: set[int] = set()
+        for device in self.devices:
+            with contextlib.suppress(pynvml.NVMLError):
+                listed |= {one.pid for one in pynvml.nvmlDeviceGetComputeRunningProcesses(device)}
+        if not listed & set(own):
+            return {}
+        return {"gpu_foreign_processes": float(len(listed - set(own)))}
 
     def facts(self) -> dict[str, Any]:
         """Return name, memory, count, driver and CUDA version of the GPUs, or an empty mapping without one."""
@@ -109,12 +129,17 @@ def _sample_one(device: Any) -> Sample:
         "gpu_mem_clock_mhz": lambda: float(pynvml.nvmlDeviceGetClockInfo(device, pynvml.NVML_CLOCK_MEM)),
         "gpu_temperature_c": lambda: float(pynvml.nvmlDeviceGetTemperature(device, pynvml.NVML_TEMPERATURE_GPU)),
         "gpu_energy_j": lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(device) / 1000,
+        "gpu_throttled": lambda: float(bool(_clock_reasons(device) & THROTTLE_BITS)),
     }
     sample: Sample = {}
     for column, read in readers.items():
         with contextlib.suppress(pynvml.NVMLError):
             sample[column] = read()
     return sample
+
+
+def _clock_reasons(device: Any) -> int:
+    return int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(device))
 
 
 def _text(value: str | bytes) -> str:

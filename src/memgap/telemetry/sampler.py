@@ -19,7 +19,7 @@ from typing import TextIO
 
 from memgap.engine.adapters import adapter_for
 from memgap.telemetry import host, nvml
-from memgap.telemetry.prometheus import parse_page
+from memgap.telemetry.prometheus import Page, parse_page
 
 ENGINE_COLUMNS = (
     "num_requests_running",
@@ -36,12 +36,16 @@ COLUMNS = ("time_monotonic_s", *ENGINE_COLUMNS, *nvml.COLUMNS, *host.COLUMNS)
 
 def fetch_engine_sample(url: str, adapter_name: str, timeout_s: float) -> dict[str, float]:
     """Return the engine columns from `url`/metrics; empty where it does not answer in time or in format."""
+    return adapter_for(adapter_name).metrics_sample(fetch_page(url, timeout_s))
+
+
+def fetch_page(url: str, timeout_s: float) -> Page:
+    """Return the page at `url`/metrics; empty where it does not answer in time or in format."""
     try:
         with urllib.request.urlopen(f"{url}/metrics", timeout=timeout_s) as response:
-            page = parse_page(response.read().decode("utf-8", "replace"))
+            return parse_page(response.read().decode("utf-8", "replace"))
     except (OSError, ValueError, http.client.HTTPException):
         return {}
-    return adapter_for(adapter_name).metrics_sample(page)
 
 
 def sample_until_stdin_closes(url: str, adapter_name: str, pid: int, interval_s: float, out: TextIO) -> None:
@@ -56,6 +60,7 @@ def sample_until_stdin_closes(url: str, adapter_name: str, pid: int, interval_s:
             row.update(fetch_engine_sample(url, adapter_name, timeout_s=max(interval_s, 1.0)))
             row.update(gpu.sample())
             row.update(processes.sample())
+            row.update(gpu.foreign_processes(processes.pids))
             writer.writerow(
                 {
                     column: f"{value:.9g}" if column != "time_monotonic_s" else f"{value:.6f}"

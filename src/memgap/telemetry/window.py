@@ -53,6 +53,10 @@ def summarise(rows: Sequence[Row], duration_s: float, output_tokens: int) -> dic
         "energy_per_output_token_j": energy_j / output_tokens if energy_j is not None and output_tokens else None,
         "cpu_util_mean_fraction": time_weighted_mean(rows, "cpu_util_fraction", duration_s),
         "server_cpu_mean_cores": time_weighted_mean(rows, "server_cpu_cores", duration_s),
+        "api_server_cpu_mean_cores": time_weighted_mean(rows, "api_server_cpu_cores", duration_s),
+        "engine_cpu_mean_cores": time_weighted_mean(rows, "engine_cpu_cores", duration_s),
+        "gpu_throttled_fraction": time_weighted_mean(rows, "gpu_throttled", duration_s),
+        "gpu_foreign_processes_max": maximum(rows, "gpu_foreign_processes", duration_s),
         "server_rss_max_bytes": maximum(rows, "rss_bytes", duration_s),
         "telemetry_samples": float(sum(0.0 <= row["time_s"] <= duration_s for row in rows)),
     }

@@ -1,0 +1,19 @@
+"""What becomes of a point after it was measured: does its number count?"""
+
+import pandas as pd
+
+GOOD, PREEMPTED, INVALID, FAILED = "good", "preempted", "invalid", "failed"
+DRAWN = (GOOD, PREEMPTED)
+
+
+def fate(table: pd.DataFrame) -> "pd.Series[str]":
+    """Return for each row "good", "preempted" (measured, but requests were evicted from the KV cache), "invalid" (its
+    verdict says that the numbers cannot be believed) or "failed".
+    """
+    preempted = table["flags"].fillna("").str.contains("preempted").astype(bool)
+    ok = (table["status"] == "ok").fillna(False).astype(bool)
+    fates = pd.Series(FAILED, index=table.index)
+    fates[ok & preempted] = PREEMPTED
+    fates[ok & ~preempted] = GOOD
+    fates[ok & (table["verdict"] == INVALID).fillna(False).astype(bool)] = INVALID
+    return fates

@@ -1,0 +1,59 @@
+"""Checks of the load generator: did it keep up, so that its times are the server's?"""
+
+from memgap.verdict.evidence import Evidence, Reason
+
+LAG_SUSPECT_MS, LAG_SUSPECT_ITL = 5.0, 0.5
+"""Suspect: the event loop's p99 lag above 5 ms and above half a mean ITL; a timer alone is late by 1 ms."""
+LAG_INVALID_MS, LAG_INVALID_ITL = 50.0, 2.0
+CPU_SUSPECT, CPU_INVALID = 0.8, 0.95
+"""Shares of the one core that a client process can use."""
+SLIP_SUSPECT_MS, SLIP_INVALID_MS = 10.0, 100.0
+"""p99 of real minus intended send time in an open loop."""
+COALESCED_SUSPECT = 0.05
+"""Share of chunks that came in one read with an earlier chunk of their request: their times are the read's."""
+
+
+def loop_lag(evidence: Evidence) -> Reason | None:
+    """Judge how late the client's event loop ran."""
+    lag_ms, itl_ms = float(evidence.client["loop_lag_p99_ms"]), evidence.number("itl_mean_ms") or 0.0
+    invalid_ms = max(LAG_INVALID_MS, LAG_INVALID_ITL * itl_ms)
+    suspect_ms = max(LAG_SUSPECT_MS, LAG_SUSPECT_ITL * itl_ms)
+    if lag_ms <= suspect_ms:
+        return None
+    text = f"the load generator's event loop was late by {lag_ms:.0f} ms at p99, so latencies are partly its own"
+    if lag_ms > invalid_ms:
+        return Reason("loop_lag", "invalid", lag_ms, invalid_ms, text)
+    return Reason("loop_lag", "suspect", lag_ms, suspect_ms, text)
+
+
+def client_cpu(evidence: Evidence) -> Reason | None:
+    """Judge how much of its core the client used."""
+    share = float(evidence.client["cpu_fraction"])
+    if share <= CPU_SUSPECT:
+        return None
+    severity, bound = ("invalid", CPU_INVALID) if share > CPU_INVALID else ("suspect", CPU_SUSPECT)
+    text = f"the load generator used {share:.0%} of its core; give it more processes (load.client_processes)"
+    return Reason("client_cpu", "invalid" if severity == "invalid" else "suspect", share, bound, text)
+
+
+def send_slip(evidence: Evidence) -> Reason | None:
+    """Judge how late requests of an open loop were sent."""
+    slip_ms = evidence.client.get("send_slip_p99_ms")
+    if slip_ms is None or slip_ms <= SLIP_SUSPECT_MS:
+        return None
+    text = f"requests were sent {slip_ms:.0f} ms late at p99; compare the latencies from intended send times"
+    if slip_ms > SLIP_INVALID_MS:
+        return Reason("send_slip", "invalid", slip_ms, SLIP_INVALID_MS, text)
+    return Reason("send_slip", "suspect", slip_ms, SLIP_SUSPECT_MS, text)
+
+
+def coalesced_reads(evidence: Evidence) -> Reason | None:
+    """Judge how many chunks shared a read."""
+    share = float(evidence.client["coalesced_fraction"])
+    if share <= COALESCED_SUSPECT:
+        return None
+    text = f"{share:.0%} of the chunks came in one read with the chunk before, so their times are not their own"
+    return Reason("coalesced_reads", "suspect", share, COALESCED_SUSPECT, text)
+
+
+CHECKS = (loop_lag, client_cpu, send_slip, coalesced_reads)

@@ -1,0 +1,74 @@
+"""Checks of completeness: did all tokens come, and do both sides count the same?"""
+
+from memgap.verdict.evidence import Evidence, Reason
+
+FAILED_INVALID = 0.01
+"""With a larger share of failed requests the load was another one."""
+COUNT_TOLERANCE = 0.002
+"""Client and server may differ by this share of tokens: counters are read a moment before and after."""
+PREFIX_HIT_INVALID = 0.01
+SAMPLES_SUSPECT = 8
+"""Averages of gauges over fewer samples say little."""
+
+
+def failed_requests(evidence: Evidence) -> Reason | None:
+    """Judge requests that failed, truncated ones included."""
+    failed, sent = evidence.number("requests_failed") or 0.0, evidence.number("requests_sent") or 1.0
+    if not failed:
+        return None
+    text = f"{failed:.0f} of {sent:.0f} requests failed or came short"
+    if failed / sent > FAILED_INVALID:
+        return Reason("failed_requests", "invalid", failed / sent, FAILED_INVALID, text)
+    return Reason("failed_requests", "suspect", failed / sent, 0.0, text)
+
+
+def usage_mismatch(evidence: Evidence) -> Reason | None:
+    """Judge requests whose tokens in the stream are not what the server reports for them."""
+    wrong = evidence.number("requests_miscounted") or 0.0
+    if not wrong:
+        return None
+    text = f"for {wrong:.0f} requests the server reports another number of output tokens than its stream held"
+    return Reason("usage_mismatch", "invalid", wrong, 0.0, text)
+
+
+def output_count(evidence: Evidence) -> Reason | None:
+    """Judge the output tokens that the server's counters saw against those that the client saw."""
+    server = evidence.number("server_output_tokens")
+    client = (evidence.number("output_tokens") or 0.0) + (evidence.number("output_tokens_failed") or 0.0)
+    if server is None or evidence.number("requests_failed"):
+        return None
+    gap = abs(server - client) / max(client, 1.0)
+    if gap <= COUNT_TOLERANCE:
+        return None
+    text = f"the server generated {server:.0f} tokens in the window, the client counted {client:.0f}"
+    return Reason("output_count", "invalid", gap, COUNT_TOLERANCE, text)
+
+
+def prefix_hits(evidence: Evidence) -> Reason | None:
+    """Judge prefix-cache hits where no two prompts share a start."""
+    queries, hits = evidence.number("prefix_cache_queries"), evidence.number("prefix_cache_hits")
+    if evidence.shares_prefixes or not queries or not hits or hits / queries <= PREFIX_HIT_INVALID:
+        return None
+    text = f"{hits / queries:.0%} of the prompt tokens came from the prefix cache although no prompts share a start"
+    return Reason("prefix_cache_hits", "invalid", hits / queries, PREFIX_HIT_INVALID, text)
+
+
+def preempted(evidence: Evidence) -> Reason | None:
+    """Judge requests that were evicted from the KV cache."""
+    count = evidence.number("preemptions") or 0.0
+    if not count:
+        return None
+    text = f"{count:.0f} preemptions: requests were evicted from a full KV cache and computed again"
+    return Reason("preempted", "suspect", count, 0.0, text)
+
+
+def few_samples(evidence: Evidence) -> Reason | None:
+    """Judge how well the window was sampled."""
+    samples = evidence.number("telemetry_samples") or 0.0
+    if samples >= SAMPLES_SUSPECT:
+        return None
+    text = f"only {samples:.0f} telemetry samples lie in the window; measure longer or sample faster"
+    return Reason("few_samples", "suspect", samples, SAMPLES_SUSPECT, text)
+
+
+CHECKS = (failed_requests, usage_mismatch, output_count, prefix_hits, preempted, few_samples)

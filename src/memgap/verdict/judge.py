@@ -1,0 +1,48 @@
+"""The verdict of a point: valid, suspect or invalid, with reasons, and who was its limit."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from memgap.verdict import client, counts, server
+from memgap.verdict.evidence import Evidence, Reason
+
+Limit = Literal["engine", "api-server", "client", "offered-load"]
+
+CHECKS = (*client.CHECKS, *counts.CHECKS, *server.CHECKS)
+CLIENT_LIMITS = ("loop_lag", "client_cpu", "send_slip")
+API_SERVER_LIMITS = ("api_server_cpu", "tokens_per_chunk", "ttft_gap", "e2e_gap")
+IDLE_WAITING = 0.5
+"""An open loop with fewer waiting requests on average leaves the server room: its rate is the limit."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`verdict` is the worst severity among `reasons`, "valid" without any."""
+
+    verdict: Literal["valid", "suspect", "invalid"]
+    limit: Limit
+    reasons: tuple[Reason, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as it is stored in point.json."""
+        return {"verdict": self.verdict, "limit": self.limit, "reasons": [asdict(one) for one in self.reasons]}
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Return the verdict of a measured point."""
+    reasons = tuple(reason for reason in (check(evidence) for check in CHECKS) if reason is not None)
+    severities = {one.severity for one in reasons}
+    worst: Literal["valid", "suspect", "invalid"] = (
+        "invalid" if "invalid" in severities else "suspect" if severities else "valid"
+    )
+    return Verdict(worst, _limit(evidence, {one.check for one in reasons}), reasons)
+
+
+def _limit(evidence: Evidence, found: set[str]) -> Limit:
+    if found & set(CLIENT_LIMITS):
+        return "client"
+    if found & set(API_SERVER_LIMITS):
+        return "api-server"
+    if evidence.open_loop and (evidence.number("mean_waiting_reqs") or 0.0) < IDLE_WAITING:
+        return "offered-load"
+    return "engine"

@@ -1,0 +1,77 @@
+"""Checks of the server and its machine: was the engine itself what was measured?"""
+
+from memgap.verdict.evidence import Evidence, Reason
+
+API_SERVER_CPU_SUSPECT = 0.9
+"""Cores; the API server of one process cannot use more than one."""
+TOKENS_PER_CHUNK_SUSPECT = 1.5
+"""More tokens share a chunk when the API server falls behind the engine."""
+THROTTLED_SUSPECT = 0.05
+CLOCK_SUSPECT = 0.9
+"""Mean SM clock by the largest one."""
+TTFT_GAP_MS, TTFT_GAP_SHARE = 20.0, 0.2
+E2E_GAP_MS, E2E_GAP_SHARE = 50.0, 0.05
+"""How far the client's means may lie above those of the engine's own histograms: the larger of both bounds."""
+
+
+def api_server_cpu(evidence: Evidence) -> Reason | None:
+    """Judge how much of its core the API server used."""
+    cores = evidence.number("api_server_cpu_mean_cores")
+    if cores is None or cores <= API_SERVER_CPU_SUSPECT:
+        return None
+    text = f"the API server used {cores:.2f} cores on average and may have held the engine's tokens back"
+    return Reason("api_server_cpu", "suspect", cores, API_SERVER_CPU_SUSPECT, text)
+
+
+def held_back(evidence: Evidence) -> Reason | None:
+    """Judge how many tokens shared a chunk."""
+    tokens = evidence.number("tokens_per_chunk_mean")
+    if tokens is None or tokens <= TOKENS_PER_CHUNK_SUSPECT:
+        return None
+    text = f"chunks held {tokens:.1f} tokens on average: ITL percentiles are not the engine's, TPOT is"
+    return Reason("tokens_per_chunk", "suspect", tokens, TOKENS_PER_CHUNK_SUSPECT, text)
+
+
+def throttled(evidence: Evidence) -> Reason | None:
+    """Judge whether heat or power held the GPU's clocks down."""
+    share = evidence.number("gpu_throttled_fraction")
+    if share is not None and share > THROTTLED_SUSPECT:
+        text = f"the GPU was throttled for heat or power in {share:.0%} of the window"
+        return Reason("throttled", "suspect", share, THROTTLED_SUSPECT, text)
+    clock, most = evidence.number("gpu_sm_clock_mean_mhz"), evidence.hardware.get("gpu_sm_clock_max_mhz")
+    if clock is None or not most or clock / most >= CLOCK_SUSPECT:
+        return None
+    text = f"the GPU's SM clock was {clock:.0f} MHz on average, {clock / most:.0%} of its largest"
+    return Reason("low_clock", "suspect", clock / most, CLOCK_SUSPECT, text)
+
+
+def foreign_processes(evidence: Evidence) -> Reason | None:
+    """Judge whether others used the GPU."""
+    count = evidence.number("gpu_foreign_processes_max")
+    if not count:
+        return None
+    return Reason("foreign_processes", "invalid", count, 0.0, f"{count:.0f} other processes were on the GPU")
+
+
+def ttft_gap(evidence: Evidence) -> Reason | None:
+    """Judge the client's TTFT against the engine's own."""
+    return _gap(evidence, "ttft", TTFT_GAP_MS, TTFT_GAP_SHARE)
+
+
+def e2e_gap(evidence: Evidence) -> Reason | None:
+    """Judge the client's end-to-end latency against the engine's own."""
+    return _gap(evidence, "e2e", E2E_GAP_MS, E2E_GAP_SHARE)
+
+
+def _gap(evidence: Evidence, metric: str, least_ms: float, share: float) -> Reason | None:
+    client_ms, server_ms = evidence.number(f"{metric}_mean_ms"), evidence.number(f"server_{metric}_mean_ms")
+    if client_ms is None or server_ms is None or evidence.number("requests_failed"):
+        return None
+    bound_ms = max(least_ms, share * server_ms)
+    if abs(client_ms - server_ms) <= bound_ms:
+        return None
+    text = f"mean {metric.upper()} is {client_ms:.0f} ms for the client, {server_ms:.0f} ms in the engine's histogram"
+    return Reason(f"{metric}_gap", "suspect", client_ms - server_ms, bound_ms, text)
+
+
+CHECKS = (api_server_cpu, held_back, throttled, foreign_processes, ttft_gap, e2e_gap)

@@ -1,0 +1,118 @@
+"""Each doubt about a point is found, says why, and clean points have none."""
+
+from typing import Any
+
+import pytest
+
+from memgap.verdict import judge
+from memgap.verdict.evidence import Evidence
+
+from .test_session_run import runner
+
+CLEAN_SUMMARY = {
+    "itl_mean_ms": 10.0,
+    "ttft_mean_ms": 60.0,
+    "server_ttft_mean_ms": 55.0,
+    "e2e_mean_ms": 1000.0,
+    "server_e2e_mean_ms": 990.0,
+    "requests_sent": 100.0,
+    "requests_failed": 0.0,
+    "requests_miscounted": 0.0,
+    "output_tokens": 10000.0,
+    "output_tokens_failed": 0.0,
+    "server_output_tokens": 10000.0,
+    "prefix_cache_queries": 5000.0,
+    "prefix_cache_hits": 0.0,
+    "preemptions": 0.0,
+    "telemetry_samples": 40.0,
+    "tokens_per_chunk_mean": 1.01,
+    "api_server_cpu_mean_cores": 0.4,
+    "gpu_throttled_fraction": 0.0,
+    "gpu_sm_clock_mean_mhz": 1950.0,
+    "gpu_foreign_processes_max": 0.0,
+    "mean_waiting_reqs": 3.0,
+}
+CLEAN_CLIENT = {"loop_lag_p99_ms": 1.0, "cpu_fraction": 0.1, "coalesced_fraction": 0.0, "send_slip_p99_ms": None}
+
+
+def evidence(arrival: str = "closed", kind: str = "random", **changes: float) -> Evidence:
+    """Return a clean point with some values changed."""
+    summary, client = dict(CLEAN_SUMMARY), dict(CLEAN_CLIENT)
+    for name, value in changes.items():
+        (client if name in client else summary)[name] = value
+    record = {"load": {"arrival": arrival}, "dataset": {"kind": kind}}
+    return Evidence(record, summary, client, {"gpu_sm_clock_max_mhz": 1980})
+
+
+def test_a_clean_point_is_valid_and_the_engine_was_its_limit() -> None:
+    found = judge(evidence())
+    assert (found.verdict, found.limit, found.reasons) == ("valid", "engine", ())
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "verdict", "limit"),
+    [
+        ({"loop_lag_p99_ms": 8.0}, "loop_lag", "suspect", "client"),
+        ({"loop_lag_p99_ms": 80.0}, "loop_lag", "invalid", "client"),
+        ({"cpu_fraction": 0.9}, "client_cpu", "suspect", "client"),
+        ({"cpu_fraction": 0.99}, "client_cpu", "invalid", "client"),
+        ({"arrival": "poisson", "send_slip_p99_ms": 20.0}, "send_slip", "suspect", "client"),
+        ({"arrival": "poisson", "send_slip_p99_ms": 200.0}, "send_slip", "invalid", "client"),
+        ({"coalesced_fraction": 0.2}, "coalesced_reads", "suspect", "engine"),
+        ({"requests_failed": 1.0}, "failed_requests", "suspect", "engine"),
+        ({"requests_failed": 3.0}, "failed_requests", "invalid", "engine"),
+        ({"requests_miscounted": 1.0}, "usage_mismatch", "invalid", "engine"),
+        ({"server_output_tokens": 9900.0}, "output_count", "invalid", "engine"),
+        ({"prefix_cache_hits": 500.0}, "prefix_cache_hits", "invalid", "engine"),
+        ({"preemptions": 2.0}, "preempted", "suspect", "engine"),
+        ({"telemetry_samples": 2.0}, "few_samples", "suspect", "engine"),
+        ({"api_server_cpu_mean_cores": 0.97}, "api_server_cpu", "suspect", "api-server"),
+        ({"tokens_per_chunk_mean": 4.0}, "tokens_per_chunk", "suspect", "api-server"),
+        ({"gpu_throttled_fraction": 0.3}, "throttled", "suspect", "engine"),
+        ({"gpu_sm_clock_mean_mhz": 1200.0}, "low_clock", "suspect", "engine"),
+        ({"gpu_foreign_processes_max": 1.0}, "foreign_processes", "invalid", "engine"),
+        ({"ttft_mean_ms": 257.0}, "ttft_gap", "suspect", "api-server"),
+        ({"e2e_mean_ms": 1200.0}, "e2e_gap", "suspect", "api-server"),
+    ],
+)
+def test_each_doubt_is_found(changes: dict[str, Any], check: str, verdict: str, limit: str) -> None:
+    found = judge(evidence(**changes))
+    assert [one.check for one in found.reasons] == [check]
+    assert (found.verdict, found.limit) == (verdict, limit)
+    assert found.as_dict()["reasons"][0]["text"]
+
+
+def test_shared_prefixes_may_hit_the_cache() -> None:
+    assert judge(evidence(kind="shared-prefix", prefix_cache_hits=2500.0)).verdict == "valid"
+
+
+def test_an_open_loop_without_a_queue_is_limited_by_its_rate() -> None:
+    assert judge(evidence(arrival="poisson", mean_waiting_reqs=0.0)).limit == "offered-load"
+    assert judge(evidence(arrival="poisson", mean_waiting_reqs=9.0)).limit == "engine"
+
+
+def test_what_was_not_measured_is_no_doubt() -> None:
+    point = Evidence(
+        {"load": {"arrival": "closed"}, "dataset": {"kind": "random"}}, {"telemetry_samples": 20.0}, CLEAN_CLIENT
+    )
+    assert judge(point).verdict == "valid"
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        ("miscount:1", "usage_mismatch"),
+        ("lost-count:0.1", "output_count"),
+        ("prefix-hits:0.5", "prefix_cache_hits"),
+        ("coalesce:4", "tokens_per_chunk"),
+        ("delay-writes:0.2", "ttft_gap"),
+        ("short-output:2", "failed_requests"),
+    ],
+)
+def test_a_session_finds_what_the_server_does_wrong(tmp_path: Any, fault: str, check: str) -> None:
+    session = runner(tmp_path, batch_cap=2, server={"step-base-ms": 5.0, "fault": fault})
+    session.run()
+    point = session.points()[2]
+    assert check in point["flags"]
+    if point["status"] == "ok":
+        assert point["verdict"]["verdict"] != "valid"
