@@ -17,7 +17,12 @@ def tell_where(study: Study) -> None:
     """Print the files of a study to look at first."""
     sweeps = [settings["sweep"] for settings in study.config["figures"].values()]
     models = dict.fromkeys(model for sweep in sweeps for model in study.models_of(sweep))
-    print("figures  " + "  ".join(f"figures/{name}.pdf" for name in study.config["figures"]))
-    print("advice   " + "  ".join(f"results/advisor/{model}.yaml" for model in models))
-    print("numbers  " + "  ".join(f"results/tables/{sweep}.csv" for sweep in study.sweeps))
+    found = {
+        "figures": [f"figures/{name}.pdf" for name in study.config["figures"]],
+        "advice": [f"results/advisor/{model}.yaml" for model in models],
+        "numbers": [f"results/tables/{sweep}.csv" for sweep in study.sweeps],
+    }
+    for what, files in found.items():
+        if files:
+            print(f"{what:<8} " + "  ".join(files))
     print("how to read them: docs/figures.md; a page of everything: .venv/bin/snakemake --report report.html")
