@@ -115,7 +115,7 @@ def _results(
     for index, (prompt, exchange) in enumerate(zip(prompts, exchanges, strict=True)):
         result = RequestResult(
             index=index,
-            server_index=index % servers,
+            server_index=index % servers if exchange is None else exchange.server_index,
             prompt_tokens_asked=None if prompt.token_ids is None else len(prompt.token_ids),
             output_tokens_asked=prompt.output_tokens,
         )

@@ -49,10 +49,14 @@ def parse_url(url: str) -> Target:
     return Target(parts.hostname, 80 if port is None else port, parts.path.rstrip("/"), authority)
 
 
-def post_bytes(target: Target, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    """Return a whole POST request with a JSON body."""
-    lines = [f"POST {target.prefix}{path} HTTP/1.1", f"host: {target.authority}", "accept: text/event-stream"]
-    lines.append(f"content-type: application/json\r\ncontent-length: {len(body)}")
+def post_head(target: Target, path: str) -> bytes:
+    """Return the part of a POST request that depends on the server: its first two lines."""
+    return f"POST {target.prefix}{path} HTTP/1.1\r\nhost: {target.authority}\r\n".encode("latin-1")
+
+
+def post_rest(body: bytes, headers: Mapping[str, str]) -> bytes:
+    """Return the part of a POST request that is the same for every server: other headers and a JSON body."""
+    lines = ["accept: text/event-stream", f"content-type: application/json\r\ncontent-length: {len(body)}"]
     lines.extend(f"{name}: {value}" for name, value in headers.items())
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from memgap.errors import UserError
-from memgap.load.http1 import Target, post_bytes
+from memgap.load.http1 import Target, post_head, post_rest
 from memgap.load.records import LoadPlan, Prompt
 
 _PATHS = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
@@ -32,13 +32,17 @@ def request_body(plan: LoadPlan, prompt: Prompt) -> dict[str, Any]:
     return body
 
 
-def request_bytes(plan: LoadPlan, prompts: Sequence[Prompt], targets: Sequence[Target], tag: str) -> list[bytes]:
-    """Return the whole HTTP request of each prompt, the servers taken in turn; ids are `{tag}-{index}`."""
-    path = _PATHS[plan.endpoint]
+def request_heads(plan: LoadPlan, targets: Sequence[Target]) -> list[bytes]:
+    """Return what a request to each server begins with."""
+    return [post_head(target, _PATHS[plan.endpoint]) for target in targets]
+
+
+def request_bytes(plan: LoadPlan, prompts: Sequence[Prompt], tag: str) -> list[bytes]:
+    """Return the HTTP request of each prompt but for its head, which its server decides; ids are `{tag}-{index}`."""
     secret = {} if plan.api_key is None else {"authorization": f"Bearer {plan.api_key}"}
     requests = []
     for index, prompt in enumerate(prompts):
         body = json.dumps(request_body(plan, prompt), separators=(",", ":")).encode()
         headers = {"x-request-id": f"{tag}-{index}", **secret}
-        requests.append(post_bytes(targets[index % len(targets)], path, body, headers))
+        requests.append(post_rest(body, headers))
     return requests

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from memgap.errors import UserError
 
 Arrival = Literal["closed", "poisson", "constant", "gamma", "all-at-once"]
+Balance = Literal["round-robin", "least-outstanding"]
 Endpoint = Literal["completions", "chat"]
 Status = Literal[
     "ok",
@@ -32,8 +33,9 @@ class LoadPlan:
 
     `concurrency` is the number of requests in flight of a closed loop; with another arrival it is a cap, and
     a request that finds no place waits for one (None: no cap). `rate_req_s` is needed for poisson, constant
-    and gamma. `max_consecutive_refused` refused connections in a row end the run. Raises UserError where a
-    value makes no sense.
+    and gamma. `max_consecutive_refused` refused connections in a row end the run. `balance` says which of several
+    servers a request goes to: each in turn, or the one with the fewest requests in flight. Raises UserError where
+    a value makes no sense.
     """
 
     model: str
@@ -49,6 +51,7 @@ class LoadPlan:
     warmup_requests: int = 0
     seed: int = 0
     max_consecutive_refused: int = 8
+    balance: Balance = "round-robin"
     api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -57,6 +60,8 @@ class LoadPlan:
             raise UserError(f"load.arrival is {self.arrival!r}; use one of {', '.join(get_args(Arrival))}.")
         if self.endpoint not in get_args(Endpoint):
             raise UserError(f"load.endpoint is {self.endpoint!r}; use one of {', '.join(get_args(Endpoint))}.")
+        if self.balance not in get_args(Balance):
+            raise UserError(f"load.balance is {self.balance!r}; use one of {', '.join(get_args(Balance))}.")
         _at_least("requests", self.requests, 1)
         _at_least("warmup_requests", self.warmup_requests, 0)
         _at_least("max_consecutive_refused", self.max_consecutive_refused, 1)
@@ -181,7 +186,7 @@ class ClientHealth:
     send time, or minus the moment a capped request found its place (None in a closed loop). `cpu_fraction` is
     the CPU time of this process by the duration: 1 is one core. `reads` are socket reads;
     `coalesced_fraction` is the share of token chunks that arrived in one read with an earlier chunk of their
-    request.
+    request. Of several client processes lags, slips and the CPU share are the worst one's, counts are summed.
     """
 
     loop_lag_p99_ms: float
@@ -194,6 +199,7 @@ class ClientHealth:
     tokens: int
     coalesced_fraction: float
     loop: str
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)

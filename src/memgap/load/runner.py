@@ -9,13 +9,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
+from numpy.typing import NDArray
+
 from memgap.errors import UserError
 from memgap.load.arrivals import intended_offsets_s
 from memgap.load.collect import collect
 from memgap.load.health import LagProbe
 from memgap.load.http1 import ClientConnection, Exchange, Pool, parse_url
 from memgap.load.loop import loop_factory
-from memgap.load.payload import request_bytes
+from memgap.load.payload import request_bytes, request_heads
 from memgap.load.records import LoadPlan, LoadResult, Prompt
 
 Progress = Callable[[int, int], None]
@@ -30,6 +33,7 @@ class _Window:
     def __init__(
         self,
         plan: LoadPlan,
+        heads: Sequence[bytes],
         requests: Sequence[bytes],
         pools: Sequence[Pool],
         on_progress: Progress | None,
@@ -38,7 +42,9 @@ class _Window:
         self.ready_ns: list[int] = [0] * len(requests)
         self.ended_early: str | None = None
         self._plan = plan
+        self._heads = heads
         self._requests = requests
+        self._in_flight = [0] * len(pools)
         self._pools = pools
         self._on_progress = on_progress
         self._next = 0
@@ -118,8 +124,9 @@ class _Window:
             await self._one(index, time.monotonic_ns())
 
     async def _one(self, index: int, sent_ns: int) -> None:
-        server = index % len(self._pools)
+        server = self._server(index)
         pool = self._pools[server]
+        self._in_flight[server] += 1
         exchange = Exchange(index, server, sent_ns)
         self.exchanges[index] = exchange
         timeout_s = self._plan.request_timeout_s
@@ -132,9 +139,15 @@ class _Window:
                 exchange.outcome, exchange.end_ns = "aborted", time.monotonic_ns()
                 exchange.error = self.ended_early
             else:
-                await connection.send(self._requests[index], exchange, timeout_s)
+                await connection.send(self._heads[server] + self._requests[index], exchange, timeout_s)
             pool.give_back(connection)
+        self._in_flight[server] -= 1
         self._account(exchange)
+
+    def _server(self, index: int) -> int:
+        if self._plan.balance == "round-robin":
+            return index % len(self._pools)
+        return min(range(len(self._pools)), key=lambda one: (self._in_flight[one], (one - index) % len(self._pools)))
 
     async def _connect(self, pool: Pool, exchange: Exchange, timeout_s: float) -> ClientConnection | None:
         try:
@@ -166,14 +179,16 @@ async def run_load(
     on_progress: Progress | None = None,
     abort: asyncio.Event | None = None,
     warmup_prompts: Sequence[Prompt] = (),
-    before_window: Callable[[], None] | None = None,
+    before_window: Callable[[], int | None] | None = None,
+    offsets_s: NDArray[np.float64] | None = None,
 ) -> LoadResult:
     """Send `plan.requests` of `prompts` to the servers at `urls` in turn and return what came back.
 
     First the first `plan.warmup_requests` of `warmup_prompts` are sent, at the plan's concurrency and outside
-    the window; then `before_window` is called, with nothing in flight. `on_progress(done, total)` is called after
-    each request of the window. Setting `abort` breaks off what is in flight. No request is tried twice. Failed
-    requests are results, not exceptions.
+    the window; then `before_window` is called, with nothing in flight: it may return the monotonic time in ns at
+    which the window has to start. `offsets_s` replaces the plan's own intended send times (seconds, one a
+    request). `on_progress(done, total)` is called after each request of the window. Setting `abort` breaks off
+    what is in flight. No request is tried twice. Failed requests are results, not exceptions.
 
     Raises UserError for too few prompts, no or bad addresses, token ids in a chat.
     """
@@ -189,27 +204,30 @@ async def run_load(
     warmup_prompts = warmup_prompts[: plan.warmup_requests]
     targets = [parse_url(url) for url in urls]
     tag = secrets.token_hex(4)
-    requests = request_bytes(plan, prompts, targets, tag)
-    warmup_requests = request_bytes(plan, warmup_prompts, targets, f"{tag}-warmup")
+    heads = request_heads(plan, targets)
+    requests = request_bytes(plan, prompts, tag)
+    warmup_requests = request_bytes(plan, warmup_prompts, f"{tag}-warmup")
     _raise_file_limit()
     pools = [Pool(target) for target in targets]
     watcher: asyncio.Task[None] | None = None
     try:
-        warmup = _Window(plan, warmup_requests, pools, None)
-        window = _Window(plan, requests, pools, on_progress)
+        warmup = _Window(plan, heads, warmup_requests, pools, None)
+        window = _Window(plan, heads, requests, pools, on_progress)
         if abort is not None:
             watcher = asyncio.create_task(_watch(abort, (warmup, window)))
         if warmup_requests:
             await warmup.closed_loop(plan.concurrency or len(warmup_requests))
-        if before_window is not None:
-            before_window()
+        planned_ns = before_window() if before_window is not None else None
         await _fill(pools, plan)
         loop = asyncio.get_running_loop()
-        offsets_s = intended_offsets_s(plan)
+        if offsets_s is None:
+            offsets_s = intended_offsets_s(plan)
+        if planned_ns is not None:
+            await asyncio.sleep((planned_ns - time.monotonic_ns()) / 1e9)
         with _no_garbage_collection():
             probe = LagProbe(loop)
-            start_unix_s = time.time()
-            start_ns = time.monotonic_ns()
+            start_ns = time.monotonic_ns() if planned_ns is None else planned_ns
+            start_unix_s = time.time() - (time.monotonic_ns() - start_ns) / 1e9
             if offsets_s is None:
                 assert plan.concurrency is not None
                 await window.closed_loop(plan.concurrency)

@@ -3,8 +3,9 @@
 import asyncio
 import dataclasses
 import io
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from memgap.load.latency import summarize
 from memgap.load.loop import loop_factory
 from memgap.load.records import LoadPlan, LoadResult, Prompt
 from memgap.load.runner import run_load
+from memgap.load.workers import run_in_processes, wanted_processes
 from memgap.models.synthetic import word
 from memgap.session.provenance import hardware, provenance
 from memgap.session.watch import StopWatch
@@ -68,7 +70,9 @@ class Measurement:
         measured = stored.prompts[: load["requests"]]
         prompts = _prompts(measured, record, self._server)
         warmup = _prompts(warmup_prompts(stored.spec, n=load["warmup_requests"], like=measured), record, self._server)
-        plan = LoadPlan.from_record(load, record["model"]["name"], self._server.api_key)
+        sent = {name: value for name, value in load.items() if name != "client_processes"}
+        plan = LoadPlan.from_record(sent, record["model"]["name"], self._server.api_key)
+        processes = load.get("client_processes") or wanted_processes(plan, os.cpu_count() or 1)
         samples_file = self._scratch / f"{key}.samples.csv"
         emptied = self._server.adapter.reset_prefix_cache(self._server.url)
         url, adapter = self._server.url, record["engine"]["adapter"]
@@ -80,7 +84,15 @@ class Measurement:
                 time.sleep(COUNTERS_SETTLE_S)
                 before.update(fetch_page(url, timeout_s=10))
 
-            result = _run(plan, prompts, warmup, url, watch, on_progress, read_counters)
+            async def send(abort: asyncio.Event) -> LoadResult:
+                if processes == 1:
+                    return await run_load(plan, prompts, [url], on_progress, abort, warmup, read_counters)
+                folder = self._scratch / f"{key}.clients"
+                return await run_in_processes(
+                    plan, prompts, [url], processes, folder, on_progress, abort, warmup, read_counters
+                )
+
+            result = _run(send, watch)
             watch.check()
             failed = any(one.status not in ("ok", "short") for one in result.results)
             hangs = failed and not self._server.settle()
@@ -177,22 +189,14 @@ class Measurement:
         }
 
 
-def _run(
-    plan: LoadPlan,
-    prompts: list[Prompt],
-    warmup: list[Prompt],
-    url: str,
-    watch: StopWatch,
-    on_progress: Callable[[int, int], None],
-    before_window: Callable[[], None],
-) -> LoadResult:
+def _run(send: Callable[[asyncio.Event], Awaitable[LoadResult]], watch: StopWatch) -> LoadResult:
     """Run the load in an event loop of its own; a stop of the session ends it early."""
 
     async def with_abort() -> LoadResult:
         abort = asyncio.Event()
         watch.attach(abort)
         try:
-            return await run_load(plan, prompts, [url], on_progress, abort, warmup, before_window)
+            return await send(abort)
         finally:
             watch.detach()
 
