@@ -30,7 +30,9 @@ CLEAN_SUMMARY = {
     "gpu_throttled_fraction": 0.0,
     "gpu_sm_clock_mean_mhz": 1950.0,
     "gpu_foreign_processes_max": 0.0,
-    "mean_waiting_reqs": 3.0,
+    "mean_waiting_reqs": 1.0,
+    "steady_share_fraction": 0.8,
+    "steady_mean_running_reqs": 63.0,
 }
 CLEAN_CLIENT = {"loop_lag_p99_ms": 1.0, "cpu_fraction": 0.1, "coalesced_fraction": 0.0, "send_slip_p99_ms": None}
 
@@ -40,7 +42,7 @@ def evidence(arrival: str = "closed", kind: str = "random", **changes: float) ->
     summary, client = dict(CLEAN_SUMMARY), dict(CLEAN_CLIENT)
     for name, value in changes.items():
         (client if name in client else summary)[name] = value
-    record = {"load": {"arrival": arrival}, "dataset": {"kind": kind}}
+    record = {"load": {"arrival": arrival, "concurrency": 64}, "dataset": {"kind": kind}}
     return Evidence(record, summary, client, {"gpu_sm_clock_max_mhz": 1980})
 
 
@@ -71,6 +73,8 @@ def test_a_clean_point_is_valid_and_the_engine_was_its_limit() -> None:
         ({"gpu_throttled_fraction": 0.3}, "throttled", "suspect", "engine"),
         ({"gpu_sm_clock_mean_mhz": 1200.0}, "low_clock", "suspect", "engine"),
         ({"gpu_foreign_processes_max": 1.0}, "foreign_processes", "invalid", "engine"),
+        ({"steady_share_fraction": 0.1}, "no_steady_part", "suspect", "engine"),
+        ({"steady_mean_running_reqs": 40.0}, "starved_engine", "suspect", "api-server"),
         ({"ttft_mean_ms": 257.0}, "ttft_gap", "suspect", "api-server"),
         ({"e2e_mean_ms": 1200.0}, "e2e_gap", "suspect", "api-server"),
     ],

@@ -9,7 +9,9 @@ import pandas as pd
 
 from memgap.canonical import canonical_json
 from memgap.errors import UserError
+from memgap.hardware.limits import utilization
 from memgap.models.architecture import ModelArchitecture
+from memgap.stats.steady import STEADY_COLUMNS
 from memgap.store.atomic import write_bytes, write_text
 from memgap.store.points import PointStore
 
@@ -40,7 +42,7 @@ TEXT_COLUMNS = (
 )
 COUNT_COLUMNS = ("batch_cap", "repeat", "requests")
 
-_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99")
+_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99", "p999")
 SUMMARY_COLUMNS = (
     "duration_s",
     "requests_sent",
@@ -53,7 +55,11 @@ SUMMARY_COLUMNS = (
     "output_throughput_tok_s",
     "total_throughput_tok_s",
     *(f"{metric}_{statistic}_ms" for metric in ("ttft", "tpot", "itl", "e2e") for statistic in _STATISTICS),
-    *(f"itl_chunk_{statistic}_ms" for statistic in ("mean", "median", "p99")),
+    *(
+        f"{metric}_{statistic}_ms"
+        for metric in ("itl_chunk", "normalized_latency")
+        for statistic in ("mean", "median", "p99")
+    ),
     *(f"{metric}_intended_{statistic}_ms" for metric in ("ttft", "e2e") for statistic in _STATISTICS),
     "tokens_per_chunk_mean",
     "mean_running_reqs",
@@ -86,6 +92,7 @@ SUMMARY_COLUMNS = (
     "gpu_foreign_processes_max",
     "server_rss_max_bytes",
     "telemetry_samples",
+    *STEADY_COLUMNS,
 )
 ENGINE_COLUMNS = (
     "kv_pool_tokens",
@@ -98,11 +105,13 @@ ENGINE_COLUMNS = (
 )
 HARDWARE_COLUMNS = ("gpu_memory_bytes", "host_memory_bytes")
 CLIENT_COLUMNS = ("loop_lag_p99_ms", "cpu_fraction", "coalesced_fraction")
+LIMIT_COLUMNS = ("mbu_fraction", "mfu_fraction")
 NUMBER_COLUMNS = (
     *SUMMARY_COLUMNS,
     *ENGINE_COLUMNS,
     *HARDWARE_COLUMNS,
     "kv_bytes_per_token",
+    *LIMIT_COLUMNS,
     *(f"client_{name}" for name in CLIENT_COLUMNS),
 )
 COLUMNS = (*TEXT_COLUMNS, *COUNT_COLUMNS, *NUMBER_COLUMNS)
@@ -193,6 +202,7 @@ def _measured(point: Mapping[str, Any]) -> dict[str, Any]:
     client = point.get("client", {})
     verdict = point.get("verdict", {})
     return {
+        **utilization(point),
         "status": point["status"],
         "flags": ";".join(point["flags"]),
         "verdict": verdict.get("verdict"),

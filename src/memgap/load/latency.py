@@ -14,7 +14,7 @@ from memgap.load.records import LoadResult, RequestResult, TokenEvents
 
 Array = NDArray[np.float64]
 
-_LATENCY_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99")
+_LATENCY_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99", "p999")
 _CHUNK_STATISTICS = ("mean", "median", "p99")
 
 
@@ -55,6 +55,18 @@ def tpot_s(results: Sequence[RequestResult]) -> Array:
             and result.first_token_s is not None
             and result.last_token_s is not None
             and result.output_tokens > 1
+        ],
+        dtype=np.float64,
+    )
+
+
+def normalized_latency_s(results: Sequence[RequestResult]) -> Array:
+    """Return the end-to-end latency by output token of each completed request, in seconds a token."""
+    return np.asarray(
+        [
+            (result.last_token_s - result.sent_s) / result.output_tokens
+            for result in results
+            if result.status == "ok" and result.last_token_s is not None and result.sent_s is not None
         ],
         dtype=np.float64,
     )
@@ -108,7 +120,7 @@ def statistics_ms(name: str, values_s: Array, which: Sequence[str] = _LATENCY_ST
         return {}
     values_ms = values_s * 1e3
     computed = {"mean": float(values_ms.mean()), "std": float(values_ms.std())}
-    percentiles = {"median": 50, "p90": 90, "p95": 95, "p99": 99}
+    percentiles = {"median": 50, "p90": 90, "p95": 95, "p99": 99, "p999": 99.9}
     for statistic, value in zip(percentiles, np.percentile(values_ms, list(percentiles.values())), strict=True):
         computed[statistic] = float(value)
     return {f"{name}_{statistic}_ms": computed[statistic] for statistic in which}
@@ -123,9 +135,9 @@ def summarize(result: LoadResult) -> dict[str, float]:
     """Return the client's part of a point's summary; a metric that has no value is absent.
 
     Counts, `duration_s`, throughputs per second of duration (completed requests only), and in ms the
-    statistics of ttft, tpot, itl, e2e and itl_chunk; with intended send times also of ttft_intended and
-    e2e_intended. `prompt_tokens` is the server's count where it gave one. `output_tokens_failed` are tokens
-    of failed requests.
+    statistics of ttft, tpot, itl, e2e, normalized_latency and itl_chunk; with intended send times also of
+    ttft_intended and e2e_intended. `prompt_tokens` is the server's count where it gave one.
+    `output_tokens_failed` are tokens of failed requests.
     """
     results, events = result.results, result.events
     completed = [one for one in results if one.status == "ok"]
@@ -150,6 +162,7 @@ def summarize(result: LoadResult) -> dict[str, float]:
     summary |= statistics_ms("tpot", tpot_s(results))
     summary |= statistics_ms("itl", itl_s(results, events))
     summary |= statistics_ms("e2e", e2e_s(results))
+    summary |= statistics_ms("normalized_latency", normalized_latency_s(results), _CHUNK_STATISTICS)
     summary |= statistics_ms("itl_chunk", itl_chunk_s(results, events), _CHUNK_STATISTICS)
     summary |= statistics_ms("ttft_intended", ttft_s(results, intended=True))
     summary |= statistics_ms("e2e_intended", e2e_s(results, intended=True))

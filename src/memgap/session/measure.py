@@ -23,6 +23,7 @@ from memgap.load.workers import run_in_processes, wanted_processes
 from memgap.models.synthetic import word
 from memgap.session.provenance import hardware, provenance
 from memgap.session.watch import StopWatch
+from memgap.stats.steady import steady_summary
 from memgap.store.points import SCHEMA, PointStore, csv_gz
 from memgap.telemetry import sampler, window
 from memgap.telemetry.histograms import server_latencies
@@ -102,6 +103,7 @@ class Measurement:
         samples_file.unlink(missing_ok=True)
         summary = summarize(result)
         summary.update(window.summarise(rows, result.duration_s, int(summary.get("output_tokens", 0))))
+        summary.update(steady_summary(result, plan.arrival, rows))
         engine = self._server.adapter
         summary.update(_counter_changes(engine.metrics_sample(before), engine.metrics_sample(after)))
         summary.update(server_latencies(before, after, engine.latency_histograms))

@@ -1,5 +1,6 @@
 """Checks of completeness: did all tokens come, and do both sides count the same?"""
 
+from memgap.stats.steady import LEAST_SHARE
 from memgap.verdict.evidence import Evidence, Reason
 
 FAILED_INVALID = 0.01
@@ -71,4 +72,13 @@ def few_samples(evidence: Evidence) -> Reason | None:
     return Reason("few_samples", "suspect", samples, SAMPLES_SUSPECT, text)
 
 
-CHECKS = (failed_requests, usage_mismatch, output_count, prefix_hits, preempted, few_samples)
+def no_steady_part(evidence: Evidence) -> Reason | None:
+    """Judge whether the load was held up long enough for its averages to mean something."""
+    share = evidence.number("steady_share_fraction")
+    if share is None or share >= LEAST_SHARE:
+        return None
+    text = f"the load was held up in {share:.0%} of the window only; send more requests (load.requests)"
+    return Reason("no_steady_part", "suspect", share, LEAST_SHARE, text)
+
+
+CHECKS = (failed_requests, usage_mismatch, output_count, prefix_hits, preempted, few_samples, no_steady_part)

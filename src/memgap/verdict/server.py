@@ -10,6 +10,8 @@ THROTTLED_SUSPECT = 0.05
 CLOCK_SUSPECT = 0.9
 """Mean SM clock by the largest one."""
 TTFT_GAP_MS, TTFT_GAP_SHARE = 20.0, 0.2
+STARVED_SUSPECT, STARVED_LEAST_CAP = 0.85, 16
+"""Share of a closed loop's requests that the engine holds in the steady part; small caps leave too few to judge."""
 E2E_GAP_MS, E2E_GAP_SHARE = 50.0, 0.05
 """How far the client's means may lie above those of the engine's own histograms: the larger of both bounds."""
 
@@ -63,6 +65,18 @@ def e2e_gap(evidence: Evidence) -> Reason | None:
     return _gap(evidence, "e2e", E2E_GAP_MS, E2E_GAP_SHARE)
 
 
+def starved_engine(evidence: Evidence) -> Reason | None:
+    """Judge whether a closed loop's requests were all in the engine: those that neither run nor wait are held up."""
+    running, cap = evidence.number("steady_mean_running_reqs"), evidence.record["load"].get("concurrency")
+    waiting = evidence.number("mean_waiting_reqs") or 0.0
+    if running is None or not cap or cap < STARVED_LEAST_CAP or (running + waiting) / cap >= STARVED_SUSPECT:
+        return None
+    text = (
+        f"of {cap} requests in flight the engine held {running + waiting:.0f} on average; the others were on their way"
+    )
+    return Reason("starved_engine", "suspect", (running + waiting) / cap, STARVED_SUSPECT, text)
+
+
 def _gap(evidence: Evidence, metric: str, least_ms: float, share: float) -> Reason | None:
     client_ms, server_ms = evidence.number(f"{metric}_mean_ms"), evidence.number(f"server_{metric}_mean_ms")
     if client_ms is None or server_ms is None or evidence.number("requests_failed"):
@@ -74,4 +88,4 @@ def _gap(evidence: Evidence, metric: str, least_ms: float, share: float) -> Reas
     return Reason(f"{metric}_gap", "suspect", client_ms - server_ms, bound_ms, text)
 
 
-CHECKS = (api_server_cpu, held_back, throttled, foreign_processes, ttft_gap, e2e_gap)
+CHECKS = (api_server_cpu, held_back, throttled, foreign_processes, ttft_gap, e2e_gap, starved_engine)

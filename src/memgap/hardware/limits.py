@@ -1,0 +1,59 @@
+"""Model bandwidth and model FLOP utilization (MBU, MFU) of a measured point: its traffic and work by the GPU's peaks.
+
+Only what the model itself asks for counts, as in the definitions of both terms: a decode step reads every weight once
+and the KV cache of the running sequences once; a token costs two operations a weight, and four a layer, hidden unit and
+token of context for attention.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from memgap.models.architecture import ModelArchitecture
+
+
+@cache
+def gpu_table() -> dict[str, dict[str, float]]:
+    """Return `flop_s` and `bandwidth_bytes_s` of the known GPUs by name."""
+    table: dict[str, dict[str, float]] = yaml.safe_load(Path(__file__).with_name("gpus.yaml").read_text("utf-8"))
+    return table
+
+
+def peaks(gpu_name: str | None) -> dict[str, float] | None:
+    """Return the peaks of one GPU by NVML's name; None for an unknown one, since nothing is guessed."""
+    matches = [name for name in gpu_table() if gpu_name and name in gpu_name]
+    return gpu_table()[max(matches, key=len)] if matches else None
+
+
+def utilization(point: Mapping[str, Any]) -> dict[str, float]:
+    """Return `mbu_fraction` and `mfu_fraction` of a stored point; absent where something it needs is unknown.
+
+    MBU = (weights + mean KV bytes in use) x decode steps/s / bandwidth, with steps/s = output tokens/s / mean running
+    requests, over the whole window, prefill and idle time included. MFU counts prompt and output tokens.
+    """
+    hardware, summary, engine = point["hardware"], point["summary"], point["engine"]
+    limits = peaks(hardware.get("gpu_name"))
+    running, rate = summary.get("mean_running_reqs"), summary.get("output_throughput_tok_s")
+    if limits is None or not running or not rate or not engine.get("weights_bytes"):
+        return {}
+    gpus = max(int(hardware.get("gpu_count") or 1), 1)
+    found = {}
+    usage, pool = summary.get("kv_cache_usage_mean_fraction"), engine.get("kv_pool_bytes")
+    if usage is not None and pool:
+        moved_bytes_s = (engine["weights_bytes"] + usage * pool) * rate / running
+        found["mbu_fraction"] = moved_bytes_s / (limits["bandwidth_bytes_s"] * gpus)
+    flop = _flop(ModelArchitecture.from_dict(point["record"]["model"]["architecture"]), summary)
+    found["mfu_fraction"] = flop / summary["duration_s"] / (limits["flop_s"] * gpus)
+    return found
+
+
+def _flop(architecture: ModelArchitecture, summary: Mapping[str, float]) -> float:
+    """Return the operations of all completed requests, taking every request as long as the mean one."""
+    requests = max(summary["requests_completed"], 1.0)
+    prompt, output = summary["prompt_tokens"] / requests, summary["output_tokens"] / requests
+    length = prompt + output
+    attention = 4 * architecture.layers * architecture.hidden_size * length * length / 2
+    return requests * (2 * architecture.parameter_count() * length + attention)

@@ -1,0 +1,1 @@
+"""Steady state and uncertainty of measurements."""

@@ -1,0 +1,50 @@
+"""MBU and MFU of points with round numbers, and nothing where a peak is unknown."""
+
+from typing import Any
+
+import pytest
+
+from memgap.hardware.limits import gpu_table, peaks, utilization
+from memgap.models import load_registry
+
+
+def point(gpu: str | None = "NVIDIA H200", **changes: Any) -> dict[str, Any]:
+    architecture = load_registry()["opt-1.3b"].architecture
+    summary = {
+        "mean_running_reqs": 64.0,
+        "output_throughput_tok_s": 6400.0,
+        "kv_cache_usage_mean_fraction": 0.5,
+        "requests_completed": 10.0,
+        "prompt_tokens": 1000.0,
+        "output_tokens": 3000.0,
+        "duration_s": 2.0,
+        **changes,
+    }
+    return {
+        "hardware": {"gpu_name": gpu, "gpu_count": 1},
+        "summary": summary,
+        "engine": {"weights_bytes": 8e9, "kv_pool_bytes": 32e9},
+        "record": {"model": {"architecture": architecture.to_dict()}},
+    }
+
+
+def test_bytes_and_operations_by_the_peaks() -> None:
+    found = utilization(point())
+    assert found["mbu_fraction"] == pytest.approx((8e9 + 16e9) * 100 / 4.8e12)
+    architecture = load_registry()["opt-1.3b"].architecture
+    attention = 4 * architecture.layers * architecture.hidden_size * 400 * 400 / 2
+    flop = 10 * (2 * architecture.parameter_count() * 400 + attention)
+    assert found["mfu_fraction"] == pytest.approx(flop / 2 / 989e12)
+
+
+def test_the_longest_name_matches_and_unknown_ones_do_not() -> None:
+    assert peaks("NVIDIA H100 80GB HBM3") == gpu_table()["NVIDIA H100 80GB HBM3"]
+    assert peaks("NVIDIA L40S") == gpu_table()["NVIDIA L40S"]
+    assert peaks("NVIDIA GeForce GT 710") is None
+    assert peaks(None) is None
+
+
+def test_nothing_is_guessed() -> None:
+    assert utilization(point(gpu=None)) == {}
+    assert utilization(point(mean_running_reqs=0.0)) == {}
+    assert "mbu_fraction" not in utilization(point(kv_cache_usage_mean_fraction=None))
