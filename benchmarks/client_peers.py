@@ -2,9 +2,9 @@
 
 `python benchmarks/client_peers.py [--streams 64 256] [--requests-per-stream 4] [--tokens 100]` prints a Markdown table.
 The mock is pinned to one core, the client with all its processes to another. The mock's stamps and histograms are the
-truth. GuideLLM and AIPerf are installed from benchmarks/peers/*.txt into .peers/ on the first run; `vllm bench serve` is
-the engine's. "CPU in the window" is the CPU time of the client's processes between the first and the last token, "CPU to
-the end" until the client has exited with its report, both by token; one core's capacity is 1 s by the former.
+truth. GuideLLM and AIPerf are installed from benchmarks/peers/*.txt into .peers/ on the first run; `vllm bench serve`
+is the engine's. "CPU in the window" is the CPU time of the client's processes between the first and the last token,
+"CPU to the end" until the client has exited with its report, both by token; one core's capacity is 1 s by the former.
 """
 
 import argparse
