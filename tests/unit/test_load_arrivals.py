@@ -1,11 +1,13 @@
 """Send times."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from memgap.errors import UserError
-from memgap.load.arrivals import intended_offsets_s
+from memgap.load.arrivals import intended_offsets_s, think_times_s
 from memgap.load.records import Arrival, LoadPlan, Prompt
 
 
@@ -77,3 +79,47 @@ def test_prompt_has_one_input() -> None:
         Prompt(4, [])
     with pytest.raises(UserError):
         Prompt(0, [1])
+
+
+def test_a_ramp_goes_from_one_rate_to_the_other() -> None:
+    plan = LoadPlan("m", "ramp", 6000, rate_req_s=10.0, rate_end_req_s=50.0, seed=3)
+    offsets = intended_offsets_s(plan)
+    assert offsets is not None
+    span = 6000 * 2 / 60
+    first, last = ((offsets < span / 10).sum() / (span / 10), (offsets > span * 0.9).sum() / (span * 0.1))
+    assert first == pytest.approx(12, rel=0.2)
+    assert last == pytest.approx(48, rel=0.1)
+    assert (np.diff(offsets) >= 0).all()
+    level = intended_offsets_s(LoadPlan("m", "ramp", 100, rate_req_s=10.0, rate_end_req_s=10.0, seed=3))
+    poisson = intended_offsets_s(LoadPlan("m", "poisson", 100, rate_req_s=10.0, seed=3))
+    assert level is not None and poisson is not None
+    assert np.allclose(level, poisson)
+
+
+def test_bursts_come_together() -> None:
+    offsets = intended_offsets_s(LoadPlan("m", "bursts", 7, burst_requests=3, burst_every_s=2.0))
+    assert offsets is not None
+    assert offsets.tolist() == [0, 0, 0, 2, 2, 2, 4]
+
+
+def test_pauses_are_fixed_or_exponential() -> None:
+    assert set(think_times_s(LoadPlan("m", "closed", 5, concurrency=1, think_time_s=0.5))) == {0.5}
+    drawn = think_times_s(
+        LoadPlan("m", "closed", 5000, concurrency=1, think_time_s=0.5, think_time="exponential", seed=1)
+    )
+    assert drawn.mean() == pytest.approx(0.5, rel=0.1)
+    assert drawn.std() == pytest.approx(0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("arrival", "changes", "message"),
+    [
+        ("ramp", {"rate_req_s": 1.0}, "rate_end_req_s is missing"),
+        ("bursts", {"burst_requests": 3}, "burst_every_s"),
+        ("closed", {"concurrency": 1, "think_time_s": -1.0}, "think_time_s"),
+        ("closed", {"concurrency": 1, "think_time": "long"}, "fixed, exponential"),
+    ],
+)
+def test_what_an_arrival_lacks_is_said(arrival: Any, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        LoadPlan("m", arrival, 4, **changes)

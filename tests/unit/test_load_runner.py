@@ -5,7 +5,9 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -281,3 +283,34 @@ def test_bad_calls_are_refused() -> None:
 def test_bad_addresses_are_refused(url: str) -> None:
     with pytest.raises(UserError, match="address"):
         parse_url(url)
+
+
+@pytest.mark.parametrize("arrival", ["closed", "constant"])
+def test_turns_follow_one_another_with_a_pause(server: MockServer, arrival: Any) -> None:
+    chats = [Prompt(4, [1] * 8, conversation=index // 3) for index in range(12)]
+    more: dict[str, Any] = {"concurrency": 2} if arrival == "closed" else {"rate_req_s": 50.0}
+    result = run(LoadPlan("mock", arrival, 12, think_time_s=0.05, **more), chats, [server.url])
+    assert [one.status for one in result.results] == ["ok"] * 12
+    for first in range(0, 12, 3):
+        turns = result.results[first : first + 3]
+        for before, after in pairwise(turns):
+            assert before.end_s is not None and after.sent_s is not None
+            assert after.sent_s >= before.end_s + 0.045
+    assert [one.conversation for one in result.results] == [one.conversation for one in chats]
+
+
+def test_a_turn_that_fails_ends_its_conversation() -> None:
+    with MockServer("--step-base-ms", "1", "--fault", "break-stream:2") as mock:
+        chats = [Prompt(4, [1] * 8, conversation=0) for _ in range(4)]
+        result = run(LoadPlan("mock", "closed", 4, concurrency=1), chats, [mock.url])
+    assert [one.status for one in result.results] == ["ok", "broken_stream", "not_sent", "not_sent"]
+
+
+def test_given_times_are_kept(server: MockServer) -> None:
+    offsets = np.array([0.0, 0.15, 0.2])
+    plan = LoadPlan("mock", "trace", 3)
+    with asyncio.Runner() as runner:
+        result = runner.run(run_load(plan, _prompts(3), [server.url], offsets_s=offsets))
+    assert [one.intended_s for one in result.results] == pytest.approx(offsets.tolist(), abs=1e-6)
+    with pytest.raises(UserError, match="dataset of kind trace"):
+        run(plan, _prompts(3), [server.url])

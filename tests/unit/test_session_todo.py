@@ -144,7 +144,8 @@ def test_few_failed_requests_are_a_flag_and_not_a_failure(tmp_path: Path, monkey
     session = runner(tmp_path, batch_cap=4, server={"step-base-ms": 1.0, "fault": "http-500:30"}, load=load)
     assert run.main(session.command()[2:]) == 0
     point = session.points()[4]
-    assert (point["status"], point["flags"][0]) == ("ok", "failed_requests")
+    assert point["status"] == "ok"
+    assert "failed_requests" in point["flags"]
     assert point["summary"]["requests_failed"] == 1
     assert point["error"] is None
 

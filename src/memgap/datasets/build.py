@@ -6,7 +6,7 @@ frozen: they stay the same from one NumPy release to the next.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +15,14 @@ import numpy.typing as npt
 from memgap.datasets.lengths import Lengths, random_lengths, sharegpt_like_lengths
 from memgap.datasets.sharegpt import read_conversations
 from memgap.datasets.spec import RESERVED_IDS, WARMUP_RESERVE, start_digits
+from memgap.datasets.traces import read_trace
+from memgap.datasets.workloads import (
+    MakeIds,
+    mixed_lengths,
+    trace_prompts,
+    with_history,
+    with_shared_prefixes,
+)
 from memgap.errors import UserError
 
 WARMUP_OUTPUT_TOKENS = 32
@@ -23,14 +31,22 @@ _MEASURED_LENGTHS: Final = 0
 _MEASURED_IDS: Final = 1
 _WARMUP_IDS: Final = 2
 _STARTS: Final = 3
+_STRUCTURE: Final = 4
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One request: the prompt's token ids and how many tokens to generate."""
+    """One request: the prompt's token ids and how many tokens to generate.
+
+    `due_s`: when a trace says that it comes; `conversation`: requests with the same number follow one another;
+    `group`: number of its part or prefix in a mixture.
+    """
 
     token_ids: list[int]
     output_tokens: int
+    due_s: float | None = None
+    conversation: int | None = None
+    group: int | None = None
 
 
 def build_dataset(spec: Mapping[str, Any], vocabulary_size: int | None = None) -> list[Prompt]:
@@ -48,11 +64,56 @@ def build_dataset(spec: Mapping[str, Any], vocabulary_size: int | None = None) -
             np.array([len(prompt) for prompt, _ in conversations], dtype=np.int64),
             np.array([output for _, output in conversations], dtype=np.int64),
         )
-    elif spec["kind"] == "random":
+    elif spec["kind"] == "trace":
+        return _trace(spec)
+    elif spec["kind"] == "mixed":
+        lengths, parts = mixed_lengths(spec, _stream(spec, _MEASURED_LENGTHS))
+        return _grouped(_prompts(spec, lengths, np.arange(spec["requests"]), _stream(spec, _MEASURED_IDS)), parts)
+    elif spec["kind"] in ("random", "shared-prefix", "multi-turn"):
         lengths = random_lengths(spec, _stream(spec, _MEASURED_LENGTHS))
     else:
         lengths = sharegpt_like_lengths(spec, _stream(spec, _MEASURED_LENGTHS))
-    return _prompts(spec, lengths, np.arange(spec["requests"]), _stream(spec, _MEASURED_IDS))
+    prompts = _prompts(spec, lengths, np.arange(spec["requests"]), _stream(spec, _MEASURED_IDS))
+    if spec["kind"] == "shared-prefix":
+        ids, groups = with_shared_prefixes(
+            [one.token_ids for one in prompts], spec, _maker(spec), _stream(spec, _STRUCTURE)
+        )
+        return _grouped([replace(one, token_ids=own) for one, own in zip(prompts, ids, strict=True)], groups)
+    if spec["kind"] == "multi-turn":
+        turns, outputs = [one.token_ids for one in prompts], [one.output_tokens for one in prompts]
+        ids, numbers = with_history(turns, outputs, spec, _maker(spec))
+        return [
+            replace(one, token_ids=own, conversation=int(number))
+            for one, own, number in zip(prompts, ids, numbers, strict=True)
+        ]
+    return prompts
+
+
+def _trace(spec: Mapping[str, Any]) -> list[Prompt]:
+    rows = read_trace(spec)
+    lengths = Lengths(np.array([one.prompt_tokens for one in rows]), np.array([one.output_tokens for one in rows]))
+    own = _prompts(spec, lengths, np.arange(len(rows)), _stream(spec, _MEASURED_IDS))
+    ids = trace_prompts(rows, spec, [one.token_ids for one in own])
+    return [Prompt(mine, row.output_tokens, due_s=row.time_s) for mine, row in zip(ids, rows, strict=True)]
+
+
+def _grouped(prompts: list[Prompt], groups: npt.NDArray[np.int64]) -> list[Prompt]:
+    return [replace(one, group=int(group)) for one, group in zip(prompts, groups, strict=True)]
+
+
+def _maker(spec: Mapping[str, Any]) -> MakeIds:
+    """Return what makes further ids of a structured workload, of their own stream."""
+    stream = _stream(spec, _STRUCTURE)
+
+    def make(lengths: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64]) -> list[list[int]]:
+        made = Lengths(lengths, np.ones_like(lengths))
+        if spec["kind"] == "multi-turn":  # replies begin anyhow: only whole prompts need starts of their own
+            ids = stream.randint(RESERVED_IDS, spec["vocabulary_size"], size=int(lengths.sum()), dtype=np.int64)
+            ends = np.cumsum(lengths)
+            return [ids[end - size : end].tolist() for end, size in zip(ends, lengths, strict=True)]
+        return [one.token_ids for one in _prompts(spec, made, numbers, stream)]
+
+    return make
 
 
 def warmup_prompts(
@@ -68,9 +129,9 @@ def warmup_prompts(
     _check_vocabulary(spec, vocabulary_size)
     if not 0 <= n <= WARMUP_RESERVE:
         raise UserError(f"{n} warm-up requests are asked for, but there must be 0 to {WARMUP_RESERVE}")
-    typical = _typical_lengths(spec)
-    pairs = sorted((len(one.token_ids), one.output_tokens) for one in like) or [typical]
-    spread = [pairs[round(place)] for place in np.linspace(0, len(pairs) - 1, n)] if n > 1 else [typical] * n
+    pairs = sorted((len(one.token_ids), one.output_tokens) for one in like) or [_typical_lengths(spec)]
+    middle = pairs[len(pairs) // 2]
+    spread = [pairs[round(place)] for place in np.linspace(0, len(pairs) - 1, n)] if n > 1 else [middle] * n
     lengths = Lengths(
         np.array([prompt for prompt, _ in spread], dtype=np.int64),
         np.array([min(output, WARMUP_OUTPUT_TOKENS) for _, output in spread], dtype=np.int64),
@@ -96,7 +157,9 @@ def _stream(spec: Mapping[str, Any], purpose: int) -> np.random.RandomState:
 
 
 def _typical_lengths(spec: Mapping[str, Any]) -> tuple[int, int]:
-    if spec["kind"] == "random":
+    if "parts" in spec:
+        spec = max(spec["parts"], key=lambda part: part["weight"])
+    if "prompt_tokens" in spec:
         prompt, output = ((spec[name]["min"] + spec[name]["max"]) // 2 for name in ("prompt_tokens", "output_tokens"))
         return prompt, output
     prompt = round(spec.get("mean_prompt_tokens", 161.0))

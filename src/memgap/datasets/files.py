@@ -1,8 +1,9 @@
 """A dataset as files: `<key>.npz` with the prompts, `<key>.json` beside it with what they are.
 
 The npz holds `prompt_offsets` int64 (requests + 1,), `prompt_ids` int32 (all prompts end to end) and
-`output_tokens` int32 (requests,). The JSON holds the description, the realised statistics, the SHA-256 of the
-npz, and size and SHA-256 of every file that real text came from.
+`output_tokens` int32 (requests,); where the workload has them also `due_s` float64, `conversation` and `group` int32.
+The JSON holds the description, the realised statistics, the SHA-256 of the npz, and size and SHA-256 of every file that
+lengths or text came from.
 """
 
 import hashlib
@@ -29,6 +30,8 @@ _ARRAYS: Mapping[str, npt.DTypeLike] = {
     "prompt_ids": np.int32,
     "output_tokens": np.int32,
 }
+_EXTRA: Mapping[str, npt.DTypeLike] = {"due_s": np.float64, "conversation": np.int32, "group": np.int32}
+"""Arrays of one value a request that only some workloads have."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,18 @@ def save_dataset(
     offsets = np.zeros(len(prompts) + 1, dtype=np.int64)
     np.cumsum([len(prompt.token_ids) for prompt in prompts], out=offsets[1:])
     buffer = io.BytesIO()
+    extra: dict[str, Any] = {
+        name: np.array([getattr(prompt, name) for prompt in prompts], dtype=dtype)
+        for name, dtype in _EXTRA.items()
+        if prompts and getattr(prompts[0], name) is not None
+    }
     np.savez_compressed(
         buffer,
+        allow_pickle=False,
         prompt_offsets=offsets,
         prompt_ids=np.concatenate([np.array(prompt.token_ids, dtype=np.int32) for prompt in prompts]),
         output_tokens=np.array([prompt.output_tokens for prompt in prompts], dtype=np.int32),
+        **extra,
     )
     data = buffer.getvalue()
     sidecar = {
@@ -125,6 +135,7 @@ def load_dataset(path: Path) -> StoredDataset:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _ARRAYS}
+            extra = {name: archive[name].tolist() for name in _EXTRA if name in archive.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         raise garbled from None
     offsets, ids, outputs = arrays["prompt_offsets"], arrays["prompt_ids"], arrays["output_tokens"]
@@ -137,9 +148,11 @@ def load_dataset(path: Path) -> StoredDataset:
         raise garbled
     if ids.min() < 0 or ids.max() >= spec["vocabulary_size"]:
         raise garbled
+    if any(len(values) != len(outputs) for values in extra.values()):
+        raise garbled
     prompts = [
-        Prompt(ids[start:end].tolist(), int(output))
-        for start, end, output in zip(offsets[:-1], offsets[1:], outputs, strict=True)
+        Prompt(ids[start:end].tolist(), int(output), **{name: values[index] for name, values in extra.items()})
+        for index, (start, end, output) in enumerate(zip(offsets[:-1], offsets[1:], outputs, strict=True))
     ]
     return StoredDataset(spec, sidecar["statistics"], sidecar["sources"], prompts)
 

@@ -59,10 +59,14 @@ def read_conversations(spec: Mapping[str, Any]) -> list[tuple[npt.NDArray[np.int
 
 def source_files(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return path, size and SHA-256 of each file the dataset is made from; nothing for made-up kinds."""
-    if spec["kind"] != "sharegpt":
+    if spec["kind"] == "trace":
+        files = [_existing(Path(spec["path"]), "the trace")]
+    elif spec["kind"] == "sharegpt":
+        files = [conversation_file(spec), *tokenizer_files(spec)]
+    else:
         return []
     found = []
-    for file in (conversation_file(spec), *tokenizer_files(spec)):
+    for file in files:
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         found.append({"name": file.name, "size_bytes": file.stat().st_size, "sha256": digest})

@@ -17,7 +17,9 @@ from memgap.models.fields import Fields, suggest
 GENERATOR = 1
 """Raised whenever the same description would build other prompts."""
 
-KINDS = ("random", "sharegpt", "sharegpt-like")
+KINDS = ("random", "sharegpt", "sharegpt-like", "shared-prefix", "multi-turn", "mixed", "trace")
+SHARED_PREFIX_KINDS = ("shared-prefix", "multi-turn", "trace")
+"""Kinds whose prompts share prefixes on purpose, so that prefix-cache hits belong to the workload."""
 
 RESERVED_IDS = 10
 """Made-up prompts use no id below this one: models keep their special tokens there."""
@@ -46,6 +48,10 @@ _KNOWN: Mapping[str, tuple[str, ...]] = {
         *_PRUNING,
     ),
     "random": ("prompt_tokens", "output_tokens"),
+    "shared-prefix": ("prompt_tokens", "output_tokens", "prefixes", "prefix_tokens"),
+    "multi-turn": ("prompt_tokens", "output_tokens", "turns"),
+    "mixed": ("parts",),
+    "trace": ("path", "speed", *_PRUNING),
     "sharegpt": ("path", "hub_id", "hub_file", "revision", "tokenizer", "token_ids", *_PRUNING),
 }
 
@@ -93,6 +99,13 @@ def resolve_dataset(
     }
     if kind == "random":
         spec |= _random(given, max_model_len)
+    elif kind in ("shared-prefix", "multi-turn"):
+        spec |= _structured(given, kind, requests, max_model_len)
+    elif kind == "mixed":
+        spec["parts"] = _parts(given, max_model_len)
+    elif kind == "trace":
+        spec |= {"path": given.text("path"), "speed": given.number("speed", above=0.0, default=1.0)}
+        spec |= _pruning(given, max_model_len)
     elif kind == "sharegpt-like":
         spec |= _sharegpt_like(given, max_model_len)
     else:
@@ -118,7 +131,9 @@ def start_digits(vocabulary_size: int, requests: int) -> int:
 
 def shortest_prompt(spec: Mapping[str, Any]) -> int:
     """Return the least prompt length in tokens that `spec` allows."""
-    return int(spec["prompt_tokens"]["min"] if spec["kind"] == "random" else spec["min_prompt_tokens"])
+    if "parts" in spec:
+        return min(int(one["prompt_tokens"]["min"]) for one in spec["parts"])
+    return int(spec["prompt_tokens"]["min"] if "prompt_tokens" in spec else spec["min_prompt_tokens"])
 
 
 def _check_distinct_starts(spec: Mapping[str, Any], where: str) -> None:
@@ -187,6 +202,37 @@ def _random(given: Fields, max_model_len: int | None) -> dict[str, Any]:
             f"but the server's max-model-len is {max_model_len}"
         )
     return spec
+
+
+def _structured(given: Fields, kind: str, requests: int, max_model_len: int | None) -> dict[str, Any]:
+    spec: dict[str, Any] = {name: _range(given, name) for name in ("prompt_tokens", "output_tokens")}
+    prompt, output = spec["prompt_tokens"]["max"], spec["output_tokens"]["max"]
+    if kind == "shared-prefix":
+        spec["prefixes"] = given.integer("prefixes", minimum=1)
+        spec["prefix_tokens"] = given.integer("prefix_tokens", minimum=1)
+        longest = spec["prefix_tokens"] + prompt + output
+    else:
+        spec["turns"] = given.integer("turns", minimum=2)
+        longest = spec["turns"] * (prompt + output)
+        if requests % spec["turns"]:
+            raise UserError(f"{given.where}: requests is {requests}, but must be a multiple of turns ({spec['turns']})")
+    if max_model_len is not None and longest > max_model_len:
+        raise UserError(
+            f"{given.where}: the longest request has {longest} tokens, "
+            f"but the server's max-model-len is {max_model_len}"
+        )
+    return spec
+
+
+def _parts(given: Fields, max_model_len: int | None) -> list[dict[str, Any]]:
+    value = given.values.get("parts")
+    if not isinstance(value, list) or len(value) < 2:
+        raise given.error("parts", "a list of at least two mappings with weight, prompt_tokens and output_tokens")
+    parts = []
+    for number, entry in enumerate(value):
+        part = Fields(entry, f"{given.where}.parts[{number}]", ("weight", "prompt_tokens", "output_tokens"))
+        parts.append({"weight": part.number("weight", above=0.0), **_random(part, max_model_len)})
+    return parts
 
 
 def _range(given: Fields, name: str) -> dict[str, int]:

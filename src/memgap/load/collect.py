@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memgap.load.health import p99_and_max_ms
 from memgap.load.http1 import Exchange
@@ -26,7 +25,7 @@ def collect(
     prompts: Sequence[Prompt],
     exchanges: Sequence[Exchange | None],
     ready_ns: Sequence[int] | None,
-    offsets_s: NDArray[np.float64] | None,
+    due_ns: Sequence[int] | None,
     warmup_prompts: Sequence[Prompt],
     warmup_exchanges: Sequence[Exchange | None],
     servers: int,
@@ -40,10 +39,9 @@ def collect(
     """Return the result of a run.
 
     `exchanges` are in the order of `prompts`, None where nothing was sent; they lose their bytes on the way.
-    `ready_ns` are the monotonic times when requests could have been sent, `probed` the values of the lag
-    probe.
+    `ready_ns` are the monotonic times when requests could have been sent and `due_ns` those when they were meant to
+    be (0 where they were not reached), `probed` the values of the lag probe.
     """
-    intended = None if offsets_s is None else offsets_s.tolist()
     results: list[RequestResult] = []
     requests: list[int] = []
     times_ns: list[int] = []
@@ -53,8 +51,8 @@ def collect(
     slips_s: list[float] = []
     pairs = _results(plan, prompts, exchanges, servers, start_ns)
     for (result, reply), exchange in zip(pairs, exchanges, strict=True):
-        if intended is not None:
-            result.intended_s = intended[result.index]
+        if due_ns is not None and due_ns[result.index]:
+            result.intended_s = (due_ns[result.index] - start_ns) / 1e9
         if exchange is not None and ready_ns is not None:
             slips_s.append((exchange.sent_ns - ready_ns[result.index]) / 1e9)
         requests.extend([result.index] * len(reply.tokens))
@@ -118,6 +116,8 @@ def _results(
             server_index=index % servers if exchange is None else exchange.server_index,
             prompt_tokens_asked=None if prompt.token_ids is None else len(prompt.token_ids),
             output_tokens_asked=prompt.output_tokens,
+            conversation=prompt.conversation,
+            group=prompt.group,
         )
         if exchange is None:
             yield result, ParsedReply()

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from memgap.errors import UserError
 
-Arrival = Literal["closed", "poisson", "constant", "gamma", "all-at-once"]
+Arrival = Literal["closed", "poisson", "constant", "gamma", "ramp", "bursts", "trace", "all-at-once"]
+ThinkTime = Literal["fixed", "exponential"]
 Balance = Literal["round-robin", "least-outstanding"]
 Endpoint = Literal["completions", "chat"]
 Status = Literal[
@@ -32,10 +33,12 @@ class LoadPlan:
     """How requests are sent.
 
     `concurrency` is the number of requests in flight of a closed loop; with another arrival it is a cap, and
-    a request that finds no place waits for one (None: no cap). `rate_req_s` is needed for poisson, constant
-    and gamma. `max_consecutive_refused` refused connections in a row end the run. `balance` says which of several
-    servers a request goes to: each in turn, or the one with the fewest requests in flight. Raises UserError where
-    a value makes no sense.
+    a request that finds no place waits for one (None: no cap). `rate_req_s` is needed for poisson, constant,
+    gamma and ramp, which ends at `rate_end_req_s`; bursts are `burst_requests` at once every `burst_every_s`; a
+    trace has its own times. `think_time_s` is the pause (or its mean) between a reply and the same worker's next
+    request in a closed loop, and between the turns of a conversation in any. `max_consecutive_refused` refused
+    connections in a row end the run. `balance` says which of several servers a request goes to: each in turn, or
+    the one with the fewest requests in flight. Raises UserError where a value makes no sense.
     """
 
     model: str
@@ -52,6 +55,11 @@ class LoadPlan:
     seed: int = 0
     max_consecutive_refused: int = 8
     balance: Balance = "round-robin"
+    rate_end_req_s: float | None = None
+    burst_requests: int | None = None
+    burst_every_s: float | None = None
+    think_time_s: float = 0.0
+    think_time: ThinkTime = "fixed"
     api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,7 +77,20 @@ class LoadPlan:
             _at_least("concurrency", self.concurrency, 1)
         elif self.arrival == "closed":
             raise UserError("load.concurrency is missing; arrival 'closed' needs a number of at least 1.")
-        if self.arrival in ("poisson", "constant", "gamma"):
+        if self.arrival == "ramp":
+            if self.rate_end_req_s is None:
+                raise UserError("load.rate_end_req_s is missing; arrival 'ramp' needs the rate at the end.")
+            _positive("rate_end_req_s", self.rate_end_req_s)
+        if self.arrival == "bursts":
+            if self.burst_requests is None or self.burst_every_s is None:
+                raise UserError("arrival 'bursts' needs load.burst_requests and load.burst_every_s.")
+            _at_least("burst_requests", self.burst_requests, 1)
+            _positive("burst_every_s", self.burst_every_s)
+        if self.think_time not in get_args(ThinkTime):
+            raise UserError(f"load.think_time is {self.think_time!r}; use one of {', '.join(get_args(ThinkTime))}.")
+        if not (math.isfinite(self.think_time_s) and self.think_time_s >= 0):
+            raise UserError(f"load.think_time_s is {self.think_time_s}; give 0 or more.")
+        if self.arrival in ("poisson", "constant", "gamma", "ramp"):
             if self.rate_req_s is None:
                 raise UserError(f"load.rate_req_s is missing; arrival {self.arrival!r} needs requests per second.")
             _positive("rate_req_s", self.rate_req_s)
@@ -108,11 +129,17 @@ def _positive(name: str, value: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One request's input, as token ids or as text (exactly one of them), and the output tokens asked for."""
+    """One request's input, as token ids or as text (exactly one of them), and the output tokens asked for.
+
+    Requests of one `conversation` follow one another, each after the reply to the one before; `group` is any number
+    that results are to be split by, such as the part of a mixed workload.
+    """
 
     output_tokens: int
     token_ids: Sequence[int] | None = None
     text: str | None = None
+    conversation: int | None = None
+    group: int | None = None
 
     def __post_init__(self) -> None:
         """Check that there is one input and that an output is asked for."""
@@ -157,6 +184,8 @@ class RequestResult:
     http_status: int | None = None
     finish_reason: str | None = None
     error: str | None = None
+    conversation: int | None = None
+    group: int | None = None
 
     @property
     def output_tokens(self) -> int:

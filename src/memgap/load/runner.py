@@ -1,19 +1,20 @@
 """Runs a load: warm-up, window, and the records of what came back."""
 
 import asyncio
+import dataclasses
 import gc
 import resource
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memgap.errors import UserError
-from memgap.load.arrivals import intended_offsets_s
+from memgap.load.arrivals import intended_offsets_s, think_times_s
 from memgap.load.collect import collect
 from memgap.load.health import LagProbe
 from memgap.load.http1 import ClientConnection, Exchange, Pool, parse_url
@@ -35,15 +36,19 @@ class _Window:
         plan: LoadPlan,
         heads: Sequence[bytes],
         requests: Sequence[bytes],
+        chains: Sequence[Sequence[int]],
         pools: Sequence[Pool],
         on_progress: Progress | None,
     ) -> None:
         self.exchanges: list[Exchange | None] = [None] * len(requests)
         self.ready_ns: list[int] = [0] * len(requests)
+        self.due_ns: list[int] = [0] * len(requests)
         self.ended_early: str | None = None
         self._plan = plan
         self._heads = heads
         self._requests = requests
+        self._chains = chains
+        self._think_s = think_times_s(plan).tolist() if plan.think_time_s else None
         self._in_flight = [0] * len(pools)
         self._pools = pools
         self._on_progress = on_progress
@@ -63,12 +68,13 @@ class _Window:
             pool.stop(reason)
 
     async def closed_loop(self, concurrency: int) -> None:
-        """Keep `concurrency` requests in flight until all are done."""
-        count = min(concurrency, len(self._requests))
+        """Keep `concurrency` requests in flight, but for pauses, until all are done."""
+        count = min(concurrency, len(self._chains))
         await asyncio.gather(*(self._worker() for _ in range(count)))
 
     async def open_loop(self, offsets_s: Sequence[float], start_ns: int) -> None:
-        """Send each request at its time after `start_ns` (monotonic), or when the cap leaves room."""
+        """Send each request, or begin each conversation, at its time after `start_ns` (monotonic), or when the cap
+        leaves room."""
         loop = asyncio.get_running_loop()
         cap = self._plan.concurrency or len(self._requests)
         queue: deque[int] = deque()
@@ -76,13 +82,15 @@ class _Window:
         timer: asyncio.TimerHandle | None = None
         due_ns = [start_ns + round(offset_s * 1e9) for offset_s in offsets_s]
         freed_ns = start_ns
+        for chain, moment_ns in zip(self._chains, due_ns, strict=True):
+            self.due_ns[chain[0]] = moment_ns
 
         def send_queued() -> None:
             while queue and len(self._tasks) < cap and not self._stopped.is_set():
-                index = queue.popleft()
-                now_ns = time.monotonic_ns()
-                self.ready_ns[index] = max(due_ns[index], freed_ns)
-                task = loop.create_task(self._one(index, now_ns))
+                chain = queue.popleft()
+                first = self._chains[chain][0]
+                self.ready_ns[first] = max(due_ns[chain], freed_ns)
+                task = loop.create_task(self._chain(self._chains[chain]))
                 self._tasks.add(task)
                 task.add_done_callback(ended)
             if self._next == len(due_ns) and not queue:
@@ -118,10 +126,33 @@ class _Window:
                 wait.cancel()
 
     async def _worker(self) -> None:
-        while self._next < len(self._requests) and not self._stopped.is_set():
-            index = self._next
+        while self._next < len(self._chains) and not self._stopped.is_set():
+            chain = self._chains[self._next]
             self._next += 1
-            await self._one(index, time.monotonic_ns())
+            await self._chain(chain)
+            if self._think_s is not None and self._next < len(self._chains):
+                await self._pause(self._think_s[chain[-1]])
+
+    async def _chain(self, chain: Sequence[int]) -> None:
+        """Send the requests of a conversation one after the other; one that fails ends it."""
+        for place, index in enumerate(chain):
+            if place and self._think_s is not None:
+                await self._pause(self._think_s[chain[place - 1]])
+            if self._stopped.is_set():
+                return
+            now_ns = time.monotonic_ns()
+            if place:
+                self.due_ns[index] = self.ready_ns[index] = now_ns
+            await self._one(index, now_ns)
+            exchange = self.exchanges[index]
+            if exchange is None or exchange.outcome != "done":
+                return
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not for longer than the run lasts."""
+        if seconds > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), seconds)
 
     async def _one(self, index: int, sent_ns: int) -> None:
         server = self._server(index)
@@ -187,8 +218,8 @@ async def run_load(
     First the first `plan.warmup_requests` of `warmup_prompts` are sent, at the plan's concurrency and outside
     the window; then `before_window` is called, with nothing in flight: it may return the monotonic time in ns at
     which the window has to start. `offsets_s` replaces the plan's own intended send times (seconds, one a
-    request). `on_progress(done, total)` is called after each request of the window. Setting `abort` breaks off
-    what is in flight. No request is tried twice. Failed requests are results, not exceptions.
+    request or conversation). `on_progress(done, total)` is called after each request of the window. Setting
+    `abort` breaks off what is in flight. No request is tried twice. Failed requests are results, not exceptions.
 
     Raises UserError for too few prompts, no or bad addresses, token ids in a chat.
     """
@@ -208,11 +239,13 @@ async def run_load(
     requests = request_bytes(plan, prompts, tag)
     warmup_requests = request_bytes(plan, warmup_prompts, f"{tag}-warmup")
     _raise_file_limit()
+    chains = _chains(prompts)
+    unhurried = dataclasses.replace(plan, think_time_s=0.0)
     pools = [Pool(target) for target in targets]
     watcher: asyncio.Task[None] | None = None
     try:
-        warmup = _Window(plan, heads, warmup_requests, pools, None)
-        window = _Window(plan, heads, requests, pools, on_progress)
+        warmup = _Window(unhurried, heads, warmup_requests, _chains(warmup_prompts), pools, None)
+        window = _Window(plan, heads, requests, chains, pools, on_progress)
         if abort is not None:
             watcher = asyncio.create_task(_watch(abort, (warmup, window)))
         if warmup_requests:
@@ -221,7 +254,7 @@ async def run_load(
         await _fill(pools, plan)
         loop = asyncio.get_running_loop()
         if offsets_s is None:
-            offsets_s = intended_offsets_s(plan)
+            offsets_s = intended_offsets_s(plan, len(chains))
         if planned_ns is not None:
             await asyncio.sleep((planned_ns - time.monotonic_ns()) / 1e9)
         with _no_garbage_collection():
@@ -245,7 +278,7 @@ async def run_load(
         prompts=prompts,
         exchanges=window.exchanges,
         ready_ns=None if offsets_s is None else window.ready_ns,
-        offsets_s=offsets_s,
+        due_ns=None if offsets_s is None else window.due_ns,
         warmup_prompts=warmup_prompts,
         warmup_exchanges=warmup.exchanges,
         servers=len(targets),
@@ -268,6 +301,20 @@ def run(
     """Run `run_load` in a loop of its own, uvloop's where it is installed; see there."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(run_load(plan, prompts, urls, on_progress, warmup_prompts=warmup_prompts))
+
+
+def _chains(prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Return the indices of the requests that follow one another: one alone each, but for conversations."""
+    chains: list[list[int]] = []
+    by_conversation: dict[int, list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        chain: list[int] = []
+        if prompt.conversation is not None:
+            chain = by_conversation.setdefault(prompt.conversation, chain)
+        if not chain:
+            chains.append(chain)
+        chain.append(index)
+    return chains
 
 
 async def _watch(abort: asyncio.Event, windows: Sequence[_Window]) -> None:

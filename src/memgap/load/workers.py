@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memgap.load.arrivals import intended_offsets_s
 from memgap.load.records import (
@@ -52,6 +53,7 @@ async def run_in_processes(
     abort: asyncio.Event | None = None,
     warmup_prompts: Sequence[Prompt] = (),
     before_window: Callable[[], int | None] | None = None,
+    offsets_s: NDArray[np.float64] | None = None,
 ) -> LoadResult:
     """Like `memgap.load.runner.run_load`, from `processes` processes that keep their files in `folder`.
 
@@ -59,7 +61,8 @@ async def run_in_processes(
     """
     prompts, warmup_prompts = prompts[: plan.requests], warmup_prompts[: plan.warmup_requests]
     processes = max(1, min(processes, plan.requests, plan.concurrency or plan.requests))
-    offsets_s = intended_offsets_s(plan)
+    if offsets_s is None:
+        offsets_s = intended_offsets_s(plan)
     jobs = [folder / f"client{number}" for number in range(processes)]
     for number, job in enumerate(jobs):
         mine, warm = prompts[number::processes], warmup_prompts[number::processes]

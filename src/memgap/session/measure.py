@@ -74,6 +74,9 @@ class Measurement:
         sent = {name: value for name, value in load.items() if name != "client_processes"}
         plan = LoadPlan.from_record(sent, record["model"]["name"], self._server.api_key)
         processes = load.get("client_processes") or wanted_processes(plan, os.cpu_count() or 1)
+        if prompts[0].conversation is not None:
+            processes = 1  # the turns of a conversation follow one another in one process
+        due_s = np.array([one.due_s for one in measured], dtype=np.float64) if plan.arrival == "trace" else None
         samples_file = self._scratch / f"{key}.samples.csv"
         emptied = self._server.adapter.reset_prefix_cache(self._server.url)
         url, adapter = self._server.url, record["engine"]["adapter"]
@@ -87,10 +90,10 @@ class Measurement:
 
             async def send(abort: asyncio.Event) -> LoadResult:
                 if processes == 1:
-                    return await run_load(plan, prompts, [url], on_progress, abort, warmup, read_counters)
+                    return await run_load(plan, prompts, [url], on_progress, abort, warmup, read_counters, due_s)
                 folder = self._scratch / f"{key}.clients"
                 return await run_in_processes(
-                    plan, prompts, [url], processes, folder, on_progress, abort, warmup, read_counters
+                    plan, prompts, [url], processes, folder, on_progress, abort, warmup, read_counters, due_s
                 )
 
             result = _run(send, watch)
@@ -209,12 +212,15 @@ def _run(send: Callable[[asyncio.Event], Awaitable[LoadResult]], watch: StopWatc
 def _prompts(prompts: list[DatasetPrompt], record: Mapping[str, Any], server: EngineServer) -> list[Prompt]:
     """Return prompts as token ids, or for the chat endpoint as the text that these ids stand for."""
     if record["load"]["endpoint"] == "completions":
-        return [Prompt(output_tokens=one.output_tokens, token_ids=one.token_ids) for one in prompts]
+        return [Prompt(one.output_tokens, one.token_ids, None, one.conversation, one.group) for one in prompts]
     if record["model"]["weights"] == "synthetic":
         texts = [" ".join(map(word, one.token_ids)) for one in prompts]
     else:
         texts = [server.detokenize(record["model"]["name"], one.token_ids) for one in prompts]
-    return [Prompt(output_tokens=one.output_tokens, text=text) for one, text in zip(prompts, texts, strict=True)]
+    return [
+        Prompt(one.output_tokens, None, text, one.conversation, one.group)
+        for one, text in zip(prompts, texts, strict=True)
+    ]
 
 
 def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:

@@ -23,6 +23,9 @@ LOAD_DEFAULTS: Record = {
 }
 LEAST_WARMUP, MOST_WARMUP = 4, 64
 """Without a number of warm-up requests there are as many as the batch cap, within these bounds."""
+SCALED = ("requests_per_slot", "min_requests", "max_requests", "warmup_requests")
+"""What becomes a number of requests in the record."""
+ARRIVAL_ONLY = {"rate_end_req_s": "ramp", "burst_requests": "bursts", "burst_every_s": "bursts"}
 RESERVED_FLAGS = (
     "host",
     "port",
@@ -68,6 +71,9 @@ def make_point(
         "repeat": repeat,
     }
     _check_chat(record, where)
+    if (record["load"]["arrival"] == "trace") and dataset["kind"] != "trace":
+        raise UserError(f"{where}: load.arrival 'trace' needs a dataset of kind trace, not {dataset['kind']}.")
+    _check_turns(record, where)
     return Point(key=content_key(record), record=record, session=session_name(record))
 
 
@@ -91,6 +97,16 @@ def _check_chat(record: Record, where: str) -> None:
             f"{where}: the synthetic tokenizer of {model['name']} reads no text, which load.endpoint chat needs; "
             "use completions, or a model of another family."
         )
+
+
+def _check_turns(record: Record, where: str) -> None:
+    turns, requests = record["dataset"].get("turns"), record["load"]["requests"]
+    if turns and requests % turns:
+        raise UserError(
+            f"{where}: load asks for {requests} requests, which is no multiple of the dataset's {turns} turns."
+        )
+    if turns and record["load"].get("client_processes", 1) > 1:
+        raise UserError(f"{where}: conversations are sent by one client process; remove load.client_processes.")
 
 
 def _environment(arguments: Mapping[str, Any], where: str) -> dict[str, str]:
@@ -126,16 +142,16 @@ def whole_flag(flags: Mapping[str, Any], flag: str, default: int, where: str) ->
 
 
 def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, where: str) -> Record:
-    load = {**LOAD_DEFAULTS, **{key: value for key, value in given.items() if not key.endswith(("_slot", "_requests"))}}
+    load = {**LOAD_DEFAULTS, **{key: value for key, value in given.items() if key not in SCALED}}
     load["warmup_requests"] = given.get("warmup_requests", min(max(batch_cap, LEAST_WARMUP), MOST_WARMUP))
     load.setdefault("arrival", "closed" if cap_side == "client" else "all-at-once")
-    open_loop = load["arrival"] in ("constant", "poisson", "gamma")
+    open_loop = load["arrival"] in ("constant", "poisson", "gamma", "ramp")
     if open_loop and "rate_req_s" not in given:
         raise UserError(f"{where}: load.arrival {load['arrival']!r} needs load.rate_req_s.")
     if not open_loop and "rate_req_s" in given:
         raise UserError(
             f"{where}: load.rate_req_s has no meaning with load.arrival {load['arrival']!r}; "
-            "use constant, poisson or gamma."
+            "use constant, poisson, gamma or ramp."
         )
     if cap_side == "client" and load["arrival"] != "closed":
         raise UserError(
@@ -144,6 +160,16 @@ def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, where: str) -
     load.setdefault("rate_req_s", None)
     load["concurrency"] = batch_cap if load["arrival"] == "closed" else None
     load["requests"] = _requests(given, batch_cap, where)
+    for key, arrival in ARRIVAL_ONLY.items():
+        if (key in given) != (load["arrival"] == arrival):
+            lacks = "needs" if load["arrival"] == arrival else "has no use for"
+            raise UserError(f"{where}: load.arrival {load['arrival']!r} {lacks} load.{key}.")
+        if key in given and key != "burst_requests":
+            load[key] = float(given[key])
+    if "think_time_s" in given:
+        load["think_time_s"] = float(given["think_time_s"])
+    elif "think_time" in given:
+        raise UserError(f"{where}: load.think_time needs load.think_time_s.")
     for key in ("burstiness", "temperature", "request_timeout_s"):
         load[key] = float(load[key])
     if load["rate_req_s"] is not None:

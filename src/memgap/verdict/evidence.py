@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Severity = Literal["suspect", "invalid"]
+from memgap.datasets.spec import SHARED_PREFIX_KINDS
 
-SHARED_PREFIX_KINDS = ("shared-prefix", "multi-turn", "trace")
-"""Kinds of datasets whose requests share prefixes on purpose."""
+Severity = Literal["suspect", "invalid"]
 
 
 @dataclass(frozen=True)
