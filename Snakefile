@@ -27,6 +27,8 @@ localrules:
     dataset,
     collect,
     advise,
+    goodput,
+    series,
     fig02,
     fig03,
     fig10,
@@ -44,6 +46,7 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/sessions.smk"
 include: "workflow/rules/collect.smk"
+include: "workflow/rules/requests.smk"
 include: "workflow/rules/advisor.smk"
 include: "workflow/rules/figures.smk"
 

@@ -14,7 +14,7 @@ from memgap.config.load import check_config, known
 from memgap.errors import UserError
 from memgap.sweep.study import Study, expand_study
 
-KINDS = ("session", "sweep", "model", "dataset", "advisor")
+KINDS = ("session", "sweep", "model", "dataset", "advisor", "goodput", "series")
 
 
 def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
@@ -25,14 +25,18 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
     names: dict[str, Iterable[str]] = {
         "session": study.sessions,
         "sweep": study.sweeps,
+        "goodput": study.sweeps,
+        "series": study.sweeps,
         "model": study.model_folders,
         "dataset": study.datasets,
     }
     known(name, names[kind], kind, "plan")
     if kind == "session":
         return study.session_plan(name)
-    if kind == "sweep":
+    if kind in ("sweep", "series"):
         return study.sweep_plan(name)
+    if kind == "goodput":
+        return {**study.sweep_plan(name), "slos": study.config["slos"]}
     return study.model_folders[name] if kind == "model" else study.datasets[name]
 
 

@@ -130,3 +130,17 @@ def test_a_target_alone_is_enough(study: Study) -> None:
     assert (study.folder / "figures/fig02.pdf").exists()
     assert not (study.folder / "figures/fig10.pdf").exists()
     assert (study.folder / "results/tables/small.html").exists()
+
+
+def test_another_slo_measures_nothing(study: Study) -> None:
+    study.config["slos"] = {"fast": {"ttft_ms": 500}}
+    study.run()
+    first = (study.folder / "results/tables/small.goodput.csv").read_text().splitlines()
+    assert len(first) == 1 + 3
+    study.config["slos"]["strict"] = {"e2e_ms": 0.001}
+    assert study.planned() == {"goodput": 1, "all": 1}
+    study.run()
+    rows = (study.folder / "results/tables/small.goodput.csv").read_text().splitlines()
+    assert len(rows) == 1 + 6
+    study.run("results/tables/small.series.csv")
+    assert (study.folder / "results/tables/small.series.csv").read_text().startswith("sweep,experiment,key")

@@ -58,11 +58,14 @@ def advice_files():
 
 
 def table_files():
+    kinds = ("parquet", "csv", "html", *(("goodput.csv",) if CONFIG["slos"] else ()))
     return [
-        f"results/tables/{sweep}.{kind}"
-        for sweep in STUDY.sweeps
-        for kind in ("parquet", "csv", "html")
+        f"results/tables/{sweep}.{kind}" for sweep in STUDY.sweeps for kind in kinds
     ]
+
+
+# a sweep's name may have a dot, so the tables of its requests have to be told from its own
+ruleorder: goodput > series > collect
 
 
 # --- sessions

@@ -1,0 +1,1 @@
+"""Tables from the single requests of stored points."""

@@ -1,0 +1,56 @@
+"""Reads the requests, token events and telemetry that a point keeps."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from memgap.errors import UserError
+from memgap.store.points import PointStore
+
+
+def measured_points(plan: Mapping[str, Any], points: Path) -> Iterator[tuple[dict[str, Any], Path, dict[str, Any]]]:
+    """Yield for each point of a sweep plan that has requests: its identifying columns, its folder, its point.json."""
+    store = PointStore(points)
+    for entry in plan["points"]:
+        record, folder = entry["record"], points / entry["key"]
+        point = store.read(entry["key"])
+        if point is None or not (folder / "requests.csv.gz").exists():
+            continue
+        named = {
+            "sweep": plan["sweep"],
+            "experiment": entry["experiment"],
+            "key": entry["key"],
+            "model": record["model"]["name"],
+            "batch_cap": record["batch_cap"],
+            "repeat": record["repeat"],
+        }
+        yield named, folder, point
+
+
+def requests_of(folder: Path) -> pd.DataFrame:
+    """Return the requests of a point; raises UserError where the file is damaged."""
+    return _table(folder / "requests.csv.gz")
+
+
+def telemetry_of(folder: Path) -> pd.DataFrame:
+    """Return the telemetry of a point; raises UserError where the file is damaged."""
+    return _table(folder / "telemetry.csv.gz")
+
+
+def events_of(folder: Path) -> pd.DataFrame:
+    """Return the token events of a point: request, time_s, tokens; raises UserError where the file is damaged."""
+    try:
+        with np.load(folder / "tokens.npz", allow_pickle=False) as events:
+            return pd.DataFrame({name: events[name] for name in ("request", "time_s", "tokens")})
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder / 'tokens.npz'} is damaged ({error}); measure the point again.") from error
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is damaged ({error}); measure the point again.") from error

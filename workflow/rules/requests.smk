@@ -1,0 +1,42 @@
+# Tables from single requests: what kept its SLO, and every second of every point.
+rule goodput:
+    input:
+        sessions=sweep_sessions,
+        script=script("request_table.py"),
+    output:
+        report(
+            "results/tables/{sweep}.goodput.csv",
+            caption="../report/goodput.rst",
+            category="Tables",
+            labels={"sweep": "{sweep}", "file": "goodput"},
+        ),
+    log:
+        "logs/goodput/{sweep}.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        plan=plan("goodput"),
+    message:
+        "Goodput of the sweep {wildcards.sweep}"
+    shell:
+        "python {input.script} goodput --config $MEMGAP_CONFIG --name {wildcards.sweep} --points results/points"
+        " --csv {output} 2> {log}"
+
+
+rule series:
+    input:
+        sessions=sweep_sessions,
+        script=script("request_table.py"),
+    output:
+        "results/tables/{sweep}.series.csv",
+    log:
+        "logs/series/{sweep}.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        plan=plan("series"),
+    message:
+        "Every second of the sweep {wildcards.sweep}"
+    shell:
+        "python {input.script} series --config $MEMGAP_CONFIG --name {wildcards.sweep} --points results/points"
+        " --csv {output} 2> {log}"
