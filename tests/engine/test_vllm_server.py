@@ -122,7 +122,7 @@ def test_the_engine_says_what_it_is(points: list[dict[str, Any]]) -> None:
         assert engine["max_model_len"] == 256
         assert engine["resolved"]["scheduler_config"]["max_num_seqs"] > 0
         assert engine["resolved"]["cache_config"]["enable_prefix_caching"] is False
-        assert "api" not in " ".join(point["provenance"]["command"]).replace("api_server", "")
+        assert "api" not in " ".join(point["provenance"]["commands"][0]).replace("api_server", "")
 
 
 def test_the_cap_holds_and_the_telemetry_shows_it(folder: Path, points: list[dict[str, Any]]) -> None:

@@ -24,7 +24,7 @@ def point(gpu: str | None = "NVIDIA H200", **changes: Any) -> dict[str, Any]:
         "hardware": {"gpu_name": gpu, "gpu_count": 1},
         "summary": summary,
         "engine": {"weights_bytes": 8e9, "kv_pool_bytes": 32e9},
-        "record": {"model": {"architecture": architecture.to_dict()}},
+        "record": {"server": {"replicas": 1}, "model": {"architecture": architecture.to_dict()}},
     }
 
 

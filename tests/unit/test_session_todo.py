@@ -130,7 +130,7 @@ def test_a_point_holds_its_requests_tokens_samples_and_provenance(tmp_path: Path
     assert max(inside) == 2
     assert {row["gpu_power_w"] for row in samples} == {""} or point["hardware"]["gpu_count"]
     assert point["provenance"]["engine_package"] == "memgap-mock"
-    assert "--step-base-ms" in point["provenance"]["command"]
+    assert "--step-base-ms" in point["provenance"]["commands"][0]
     assert point["hardware"]["host_memory_bytes"] > 0
     assert point["window"]["end_unix_s"] - point["window"]["start_unix_s"] == pytest.approx(
         point["window"]["duration_s"]

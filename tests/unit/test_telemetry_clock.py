@@ -33,8 +33,8 @@ from .test_telemetry_window import FakeNvml
 )
 def test_an_answer_that_is_no_metrics_page_gives_no_sample(reply: bytes) -> None:
     with answering(reply) as port:
-        assert fetch_engine_sample(f"http://127.0.0.1:{port}", "mock", 2.0) == {}
-    assert fetch_engine_sample(f"http://127.0.0.1:{port}", "mock", 2.0) == {}
+        assert fetch_engine_sample([f"http://127.0.0.1:{port}"], "mock", 2.0) == {}
+    assert fetch_engine_sample([f"http://127.0.0.1:{port}"], "mock", 2.0) == {}
 
 
 def test_exponents_signs_and_special_values() -> None:
@@ -84,7 +84,7 @@ def ticks(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(sampler.sys, "stdin", io.StringIO(""))
     monkeypatch.setattr(nvml, "pynvml", None)
     out = io.StringIO()
-    sampler.sample_until_stdin_closes("http://none", "mock", 1, 1.0, out)
+    sampler.sample_until_stdin_closes(["http://none"], "mock", [1], [], 1.0, out)
     return [round(float(row["time_monotonic_s"]) - 1000, 3) for row in csv.DictReader(io.StringIO(out.getvalue()))]
 
 
@@ -139,7 +139,7 @@ def test_energy_without_tokens_has_no_share() -> None:
 def test_a_process_that_has_ended_has_no_memory() -> None:
     done = subprocess.Popen([sys.executable, "-c", ""])
     done.wait()
-    assert set(HostSampler(done.pid).sample()) == {"cpu_util_fraction"}
+    assert set(HostSampler([done.pid]).sample()) == {"cpu_util_fraction"}
 
 
 class NoDriver(FakeNvml):

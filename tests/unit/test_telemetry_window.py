@@ -63,7 +63,7 @@ def test_the_parser_reads_exponents_labels_and_infinities() -> None:
 def sampled(server: MockServer, out: Path, seconds: float, interval_s: float) -> list[dict[str, float]]:
     """Sample a server for a while."""
     start = time.monotonic()
-    with Sampler(server.url, "mock", server.process.pid, interval_s, out) as sampler:
+    with Sampler([server.url], "mock", [server.process.pid], [], interval_s, out) as sampler:
         sampler.wait_for_first_row()
         time.sleep(seconds)
     return sampler.rows(start)

@@ -39,8 +39,9 @@ TEXT_COLUMNS = (
     "error_message",
     "date_utc",
     "server_args",
+    "mps",
 )
-COUNT_COLUMNS = ("batch_cap", "repeat", "requests")
+COUNT_COLUMNS = ("batch_cap", "repeat", "requests", "replicas")
 
 _STATISTICS = ("mean", "median", "std", "p90", "p95", "p99", "p999")
 SUMMARY_COLUMNS = (
@@ -192,6 +193,8 @@ def _declared(record: Mapping[str, Any]) -> dict[str, Any]:
         "dtype": record["model"]["dtype"],
         "arrival": record["load"]["arrival"],
         "requests": record["load"]["requests"],
+        "replicas": record["server"]["replicas"],
+        "mps": "yes" if record["server"]["mps"] else "no",
         "server_args": canonical_json(record["server"]["args"]),
         "kv_bytes_per_token": architecture.kv_bytes_per_token(record["model"]["dtype"]),
     }

@@ -55,5 +55,9 @@ class EngineAdapter(Protocol):
     def reset_prefix_cache(self, base_url: str) -> bool:
         """Empty the server's prefix cache, so that no point profits from an earlier one; false where it cannot."""
 
+    def measures_free_memory(self, server: Record) -> bool:
+        """Whether a starting server sizes its KV cache by the memory that it finds free, so that its neighbours on the
+        GPU have to be ready or absent meanwhile."""
+
     def failure_kind(self, log: str) -> str | None:
         """Return "oom", "port_in_use" or "bad_config" where the log says so, else None."""

@@ -26,3 +26,7 @@ class MockAdapter(VllmAdapter):
     def reset_prefix_cache(self, base_url: str) -> bool:
         """See EngineAdapter; the mock has no prefix cache, so it is empty."""
         return True
+
+    def measures_free_memory(self, server: Record) -> bool:
+        """See EngineAdapter."""
+        return False

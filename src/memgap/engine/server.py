@@ -2,10 +2,7 @@
 
 import http.client
 import json
-import os
 import secrets
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -17,31 +14,23 @@ import psutil
 
 from memgap.engine.adapters import adapter_for
 from memgap.engine.base import EngineFacts
+from memgap.engine.failure import ServerFailureError
 from memgap.engine.ports import free_port, require_free
+from memgap.engine.supervised import Supervised
 
 PORT_TRIES = 3
 LOG_TAIL_BYTES = 64 * 1024
-STOP_TIMEOUT_S = 60.0
 HEALTHY_S = 2.0
 """A server that answers its health check for so long after failed requests is taken as well."""
 UNHEALTHY_LIMIT_S = 20.0
 """A server that does not within this time is stopped."""
 
 
-class ServerFailureError(Exception):
-    """The server did not become ready, or died. `kind` is what a point records; `log_tail` the end of its log."""
-
-    def __init__(self, kind: str, message: str, log_tail: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.log_tail = log_tail
-
-
 class EngineServer:
     """One server of one server record, as a context manager.
 
-    `start` may be called again after a failure; every start has its own port and its own API key, which reaches the
-    server through its environment only.
+    `start` may be called again after a failure; every start has its own port and, unless `api_key` is given, its own
+    API key, which reaches the server through its environment only. `env` adds to that of the server record.
     """
 
     def __init__(
@@ -52,6 +41,8 @@ class EngineServer:
         log: Path,
         startup_timeout_s: float,
         port: int | None = None,
+        api_key: str | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self._server = server
         self._model_target = model_target
@@ -59,7 +50,9 @@ class EngineServer:
         self._log = log
         self._startup_timeout_s = startup_timeout_s
         self._fixed_port = port
-        self._supervisor: subprocess.Popen[bytes] | None = None
+        self._given_key = api_key
+        self._env = dict(env or {})
+        self._process: Supervised | None = None
         self.adapter = adapter_for(server["engine"]["adapter"])
         self.command: list[str] = []
         self.api_key = ""
@@ -79,12 +72,7 @@ class EngineServer:
     @property
     def alive(self) -> bool:
         """Whether the server process runs."""
-        if self._supervisor is None or self._supervisor.poll() is not None:
-            return False
-        try:
-            return psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
+        return self._process is not None and self._process.alive
 
     def settle(self) -> bool:
         """After failed requests: return once the server is known to be well or gone (true), or hangs (false).
@@ -123,33 +111,16 @@ class EngineServer:
     def _start_once(self, check: Callable[[], None]) -> None:
         where = f"engines.{self._server['engine']['name']}.port"
         port = free_port() if self._fixed_port is None else require_free(self._fixed_port, where)
-        self.api_key = secrets.token_urlsafe(24)
+        self.api_key = self._given_key or secrets.token_urlsafe(24)
         self.url = f"http://127.0.0.1:{port}"
         launch = self.adapter.launch(self._python, self._server, self._model_target, port, self.api_key)
         self.command = launch.argv
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        self._log.write_bytes(b"")
         began_s = time.monotonic()
-        self._supervisor = subprocess.Popen(
-            [sys.executable, "-m", "memgap.engine.supervisor", "--log", str(self._log), "--", *launch.argv],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            process_group=0,
-            env={**_clean_environment(), **launch.env},
-        )
-        self.pid = self._read_pid()
+        self._process = Supervised(launch.argv, self._log, {**launch.env, **self._env})
+        self.pid = self._process.pid
         self._wait_until_ready(began_s, check)
         self.start_s = time.monotonic() - began_s
         self.facts = self.adapter.facts(self.url, self._server, self._log_text())
-
-    def _read_pid(self) -> int:
-        assert self._supervisor is not None and self._supervisor.stdout is not None
-        line = self._supervisor.stdout.readline()
-        if not line:
-            raise ServerFailureError(
-                "bad_config", f"the server's command cannot be run: {self.command[0]}", self.log_tail()
-            )
-        return int(json.loads(line)["pid"])
 
     def _wait_until_ready(self, began_s: float, check: Callable[[], None]) -> None:
         while True:
@@ -204,17 +175,9 @@ class EngineServer:
 
     def stop(self) -> None:
         """Stop the server and everything it started; returns when nothing of it is left."""
-        if self._supervisor is None:
-            return
-        assert self._supervisor.stdin is not None and self._supervisor.stdout is not None
-        self._supervisor.stdin.close()
-        try:
-            self._supervisor.wait(timeout=STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._supervisor.kill()
-            self._supervisor.wait()
-        self._supervisor.stdout.close()
-        self._supervisor = None
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
 
     def log_tail(self, lines: int = 40) -> str:
         """Return the last lines of the server's log."""
@@ -229,11 +192,6 @@ class EngineServer:
         if len(data) > 4 * LOG_TAIL_BYTES:
             data = data[: 2 * LOG_TAIL_BYTES] + b"\n...\n" + data[-2 * LOG_TAIL_BYTES :]
         return data.decode("utf-8", "replace")
-
-
-def _clean_environment() -> dict[str, str]:
-    """Return this process's environment without what belongs to its own virtual environment."""
-    return {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "VIRTUAL_ENV")}
 
 
 def _answers(url: str) -> bool:

@@ -133,6 +133,10 @@ class VllmAdapter:
             return False
         return bool(answer.get("success", True)) if isinstance(answer, dict) else True
 
+    def measures_free_memory(self, server: Record) -> bool:
+        """See EngineAdapter; a pool of given size is not measured."""
+        return "kv-cache-memory-bytes" not in server["server"]["args"]
+
     def failure_kind(self, log: str) -> str | None:
         """See EngineAdapter."""
         for kind, pattern in (("oom", OOM), ("port_in_use", PORT_IN_USE), ("bad_config", BAD_CONFIG)):

@@ -32,10 +32,12 @@ def utilization(point: Mapping[str, Any]) -> dict[str, float]:
     """Return `mbu_fraction` and `mfu_fraction` of a stored point; absent where something it needs is unknown.
 
     MBU = (weights + mean KV bytes in use) x decode steps/s / bandwidth, with steps/s = output tokens/s / mean running
-    requests, over the whole window, prefill and idle time included. MFU counts prompt and output tokens.
+    requests, over the whole window, prefill and idle time included; replicas each read their own weights. MFU counts
+    prompt and output tokens.
     """
     hardware, summary, engine = point["hardware"], point["summary"], point["engine"]
     limits = peaks(hardware.get("gpu_name"))
+    replicas = point["record"]["server"]["replicas"]
     running, rate = summary.get("mean_running_reqs"), summary.get("output_throughput_tok_s")
     if limits is None or not running or not rate or not engine.get("weights_bytes"):
         return {}
@@ -43,7 +45,7 @@ def utilization(point: Mapping[str, Any]) -> dict[str, float]:
     found = {}
     usage, pool = summary.get("kv_cache_usage_mean_fraction"), engine.get("kv_pool_bytes")
     if usage is not None and pool:
-        moved_bytes_s = (engine["weights_bytes"] + usage * pool) * rate / running
+        moved_bytes_s = replicas * (engine["weights_bytes"] + usage * pool) * rate / running
         found["mbu_fraction"] = moved_bytes_s / (limits["bandwidth_bytes_s"] * gpus)
     flop = _flop(ModelArchitecture.from_dict(point["record"]["model"]["architecture"]), summary)
     found["mfu_fraction"] = flop / summary["duration_s"] / (limits["flop_s"] * gpus)

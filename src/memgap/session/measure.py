@@ -14,7 +14,8 @@ import numpy as np
 from memgap.datasets.build import Prompt as DatasetPrompt
 from memgap.datasets.build import warmup_prompts
 from memgap.datasets.files import load_dataset
-from memgap.engine.server import EngineServer, ServerFailureError
+from memgap.engine.failure import ServerFailureError
+from memgap.engine.replicas import Replicas
 from memgap.load.latency import summarize
 from memgap.load.loop import loop_factory
 from memgap.load.records import LoadPlan, LoadResult, Prompt
@@ -28,7 +29,7 @@ from memgap.store.points import SCHEMA, PointStore, csv_gz
 from memgap.telemetry import sampler, window
 from memgap.telemetry.histograms import server_latencies
 from memgap.telemetry.prometheus import Page
-from memgap.telemetry.sampler import Sampler, fetch_page
+from memgap.telemetry.sampler import Sampler, fetch_pages
 from memgap.verdict import judge
 from memgap.verdict.evidence import Evidence
 
@@ -45,7 +46,7 @@ class Measurement:
 
     def __init__(
         self,
-        server: EngineServer,
+        server: Replicas,
         store: PointStore,
         datasets: Path,
         scratch: Path,
@@ -78,22 +79,23 @@ class Measurement:
             processes = 1  # the turns of a conversation follow one another in one process
         due_s = np.array([one.due_s for one in measured], dtype=np.float64) if plan.arrival == "trace" else None
         samples_file = self._scratch / f"{key}.samples.csv"
-        emptied = self._server.adapter.reset_prefix_cache(self._server.url)
-        url, adapter = self._server.url, record["engine"]["adapter"]
-        with Sampler(url, adapter, self._server.pid, self._interval_s, samples_file) as collecting:
+        emptied = self._server.reset_prefix_caches()
+        urls, adapter = self._server.urls, record["engine"]["adapter"]
+        pids, own = self._server.pids, [pid for pid in (self._server.mps_pid,) if pid is not None]
+        with Sampler(urls, adapter, pids, own, self._interval_s, samples_file) as collecting:
             collecting.wait_for_first_row()
             before: Page = {}
 
             def read_counters() -> None:
                 time.sleep(COUNTERS_SETTLE_S)
-                before.update(fetch_page(url, timeout_s=10))
+                before.update(fetch_pages(urls, timeout_s=10))
 
             async def send(abort: asyncio.Event) -> LoadResult:
                 if processes == 1:
-                    return await run_load(plan, prompts, [url], on_progress, abort, warmup, read_counters, due_s)
+                    return await run_load(plan, prompts, urls, on_progress, abort, warmup, read_counters, due_s)
                 folder = self._scratch / f"{key}.clients"
                 return await run_in_processes(
-                    plan, prompts, [url], processes, folder, on_progress, abort, warmup, read_counters, due_s
+                    plan, prompts, urls, processes, folder, on_progress, abort, warmup, read_counters, due_s
                 )
 
             result = _run(send, watch)
@@ -101,7 +103,7 @@ class Measurement:
             failed = any(one.status not in ("ok", "short") for one in result.results)
             hangs = failed and not self._server.settle()
             time.sleep(max(COUNTERS_SETTLE_S, self._interval_s))
-            after = fetch_page(url, timeout_s=10)
+            after = fetch_pages(urls, timeout_s=10)
         rows = collecting.rows(result.start_monotonic_s)
         samples_file.unlink(missing_ok=True)
         summary = summarize(result)
@@ -154,10 +156,14 @@ class Measurement:
             "flags": flags,
             "error": error,
             "summary": {name: value for name, value in summary.items() if np.isfinite(value)},
-            "engine": {**dataclasses.asdict(facts), "start_s": self._server.start_s},
+            "engine": {
+                **dataclasses.asdict(facts),
+                "start_s": self._server.start_s,
+                "kv_pool_tokens_by_replica": [one.facts.kv_pool_tokens for one in self._server.servers],
+            },
             "hardware": hardware(),
             "remeasured_for": self._remeasured_for,
-            "provenance": provenance(record["engine"]["package"], facts.version, self._server.command),
+            "provenance": provenance(record["engine"]["package"], facts.version, self._server.commands),
         }
 
     def _outcome(
@@ -209,7 +215,7 @@ def _run(send: Callable[[asyncio.Event], Awaitable[LoadResult]], watch: StopWatc
         return runner.run(with_abort())
 
 
-def _prompts(prompts: list[DatasetPrompt], record: Mapping[str, Any], server: EngineServer) -> list[Prompt]:
+def _prompts(prompts: list[DatasetPrompt], record: Mapping[str, Any], server: Replicas) -> list[Prompt]:
     """Return prompts as token ids, or for the chat endpoint as the text that these ids stand for."""
     if record["load"]["endpoint"] == "completions":
         return [Prompt(one.output_tokens, one.token_ids, None, one.conversation, one.group) for one in prompts]

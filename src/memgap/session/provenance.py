@@ -30,8 +30,8 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def provenance(engine_package: str, engine_version: str | None, command: list[str]) -> dict[str, Any]:
-    """Return date, a hash of the host's name, versions, the commit of the checkout and the server's exact command."""
+def provenance(engine_package: str, engine_version: str | None, commands: list[list[str]]) -> dict[str, Any]:
+    """Return date, a hash of the host's name, versions, the commit of the checkout and each server's exact command."""
     return {
         "date_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "hostname_hash": hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12],
@@ -41,7 +41,7 @@ def provenance(engine_package: str, engine_version: str | None, command: list[st
         "kernel": platform.release(),
         "engine_package": engine_package,
         "engine_version": engine_version,
-        "command": command,
+        "commands": commands,
     }
 
 

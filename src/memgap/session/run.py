@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from memgap.canonical import canonical_json
+from memgap.engine.failure import ServerFailureError
 from memgap.engine.identity import engine_python
-from memgap.engine.server import EngineServer, ServerFailureError
+from memgap.engine.replicas import Replicas
 from memgap.errors import UserError
 from memgap.plans import add_plan_arguments, requested_plan
 from memgap.session.lease import Lease
@@ -83,7 +84,7 @@ class Session:
         options = self._plan["options"]
         left = TimeLeft([_work(point["record"]) for point in todo])
         with self._scratch() as scratch:
-            server = EngineServer(
+            server = Replicas(
                 self._server_record,
                 self._model_target(),
                 engine_python(options["python"]),
@@ -122,7 +123,7 @@ class Session:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _one(
-        self, server: EngineServer, measurement: Measurement, point: Mapping[str, Any], label: str, failures: int
+        self, server: Replicas, measurement: Measurement, point: Mapping[str, Any], label: str, failures: int
     ) -> int:
         """Measure one point; returns how many starts in a row have failed."""
         key, record = point["key"], point["record"]
@@ -146,7 +147,7 @@ class Session:
             server.stop()
         return failures
 
-    def _start(self, server: EngineServer, label: str) -> None:
+    def _start(self, server: Replicas, label: str) -> None:
         self._progress.say(f"starting the server for {label}")
         began_s = time.monotonic()
 
@@ -211,7 +212,9 @@ def _work(record: Mapping[str, Any]) -> float:
 
 def _label(record: Mapping[str, Any]) -> str:
     repeat = f", repeat {record['repeat'] + 1}" if record["repeat"] else ""
-    return f"{record['model']['name']}, cap {record['batch_cap']}, {record['load']['requests']} requests{repeat}"
+    replicas = f", {record['server']['replicas']} replicas" if record["server"]["replicas"] > 1 else ""
+    cap = f"cap {record['batch_cap']}{replicas}"
+    return f"{record['model']['name']}, {cap}, {record['load']['requests']} requests{repeat}"
 
 
 class _Tee:

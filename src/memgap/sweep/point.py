@@ -37,6 +37,8 @@ RESERVED_FLAGS = (
     "dtype",
     "tokenizer",
 )
+TOGETHER_FRACTION = 0.9
+"""Share of the GPU's memory that replicas may take together."""
 RESERVED_VARIABLES = ("VLLM_API_KEY", "VLLM_HOST_IP", "MEMGAP_MOCK_API_KEY")
 
 
@@ -58,14 +60,21 @@ def make_point(
     """
     cap_side = str(arguments.get("cap_side", "client"))
     batch_cap = int(arguments["batch_cap"])
-    server = {"args": _server_arguments(arguments, cap_side, batch_cap, where), "env": _environment(arguments, where)}
+    replicas = int(arguments.get("replicas", 1))
+    flags = _server_arguments(arguments, cap_side, batch_cap, where)
+    server = {
+        "args": share_memory(flags, replicas) if replicas > 1 else flags,
+        "env": _environment(arguments, where),
+        "replicas": replicas,
+        "mps": bool(arguments.get("mps", False)),
+    }
     record: Record = {
         "harness": HARNESS_VERSION,
         "engine": engine,
         "model": model,
         "server": server,
         "dataset": dataset,
-        "load": _load(arguments.get("load", {}), cap_side, batch_cap, where),
+        "load": _load(arguments.get("load", {}), cap_side, batch_cap, replicas, where),
         "batch_cap": batch_cap,
         "cap_side": cap_side,
         "repeat": repeat,
@@ -85,7 +94,10 @@ def server_record(record: Mapping[str, Any]) -> Record:
 def session_name(record: Mapping[str, Any]) -> str:
     """Return the name of the session that measures the point: readable, and unique for its server."""
     cap = f"cap{record['batch_cap']}" if record["cap_side"] == "server" else "warm"
-    return f"{record['model']['name']}-{record['engine']['name']}-{cap}-{content_key(server_record(record), 8)}"
+    replicas, mps = record["server"]["replicas"], record["server"]["mps"]
+    shared = (f"-x{replicas}" if replicas > 1 else "") + ("-mps" if mps else "")
+    name = f"{record['model']['name']}-{record['engine']['name']}-{cap}{shared}"
+    return f"{name}-{content_key(server_record(record), 8)}"
 
 
 def _check_chat(record: Record, where: str) -> None:
@@ -133,6 +145,16 @@ def _server_arguments(arguments: Mapping[str, Any], cap_side: str, batch_cap: in
     return flags
 
 
+def share_memory(flags: Record, replicas: int) -> Record:
+    """Return one replica's flags: the memory that all may take together, 0.9 of the GPU by default, is divided."""
+    shared = dict(flags)
+    if "kv-cache-memory-bytes" in flags:
+        shared["kv-cache-memory-bytes"] = int(flags["kv-cache-memory-bytes"]) // replicas
+    together = float(flags.get("gpu-memory-utilization", TOGETHER_FRACTION))
+    shared["gpu-memory-utilization"] = math.floor(together / replicas * 1e4) / 1e4
+    return shared
+
+
 def whole_flag(flags: Mapping[str, Any], flag: str, default: int, where: str) -> int:
     """Return a server flag that memgap has to know as a whole number; raises UserError for another value."""
     value = flags.get(flag, default)
@@ -141,7 +163,7 @@ def whole_flag(flags: Mapping[str, Any], flag: str, default: int, where: str) ->
     return int(value)
 
 
-def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, where: str) -> Record:
+def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, replicas: int, where: str) -> Record:
     load = {**LOAD_DEFAULTS, **{key: value for key, value in given.items() if key not in SCALED}}
     load["warmup_requests"] = given.get("warmup_requests", min(max(batch_cap, LEAST_WARMUP), MOST_WARMUP))
     load.setdefault("arrival", "closed" if cap_side == "client" else "all-at-once")
@@ -158,8 +180,12 @@ def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, where: str) -
             f"{where}: `cap_side: client` needs load.arrival closed, not {load['arrival']!r}; use `cap_side: server`."
         )
     load.setdefault("rate_req_s", None)
-    load["concurrency"] = batch_cap if load["arrival"] == "closed" else None
-    load["requests"] = _requests(given, batch_cap, where)
+    load["concurrency"] = batch_cap * replicas if load["arrival"] == "closed" else None
+    load["requests"] = _requests(given, batch_cap * replicas, where)
+    if replicas > 1:
+        load.setdefault("balance", "least-outstanding")
+    else:
+        load.pop("balance", None)
     for key, arrival in ARRIVAL_ONLY.items():
         if (key in given) != (load["arrival"] == arrival):
             lacks = "needs" if load["arrival"] == arrival else "has no use for"
@@ -177,12 +203,12 @@ def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, where: str) -
     return load
 
 
-def _requests(given: Mapping[str, Any], batch_cap: int, where: str) -> int:
+def _requests(given: Mapping[str, Any], slots: int, where: str) -> int:
     if ("requests" in given) == ("requests_per_slot" in given):
         raise UserError(f"{where}: give exactly one of load.requests and load.requests_per_slot.")
     if "requests" in given:
         return int(given["requests"])
-    wanted = max(math.ceil(given["requests_per_slot"] * batch_cap), int(given.get("min_requests", 1)))
+    wanted = max(math.ceil(given["requests_per_slot"] * slots), int(given.get("min_requests", 1)))
     most = int(given.get("max_requests", wanted))
     if most < int(given.get("min_requests", 1)):
         raise UserError(f"{where}: load.max_requests {most} is below load.min_requests {given['min_requests']}.")

@@ -1,6 +1,7 @@
-"""CPU time and resident memory of a process tree, through psutil."""
+"""CPU time and resident memory of the servers' process trees, through psutil."""
 
 import time
+from collections.abc import Iterable, Sequence
 
 import psutil
 
@@ -10,26 +11,26 @@ API_SERVER = "APIServer"
 
 
 class HostSampler:
-    """Samples the machine's CPU use and one process tree.
+    """Samples the machine's CPU use and the servers' process trees.
 
-    `cpu_util_fraction` is the share of all cores in use; `server_cpu_cores` the cores that the tree of `pid` used since
-    the last sample, split into those of its API servers (the root and its like) and of the engine (all others, absent
-    where everything runs in the root); `rss_bytes` its resident memory.
+    `cpu_util_fraction` is the share of all cores in use; `server_cpu_cores` the cores that the trees of `roots` used
+    since the last sample, split into those of the API servers (the roots and their like) and of the engines (all
+    others, absent where everything runs in the roots); `rss_bytes` their resident memory.
     """
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, roots: Sequence[int]) -> None:
+        self._roots = list(roots)
         self._last_time_s = time.monotonic()
         self._last_cpu_s: dict[int, float] = {}
-        self._is_api_server: dict[int, bool] = {pid: True}
-        self.pids: set[int] = {pid}
+        self._is_api_server: dict[int, bool] = dict.fromkeys(roots, True)
+        self.pids: set[int] = set(roots)
         psutil.cpu_percent()
 
     def sample(self) -> dict[str, float]:
         """Return the columns of `COLUMNS`; without the tree's where it has ended."""
         sample = {"cpu_util_fraction": psutil.cpu_percent() / 100}
         now_s, cpu_s, rss_bytes = time.monotonic(), {}, 0
-        for process in self._tree():
+        for process in _trees(self._roots):
             try:
                 times = process.cpu_times()
                 if process.pid not in self._is_api_server:
@@ -51,9 +52,18 @@ class HostSampler:
         self._last_time_s, self._last_cpu_s = now_s, cpu_s
         return sample
 
-    def _tree(self) -> list[psutil.Process]:
+
+def with_children(pids: Iterable[int]) -> set[int]:
+    """Return the process ids with those of all their descendants; those of ended processes are left out."""
+    return {process.pid for process in _trees(pids)}
+
+
+def _trees(roots: Iterable[int]) -> list[psutil.Process]:
+    processes = []
+    for pid in roots:
         try:
-            root = psutil.Process(self._pid)
-            return [root, *root.children(recursive=True)]
+            root = psutil.Process(pid)
+            processes += [root, *root.children(recursive=True)]
         except psutil.Error:
-            return []
+            continue
+    return processes

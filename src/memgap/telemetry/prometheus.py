@@ -1,6 +1,6 @@
 """Reads a Prometheus text page: every label set, exponents and all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -18,6 +18,15 @@ def parse_page(text: str) -> Page:
         for sample in family.samples:
             page.setdefault(sample.name, []).append((dict(sample.labels), float(sample.value)))
     return page
+
+
+def merge_pages(pages: Sequence[Page]) -> Page:
+    """Return the samples of several servers as those of one page, so that totals are over all of them."""
+    merged: Page = {}
+    for page in pages:
+        for name, samples in page.items():
+            merged.setdefault(name, []).extend(samples)
+    return merged
 
 
 def total(page: Page, name: str) -> float | None:

@@ -1,8 +1,9 @@
 """A process of its own that samples on a fixed clock, so that sampling never delays the load generator.
 
 `python -m memgap.telemetry.sampler --url URL --adapter vllm --pid PID --interval-s 0.25 --out FILE` writes one CSV row
-a tick until its standard input is closed. Times are CLOCK_MONOTONIC, which all processes of a machine share. A tick
-that is late is not made up for: the next one comes when it is due.
+a tick until its standard input is closed; with several servers, one --url and one --pid each. Times are
+CLOCK_MONOTONIC, which all processes of a machine share. A tick that is late is not made up for: the next one comes when
+it is due.
 """
 
 import argparse
@@ -13,13 +14,15 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
 from memgap.engine.adapters import adapter_for
 from memgap.telemetry import host, nvml
-from memgap.telemetry.prometheus import Page, parse_page
+from memgap.telemetry.prometheus import Page, merge_pages, parse_page
 
 ENGINE_COLUMNS = (
     "num_requests_running",
@@ -34,9 +37,18 @@ ENGINE_COLUMNS = (
 COLUMNS = ("time_monotonic_s", *ENGINE_COLUMNS, *nvml.COLUMNS, *host.COLUMNS)
 
 
-def fetch_engine_sample(url: str, adapter_name: str, timeout_s: float) -> dict[str, float]:
-    """Return the engine columns from `url`/metrics; empty where it does not answer in time or in format."""
-    return adapter_for(adapter_name).metrics_sample(fetch_page(url, timeout_s))
+def fetch_engine_sample(urls: Sequence[str], adapter_name: str, timeout_s: float) -> dict[str, float]:
+    """Return the engine columns of all servers, as of one engine of several parts; empty where one does not answer."""
+    return adapter_for(adapter_name).metrics_sample(fetch_pages(urls, timeout_s))
+
+
+def fetch_pages(urls: Sequence[str], timeout_s: float) -> Page:
+    """Return the samples of all servers' metrics pages; empty where one does not answer in time or in format."""
+    if len(urls) == 1:
+        return fetch_page(urls[0], timeout_s)
+    with ThreadPoolExecutor(len(urls)) as pool:
+        pages = list(pool.map(lambda url: fetch_page(url, timeout_s), urls))
+    return merge_pages(pages) if all(pages) else {}
 
 
 def fetch_page(url: str, timeout_s: float) -> Page:
@@ -48,19 +60,24 @@ def fetch_page(url: str, timeout_s: float) -> Page:
         return {}
 
 
-def sample_until_stdin_closes(url: str, adapter_name: str, pid: int, interval_s: float, out: TextIO) -> None:
-    """Write the header, then a row at start + n * interval_s, until standard input is at its end."""
+def sample_until_stdin_closes(
+    urls: Sequence[str], adapter_name: str, pids: Sequence[int], own: Sequence[int], interval_s: float, out: TextIO
+) -> None:
+    """Write the header, then a row at start + n * interval_s, until standard input is at its end.
+
+    `own` are process ids that belong to the session besides the servers' `pids`.
+    """
     writer = csv.DictWriter(out, COLUMNS, restval="")
     writer.writeheader()
     start_s, tick = time.monotonic(), 0
     with nvml.Nvml() as gpu:
-        processes = host.HostSampler(pid)
+        processes = host.HostSampler(pids)
         while True:
             row: dict[str, float] = {"time_monotonic_s": time.monotonic()}
-            row.update(fetch_engine_sample(url, adapter_name, timeout_s=max(interval_s, 1.0)))
+            row.update(fetch_engine_sample(urls, adapter_name, timeout_s=max(interval_s, 1.0)))
             row.update(gpu.sample())
             row.update(processes.sample())
-            row.update(gpu.foreign_processes(processes.pids))
+            row.update(gpu.foreign_processes(processes.pids | host.with_children(own)))
             writer.writerow(
                 {
                     column: f"{value:.9g}" if column != "time_monotonic_s" else f"{value:.6f}"
@@ -77,14 +94,23 @@ def sample_until_stdin_closes(url: str, adapter_name: str, pid: int, interval_s:
 class Sampler:
     """The sampling process as a context manager; `rows()` gives what it wrote."""
 
-    def __init__(self, url: str, adapter_name: str, pid: int, interval_s: float, out: Path) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        adapter_name: str,
+        pids: Sequence[int],
+        own: Sequence[int],
+        interval_s: float,
+        out: Path,
+    ) -> None:
         self._command = [
             sys.executable,
             "-m",
             "memgap.telemetry.sampler",
-            *("--url", url),
+            *(part for url in urls for part in ("--url", url)),
             *("--adapter", adapter_name),
-            *("--pid", str(pid)),
+            *(part for pid in pids for part in ("--pid", str(pid))),
+            *(part for pid in own for part in ("--own", str(pid))),
             *("--interval-s", str(interval_s)),
             *("--out", str(out)),
         ]
@@ -136,14 +162,15 @@ def read_rows(path: Path, window_start_monotonic_s: float) -> list[dict[str, flo
 def main(argv: list[str] | None = None) -> int:
     """Sample until standard input is closed."""
     parser = argparse.ArgumentParser(description="Sample an engine, its GPU and its host on a fixed clock.")
-    parser.add_argument("--url", required=True)
+    parser.add_argument("--url", action="append", required=True)
     parser.add_argument("--adapter", required=True)
-    parser.add_argument("--pid", type=int, required=True)
+    parser.add_argument("--pid", type=int, action="append", required=True)
+    parser.add_argument("--own", type=int, action="append", default=[], help="a process that is no server but ours")
     parser.add_argument("--interval-s", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
     with options.out.open("w", encoding="utf-8", newline="") as out:
-        sample_until_stdin_closes(options.url, options.adapter, options.pid, options.interval_s, out)
+        sample_until_stdin_closes(options.url, options.adapter, options.pid, options.own, options.interval_s, out)
     return 0
 
 
