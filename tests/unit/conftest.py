@@ -1,7 +1,9 @@
 """What all unit tests share."""
 
+import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,3 +16,12 @@ def signal_handlers_are_put_back() -> Iterator[None]:
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def reference() -> Path:
+    """Return the folder with the paper's published numbers; skips loudly without it."""
+    folder = Path(os.environ.get("MEMGAP_PAPER_REFERENCE", Path(__file__).resolve().parents[3] / "shared/reference"))
+    if not (folder / "fig10.csv").exists():
+        pytest.skip(f"NOT CHECKED HERE: the paper's numbers are not at {folder} (MEMGAP_PAPER_REFERENCE)")
+    return folder

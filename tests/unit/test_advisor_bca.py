@@ -1,6 +1,5 @@
 """The advisor's rule, the memory it advises, and what it says when nothing fits."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -175,20 +174,12 @@ def test_an_unknown_model_names_the_known_ones() -> None:
         advice_for(as_table(rows()), "x", settings())
 
 
-def reference() -> Path:
-    """Return the folder with the paper's published numbers; skips loudly without it."""
-    folder = Path(os.environ.get("MEMGAP_PAPER_REFERENCE", Path(__file__).resolve().parents[3] / "shared/reference"))
-    if not (folder / "fig10.csv").exists():
-        pytest.skip(f"NOT CHECKED HERE: the paper's numbers are not at {folder} (MEMGAP_PAPER_REFERENCE)")
-    return folder
-
-
 @pytest.mark.parametrize("multiple", [2, 3, 4, 5])
 @pytest.mark.parametrize("epsilon", [0.1, 0.2])
-def test_the_papers_profiles_give_the_papers_decisions(multiple: int, epsilon: float) -> None:
+def test_the_papers_profiles_give_the_papers_decisions(reference: Path, multiple: int, epsilon: float) -> None:
     """The published rule takes the largest feasible cap; ours the one with the highest throughput among them."""
-    profiles = pd.read_csv(reference() / "fig10.csv")
-    decisions = pd.read_csv(reference() / "fig10_bca_decisions.csv")
+    profiles = pd.read_csv(reference / "fig10.csv")
+    decisions = pd.read_csv(reference / "fig10_bca_decisions.csv")
     checked = 0
     for model, rows_of in profiles.groupby("model"):
         profile = [

@@ -12,7 +12,7 @@ import yaml
 from memgap.advisor.bca import Decision, Profile, advise
 from memgap.advisor.flags import advised_flags
 from memgap.advisor.memory import MemoryNeed, memory_need
-from memgap.collect.fate import FAILED, GOOD, INVALID, fate
+from memgap.collect.fate import FAILED, GOOD, INVALID, UNNEEDED, fate
 from memgap.errors import UserError
 
 HEAD = "# Advice of the batching configuration advisor. How to read it: docs/advisor.md\n"
@@ -44,6 +44,8 @@ def _why_not(group: pd.DataFrame) -> str:
     fates = list(fate(group))
     if INVALID in fates:
         return f"invalid: {group[fate(group) == INVALID]['verdict_reasons'].iloc[0]}"
+    if set(fates) == {UNNEEDED}:
+        return f"not needed: {group['error_message'].iloc[0]}"
     if FAILED in fates:
         return f"not measured: {group[fate(group) == FAILED]['status'].iloc[0]}"
     return "preempted: the cap does not fit into the KV cache"

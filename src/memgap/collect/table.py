@@ -1,7 +1,8 @@
 """The tidy table of a sweep: one row a point, units in the column names, failures included."""
 
 import io
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from memgap.hardware.limits import utilization
 from memgap.models.architecture import ModelArchitecture
 from memgap.stats.steady import STEADY_COLUMNS
 from memgap.store.atomic import write_bytes, write_text
-from memgap.store.points import PointStore
+from memgap.store.points import SPARED, PointStore
 
 TEXT_COLUMNS = (
     "sweep",
@@ -121,13 +122,15 @@ COLUMNS = (*TEXT_COLUMNS, *COUNT_COLUMNS, *NUMBER_COLUMNS)
 def collect(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
     """Return the table of a sweep plan: the columns of `COLUMNS`, one row a point in the plan's order.
 
-    A point that is not stored has the status "missing", one that cannot be read "garbled". Raises UserError where
-    `plan` is no sweep plan.
+    A point that is not stored has the status "missing", or "not_needed" with the reason in `error_message` where its
+    session's outcome (beside the store, in `sessions`) says so; one that cannot be read "garbled". Raises UserError
+    where `plan` is no sweep plan.
     """
     if not {"sweep", "points"} <= plan.keys():
         raise UserError("not a sweep plan: it needs sweep and points; let Snakemake make it again.")
     store = PointStore(points)
-    return as_table([_row(plan["sweep"], entry, store) for entry in plan["points"]])
+    spared = _spared(points.parent / "sessions", {entry["session"] for entry in plan["points"]})
+    return as_table([_row(plan["sweep"], entry, store, spared) for entry in plan["points"]])
 
 
 def as_table(rows: Sequence[Mapping[Any, Any]]) -> pd.DataFrame:
@@ -164,7 +167,19 @@ def read_table(path: Path) -> pd.DataFrame:
     return as_table(table.astype(object).where(table.notna(), None).to_dict("records"))
 
 
-def _row(sweep: str, entry: Mapping[str, Any], store: PointStore) -> dict[str, Any]:
+def _spared(folder: Path, sessions: Collection[str]) -> dict[str, str]:
+    """Return the keys that the sessions' stop rules spared, with the reason."""
+    spared = {}
+    for path in (folder / f"{session}.json" for session in sorted(sessions)):
+        try:
+            points = json.loads(path.read_text(encoding="utf-8"))["points"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        spared.update({one["key"]: one["reason"] for one in points if one["status"] == SPARED})
+    return spared
+
+
+def _row(sweep: str, entry: Mapping[str, Any], store: PointStore, spared: Mapping[str, str]) -> dict[str, Any]:
     record = entry["record"]
     row = {
         "sweep": sweep,
@@ -177,7 +192,11 @@ def _row(sweep: str, entry: Mapping[str, Any], store: PointStore) -> dict[str, A
         point = store.read(entry["key"])
     except UserError as error:
         return {**row, "status": "garbled", "error_kind": "garbled", "error_message": str(error)}
-    return {**row, **_measured(point)} if point else {**row, "status": "missing"}
+    if point:
+        return {**row, **_measured(point)}
+    if entry["key"] in spared:
+        return {**row, "status": SPARED, "error_message": spared[entry["key"]]}
+    return {**row, "status": "missing"}
 
 
 def _declared(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pandas as pd
 
-from memgap.collect.fate import DRAWN, GOOD, INVALID, fate
+from memgap.collect.fate import DRAWN, GOOD, INVALID, UNNEEDED, fate
 
 
 def per_cap(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -36,7 +36,7 @@ def per_cap(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 def failures(table: pd.DataFrame) -> pd.DataFrame:
     """Return model, batch_cap and status ("invalid" for those that the verdict rules out) of the points not drawn."""
     fates = fate(table)
-    failed = table.assign(status=table["status"].where(fates != INVALID, INVALID))[~fates.isin(DRAWN)]
+    failed = table.assign(status=table["status"].where(fates != INVALID, INVALID))[~fates.isin([*DRAWN, UNNEEDED])]
     return failed[["model", "batch_cap", "status"]].reset_index(drop=True)
 
 

@@ -5,7 +5,7 @@ import textwrap
 import pandas as pd
 from matplotlib.figure import Figure
 
-from memgap.collect.fate import FAILED, INVALID, PREEMPTED, fate
+from memgap.collect.fate import FAILED, INVALID, PREEMPTED, UNNEEDED, fate
 from memgap.figures.points import failure_note, suspect_note
 from memgap.figures.style import ALERT, GREY
 
@@ -22,7 +22,7 @@ def provenance_line(table: pd.DataFrame, recorded: bool = False) -> str:
     days = sorted({one[:10] for one in found("date_utc")})
     dates = [days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"] if days else []
     fates = fate(table)
-    counted = f"{len(table)} points"
+    counted = f"{int((fates != UNNEEDED).sum())} points"
     for kind in (PREEMPTED, INVALID, FAILED):
         if number := int((fates == kind).sum()):
             counted += f", {number} {kind}"

@@ -4,7 +4,7 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,7 +20,8 @@ from memgap.session.measure import Measurement, Point
 from memgap.session.progress import Progress, TimeLeft, clock
 from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.atomic import write_text
-from memgap.store.points import PointStore
+from memgap.store.points import SPARED, PointStore
+from memgap.sweep.stop import Choice, Seen, choose
 from memgap.sweep.study import check_same_server
 
 LEASE_WAIT_S = 120.0
@@ -50,7 +51,8 @@ class Session:
         self._store.require_writable()
         name = self._plan["session"]
         with Lease(self._results / "sessions" / f".{name}.lock", LEASE_WAIT_S, self._watch.check):
-            todo = self.todo()
+            spared = self._spared()
+            todo = [point for point in self.todo() if point["key"] not in spared]
             self._say_plan(len(todo))
             write_text(self._results / "plans" / f"{name}.json", canonical_json(self._plan) + "\n")
             if todo:
@@ -102,14 +104,43 @@ class Session:
                     options["remeasure"],
                 )
                 failures = 0
-                for number, point in enumerate(todo, start=1):
+                for number, point in enumerate(self._in_order(todo), start=1):
                     label = f"point {number} of {len(todo)} ({_label(point['record'])})"
                     began_s = time.monotonic()
                     failures = self._one(server, measurement, point, label, failures)
                     left.finished(time.monotonic() - began_s)
                     remaining_s = left.remaining_s()
                     if number < len(todo) and remaining_s is not None:
-                        self._progress.say(f"{len(todo) - number} left, about {clock(remaining_s)}")
+                        most = "at most " if self._plan["stop"] else ""
+                        self._progress.say(f"{most}{len(todo) - number} left, about {clock(remaining_s)}")
+
+    def _in_order(self, todo: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Yield the points to measure, each once the one before it is stored, as far as the stop rules want them."""
+        if not self._plan["stop"]:
+            yield from todo
+            return
+        by_key = {point["key"]: point for point in todo}
+        seen = self._seen(without=by_key)
+        while wanted := [key for key in self._choice(seen).wanted if key in by_key]:
+            yield by_key[wanted[0]]
+            stored = self._store.read(by_key.pop(wanted[0])["key"])
+            if stored is not None:
+                seen[wanted[0]] = Seen.of(stored)
+
+    def _choice(self, seen: Mapping[str, Seen]) -> Choice:
+        return choose(self._plan["points"], self._plan["stop"], seen)
+
+    def _seen(self, without: Collection[str] = ()) -> dict[str, Seen]:
+        """Return what the stored points showed, but for those that have to be measured again."""
+        seen = {}
+        for key in (point["key"] for point in self._plan["points"]):
+            if key not in without and self._store.status(key) not in ("missing", "garbled"):
+                seen[key] = Seen.of(self._store.read(key) or {})
+        return seen
+
+    def _spared(self) -> dict[str, str]:
+        """Return the keys of the points that need not be measured, with the reason."""
+        return self._choice(self._seen()).spared if self._plan["stop"] else {}
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
@@ -200,8 +231,16 @@ class Session:
         return str(model["path"] if model["weights"] == "path" else model["hub_id"])
 
     def _write_outcome(self) -> None:
-        points = [{"key": point["key"], "status": self._store.status(point["key"])} for point in self._plan["points"]]
+        spared = self._spared()
+        points = [
+            {"key": key, "status": SPARED, "reason": spared[key]}
+            if key in spared
+            else {"key": key, "status": self._store.status(key)}
+            for key in (point["key"] for point in self._plan["points"])
+        ]
         outcome = {"session": self._plan["session"], "points": points}
+        if spared:
+            self._progress.say(f"{len(spared)} points were not needed: {next(iter(spared.values()))}")
         write_text(self._results / "sessions" / f"{self._plan['session']}.json", canonical_json(outcome) + "\n")
 
 
@@ -238,9 +277,9 @@ class _Tee:
 
 def check_plan(plan: Plan) -> None:
     """Raises UserError for something that is no session plan."""
-    if not {"session", "points", "options", "model_folder"} <= plan.keys() or not plan["points"]:
+    if not {"session", "points", "options", "model_folder", "stop"} <= plan.keys() or not plan["points"]:
         raise UserError(
-            "not a session plan: it needs session, points, options and model_folder; let Snakemake make it again."
+            "not a session plan: it needs session, points, options, stop and model_folder; let Snakemake make it again."
         )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from memgap.load.latency import itl_s
 from memgap.load.records import Arrival, LoadResult, TokenEvents
+from memgap.stats.student import t_975
 from memgap.telemetry.window import Row, time_weighted_mean
 
 SLICES = 100
@@ -20,8 +21,6 @@ LEAST_SHARE = 0.2
 """A steady part shorter than this share of the window is none: the run was too short."""
 DRIFT_LIMIT = 0.05
 """Both halves of a steady run have throughputs within this share of each other."""
-T_95_9 = 2.262
-"""97.5 % quantile of Student's t with BATCHES - 1 degrees of freedom."""
 STEADY_COLUMNS = (
     "steady_start_s",
     "steady_end_s",
@@ -83,7 +82,9 @@ def steady_summary(result: LoadResult, arrival: Arrival, rows: Sequence[Row]) ->
         return found
     first, second = batches[: BATCHES // 2].mean(), batches[BATCHES // 2 :].mean()
     found["steady_output_throughput_tok_s"] = mean
-    found["steady_output_throughput_ci95_fraction"] = float(T_95_9 * batches.std(ddof=1) / np.sqrt(BATCHES) / mean)
+    found["steady_output_throughput_ci95_fraction"] = float(
+        t_975(BATCHES - 1) * batches.std(ddof=1) / np.sqrt(BATCHES) / mean
+    )
     found["steady_drift_fraction"] = float(second / first - 1) if first else 0.0
     gaps_s = itl_s(result.results, _between(result.events, start_s, end_s))
     if len(gaps_s):

@@ -15,6 +15,8 @@ from memgap.canonical import content_key
 from memgap.errors import UserError
 from memgap.store.atomic import write_text
 
+SPARED = "not_needed"
+"""What a table says of a point that its sweep's stop rules spared; the store has none of that status."""
 POINT_FILE = "point.json"
 SCHEMA = 1
 

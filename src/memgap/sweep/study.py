@@ -48,6 +48,7 @@ class Study:
             "session": session,
             "points": [{"key": key, "record": self.points[key].record} for key in keys],
             "model_folder": model_folder_name(record["model"]),
+            "stop": self._stop_rules(set(keys)),
             "options": {
                 "python": engine["python"],
                 "port": engine["port"],
@@ -57,6 +58,18 @@ class Study:
                 "remeasure_failed": self.config["remeasure_failed"],
             },
         }
+
+    def _stop_rules(self, keys: set[str]) -> list[Record]:
+        """Return the rules that may spare points of a session: one for each sweep with points in it."""
+        rules = []
+        for sweep, members in self.sweeps.items():
+            stop = self.config["sweeps"][sweep]["stop"]
+            mine = [key for _, key in members if key in keys]
+            if mine:
+                searches = stop.get("search") == "b_opt"
+                settings = {name: self.config["advisor"][name] for name in ("latency", "slo", "epsilon")}
+                rules.append({"points": mine, "stop": stop, "advisor": settings if searches else None})
+        return rules if any(_spares(rule["stop"]) for rule in rules) else []
 
     def sweep_plan(self, sweep: str) -> Record:
         """Return what the collection of a sweep reads: its points with their experiment and session."""
@@ -105,8 +118,21 @@ def expand_study(config: Config) -> Study:
             for repeat in range(arguments.get("repeats", 1)):
                 point = make_point(arguments, engines[engine_name], model, dataset, repeat, where)
                 _check_enough_prompts(point, where)
+                _check_stop(point, sweep["stop"], where)
                 _add(study, point, members, experiment)
     return study
+
+
+def _spares(stop: Mapping[str, Any]) -> bool:
+    return "repeats" in stop or bool(stop.get("after_preemption")) or stop.get("search") == "b_opt"
+
+
+def _check_stop(point: Point, stop: Mapping[str, Any], where: str) -> None:
+    across_caps = [name for name in ("after_preemption", "search") if stop.get(name) not in (None, False, "none")]
+    if across_caps and point.record["cap_side"] == "server":
+        raise UserError(
+            f"{where}: stop.{across_caps[0]} compares the caps of one server, so it needs `cap_side: client`."
+        )
 
 
 def model_folder_name(model: Mapping[str, Any]) -> str | None:

@@ -1,0 +1,190 @@
+"""Which points of a sweep need not be measured, by what the others have shown, and which one comes next.
+
+Three rules, each within a *group*: the points of a session that differ in batch cap and repeat only.
+
+- `repeats`: a cap's further repeats are spared once the interval of its throughput is narrow enough.
+- `after_preemption`: caps above one that preempted, or did not fit at all, are spared.
+- `search: b_opt`: only the caps that the advisor's answer depends on are measured. Latency grows and the gain falls
+  with the cap, so the caps that keep both bounds are the small ones, and their largest is found by bisection; from
+  there the throughput is followed downwards to its top.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from memgap.advisor.bca import Profile, advise
+from memgap.canonical import content_key
+from memgap.stats.student import mean_interval
+
+Points = Sequence[Mapping[str, Any]]
+"""Of a session plan: {"key", "record"} in the order of measurement."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a stored point showed: is it good (measured, believed, not preempted), T in tok/s, its summary."""
+
+    status: str
+    good: bool
+    preempted: bool
+    summary: Mapping[str, float]
+
+    @staticmethod
+    def of(point: Mapping[str, Any]) -> "Seen":
+        """Read a point.json."""
+        preempted = "preempted" in point["flags"]
+        invalid = point.get("verdict", {}).get("verdict") == "invalid"
+        good = point["status"] == "ok" and not preempted and not invalid
+        return Seen(point["status"], good, preempted, point["summary"])
+
+    @property
+    def throughput_tok_s(self) -> float | None:
+        """Throughput of prompt and output tokens."""
+        return self.summary.get("total_throughput_tok_s")
+
+
+@dataclass
+class Choice:
+    """Keys to measure, in order, and those that are spared, each with the reason."""
+
+    wanted: list[str]
+    spared: dict[str, str]
+
+
+def choose(points: Points, rules: Sequence[Mapping[str, Any]], seen: Mapping[str, Seen]) -> Choice:
+    """Return what is wanted now of the points that are not in `seen`.
+
+    `rules` are the session plan's: {"points": keys of a sweep, "stop": its rules, "advisor": settings of the search}; a
+    point of several sweeps is wanted when one of them wants it. Deferred points are in neither part.
+    """
+    open_keys = [point["key"] for point in points if point["key"] not in seen]
+    wanted, spared = set(), dict[str, list[str]]()
+    ruled = {key for rule in rules for key in rule["points"]}
+    wanted |= set(open_keys) - ruled
+    for rule in rules:
+        members = [point for point in points if point["key"] in set(rule["points"])]
+        for group in _groups(members):
+            choice = _choose_in_group(group, rule, seen)
+            wanted |= set(choice.wanted)
+            for key, reason in choice.spared.items():
+                spared.setdefault(key, []).append(reason)
+    sparing = {key: sum(key in rule["points"] for rule in rules) for key in spared}
+    return Choice(
+        [key for key in open_keys if key in wanted],
+        {key: why[0] for key, why in spared.items() if len(why) == sparing[key] and key not in wanted},
+    )
+
+
+def _groups(points: Points) -> list[Points]:
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for point in points:
+        record = point["record"]
+        sized = ("requests", "concurrency", "warmup_requests")
+        load = {name: value for name, value in record["load"].items() if name not in sized}
+        rest = {name: value for name, value in record.items() if name not in ("batch_cap", "repeat", "load")}
+        groups.setdefault(content_key({**rest, "load": load}), []).append(point)
+    return list(groups.values())
+
+
+def _choose_in_group(group: Points, rule: Mapping[str, Any], seen: Mapping[str, Seen]) -> Choice:
+    caps: dict[int, list[str]] = {}
+    for point in sorted(group, key=lambda one: (one["record"]["batch_cap"], one["record"]["repeat"])):
+        caps.setdefault(point["record"]["batch_cap"], []).append(point["key"])
+    stop = rule["stop"]
+    spared: dict[str, str] = {}
+    if "repeats" in stop:
+        for keys in caps.values():
+            spared.update(_spared_repeats(keys, stop["repeats"], seen))
+    if stop.get("after_preemption"):
+        spared.update(_spared_by_preemption(caps, seen))
+    open_keys = [key for keys in caps.values() for key in keys if key not in seen and key not in spared]
+    if stop.get("search") != "b_opt":
+        return Choice(open_keys, spared)
+    profile = {cap: _profile(cap, keys, seen) for cap, keys in caps.items() if not set(keys) & set(open_keys)}
+    cap = next_cap(sorted(caps), profile, rule["advisor"])
+    if cap is None:
+        why = "the advisor's answer does not depend on it"
+        return Choice([], {**dict.fromkeys(open_keys, why), **spared})
+    return Choice([key for key in caps[cap] if key in open_keys], spared)
+
+
+def _spared_repeats(keys: Sequence[str], bound: Mapping[str, Any], seen: Mapping[str, Seen]) -> dict[str, str]:
+    values = [one.throughput_tok_s for key in keys if (one := seen.get(key)) is not None and one.good]
+    known = [value for value in values if value is not None]
+    if len(known) < int(bound["least"]):
+        return {}
+    low, high = mean_interval(known)
+    half = (high - low) / 2 / (sum(known) / len(known))
+    if half > float(bound["interval_fraction"]):
+        return {}
+    why = f"{len(known)} repeats give the throughput to +-{half:.1%}, {bound['interval_fraction']:.1%} is asked for"
+    return {key: why for key in keys if key not in seen}
+
+
+def _spared_by_preemption(caps: Mapping[int, Sequence[str]], seen: Mapping[str, Seen]) -> dict[str, str]:
+    for cap, keys in caps.items():
+        shown = [seen[key] for key in keys if key in seen]
+        if any(one.preempted or one.status == "oom" for one in shown):
+            why = f"cap {cap} does not fit into the KV cache"
+            return {key: why for larger, others in caps.items() if larger >= cap for key in others if key not in seen}
+    return {}
+
+
+def _profile(cap: int, keys: Sequence[str], seen: Mapping[str, Seen]) -> "CapResult":
+    good = [seen[key] for key in keys if key in seen and seen[key].good]
+    return CapResult(cap, [one.summary for one in good])
+
+
+@dataclass(frozen=True)
+class CapResult:
+    """The summaries of a cap's good repeats; empty where none is."""
+
+    cap: int
+    summaries: Sequence[Mapping[str, float]]
+
+    def profile(self, latency: str) -> Profile:
+        """Return the advisor's entry: medians over the repeats."""
+        throughputs = [one["total_throughput_tok_s"] for one in self.summaries if "total_throughput_tok_s" in one]
+        latencies = [one[latency] for one in self.summaries if latency in one]
+        if not throughputs or not latencies:
+            return Profile(self.cap, None, None, "not measured")
+        return Profile(self.cap, _median(throughputs), _median(latencies))
+
+
+def next_cap(caps: Sequence[int], known: Mapping[int, CapResult], advisor: Mapping[str, Any]) -> int | None:
+    """Return the cap to measure next for B_opt, None when the answer is known. `caps` in ascending order."""
+    profile = {cap: known[cap].profile(advisor["latency"]) for cap in caps if cap in known}
+    needed = [caps[0]]
+    if "multiple" in advisor["slo"]:
+        reference = int(advisor["slo"].get("times_latency_at", 32))
+        needed.append(min(caps, key=lambda cap: (max(cap / reference, reference / cap), cap)))
+    for cap in needed:
+        if cap not in profile:
+            return cap
+    decision = advise(list(profile.values()), advisor["slo"], advisor["epsilon"])
+    feasible = {one.batch_cap: one.feasible for one in decision.candidates}
+    below, above = -1, len(caps)
+    for place, cap in enumerate(caps):
+        if cap in feasible and not feasible[cap]:
+            above = place
+            break
+        if cap in feasible:
+            below = place
+    if above - below > 1:
+        return caps[(below + above) // 2]
+    place = below
+    while place > 0:
+        here, lower = profile[caps[place]], profile.get(caps[place - 1])
+        if lower is None:
+            return caps[place - 1]
+        if (lower.throughput_tok_s or 0.0) <= (here.throughput_tok_s or 0.0):
+            break
+        place -= 1
+    return None
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
