@@ -1,6 +1,5 @@
 """Several servers share one load: with even requests, divided memory, and one fate."""
 
-import io
 import os
 import signal
 import stat
@@ -11,17 +10,12 @@ from typing import Any
 import psutil
 import pytest
 
-from memgap.datasets import build_dataset, save_dataset
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.mps import CONTROL, Mps
 from memgap.engine.replicas import Replicas
-from memgap.models import write_synthetic_model
-from memgap.session.progress import Progress
-from memgap.session.run import Session
-from memgap.session.watch import StopWatch
-from memgap.store.points import PointStore
 
 from .records import small_study
+from .sessions import run_session
 
 FAKE_MPS = """#!{python}
 import os, signal, sys, time
@@ -57,20 +51,6 @@ def group(tmp_path: Path, replicas: int, mps: bool = False, **server: Any) -> Re
     """Return the servers of such a point."""
     record = next(iter(study_of(replicas, mps, **server).points.values())).record
     return Replicas(record, "unused", sys.executable, tmp_path / "server.log", 20)
-
-
-def run_session(study: Any, tmp_path: Path) -> dict[str, Any]:
-    """Measure the only point of the study; returns it."""
-    results = tmp_path / "results"
-    for key, spec in study.datasets.items():
-        save_dataset(results / f"datasets/{key}.npz", spec, build_dataset(spec))
-    for folder, model in study.model_folders.items():
-        write_synthetic_model(model, results / "models" / folder)
-    plan = study.session_plan(next(iter(study.sessions)))
-    Session(plan, results, Progress("test", io.StringIO()), StopWatch()).run()
-    point = PointStore(results / "points").read(plan["points"][0]["key"])
-    assert point is not None
-    return point
 
 
 def test_memory_is_divided_and_the_load_multiplied() -> None:

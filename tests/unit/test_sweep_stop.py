@@ -1,6 +1,5 @@
 """Stop rules spare what the answer does not depend on, and nothing else."""
 
-import io
 import json
 import random
 from pathlib import Path
@@ -10,18 +9,14 @@ import pytest
 
 from memgap.advisor.bca import advise
 from memgap.collect.table import collect
-from memgap.datasets import build_dataset, save_dataset
 from memgap.errors import UserError
-from memgap.models import write_synthetic_model
-from memgap.session.progress import Progress
-from memgap.session.run import Session
-from memgap.session.watch import StopWatch
 from memgap.stats.student import mean_interval, t_975
 from memgap.store.points import PointStore
 from memgap.sweep.stop import CapResult, Seen, choose, next_cap
 from memgap.workflow import load_study
 
 from .records import small_config
+from .sessions import run_all
 
 CAPS = [1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768]
 ADVISOR = {"latency": "itl_mean_ms", "slo": {"multiple": 2.0, "times_latency_at": 32}, "epsilon": 0.1}
@@ -140,25 +135,18 @@ def test_a_searched_sweep_ends_in_a_table_that_says_what_was_spared(tmp_path: Pa
     config["sweeps"]["small"]["stop"] = {"search": "b_opt"}
     config["advisor"] = {"slo": {"ms": 13.0}}
     study = load_study(config)
-    for key, spec in study.datasets.items():
-        save_dataset(tmp_path / f"datasets/{key}.npz", spec, build_dataset(spec))
-    for folder, model in study.model_folders.items():
-        write_synthetic_model(model, tmp_path / "models" / folder)
+    said = run_all(study, tmp_path)
     (session,) = study.sessions
-    said = io.StringIO()
-    Session(study.session_plan(session), tmp_path, Progress("test", said), StopWatch()).run()
     outcome = json.loads((tmp_path / f"sessions/{session}.json").read_text())
     spared = [one for one in outcome["points"] if one["status"] == "not_needed"]
     assert spared
-    assert f"{len(spared)} points were not needed" in said.getvalue()
+    assert f"{len(spared)} points were not needed" in said
     table = collect(study.sweep_plan("small"), tmp_path / "points")
     stored = list(PointStore(tmp_path / "points").stored_keys())
     assert (table["status"] == "not_needed").sum() == len(spared) == 6 - len(stored)
     assert table[table["status"] == "not_needed"]["error_message"].str.contains("answer").all()
     assert set(table[table["status"] == "ok"]["batch_cap"]) >= {1, 8}
-    said.truncate(0)
-    Session(study.session_plan(session), tmp_path, Progress("test", said), StopWatch()).run()
-    assert "starting" not in said.getvalue(), "nothing is left to do"
+    assert "starting" not in run_all(study, tmp_path), "nothing is left to do"
 
 
 def test_rules_across_caps_need_one_server() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from memgap.telemetry.prometheus import Page
@@ -54,6 +55,9 @@ class EngineAdapter(Protocol):
 
     def reset_prefix_cache(self, base_url: str) -> bool:
         """Empty the server's prefix cache, so that no point profits from an earlier one; false where it cannot."""
+
+    def profiler_flags(self, folder: Path) -> list[str]:
+        """Return the flags that let /start_profile and /stop_profile write traces of torch.profiler into a folder."""
 
     def measures_free_memory(self, server: Record) -> bool:
         """Whether a starting server sizes its KV cache by the memory that it finds free, so that its neighbours on the

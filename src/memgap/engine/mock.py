@@ -1,6 +1,7 @@
 """The simulated engine of the tests: `python -m memgap.mock_server`, with vLLM's metric names."""
 
 import sys
+from pathlib import Path
 
 from memgap import __version__
 from memgap.engine.base import EngineFacts, Launch, Record
@@ -26,6 +27,10 @@ class MockAdapter(VllmAdapter):
     def reset_prefix_cache(self, base_url: str) -> bool:
         """See EngineAdapter; the mock has no prefix cache, so it is empty."""
         return True
+
+    def profiler_flags(self, folder: Path) -> list[str]:
+        """See EngineAdapter."""
+        return ["--profile-folder", str(folder)]
 
     def measures_free_memory(self, server: Record) -> bool:
         """See EngineAdapter."""

@@ -77,6 +77,11 @@ class Replicas:
         return self._mps.pid if self._mps is not None else None
 
     @property
+    def profile_folders(self) -> list[Path]:
+        """Where the profiler of each server writes, if they have one."""
+        return [one.profile_folder for one in self.servers if one.profile_folder is not None]
+
+    @property
     def commands(self) -> list[list[str]]:
         """The command line of each server."""
         return [one.command for one in self.servers]
@@ -115,9 +120,17 @@ class Replicas:
     def _replica(self, number: int) -> EngineServer:
         log = self._log if self._number == 1 else self._log.with_stem(f"{self._log.stem}-{number + 1}")
         port = None if self._fixed_port is None else self._fixed_port + number
-        env = self._mps.env if self._mps is not None else {}
+        profile = self._log.parent / f"profile-{number + 1}" if self._server["server"].get("profile") else None
         return EngineServer(
-            self._server, self._model_target, self._python, log, self._startup_timeout_s, port, self.api_key, env
+            self._server,
+            self._model_target,
+            self._python,
+            log,
+            self._startup_timeout_s,
+            port,
+            api_key=self.api_key,
+            env=self._mps.env if self._mps is not None else {},
+            profile_folder=profile,
         )
 
     def _start_together(self, check: Callable[[], None]) -> None:

@@ -30,7 +30,8 @@ class EngineServer:
     """One server of one server record, as a context manager.
 
     `start` may be called again after a failure; every start has its own port and, unless `api_key` is given, its own
-    API key, which reaches the server through its environment only. `env` adds to that of the server record.
+    API key, which reaches the server through its environment only. `env` adds to that of the server record. With a
+    `profile_folder` the server's profiler can be switched on and writes there.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class EngineServer:
         port: int | None = None,
         api_key: str | None = None,
         env: Mapping[str, str] | None = None,
+        profile_folder: Path | None = None,
     ) -> None:
         self._server = server
         self._model_target = model_target
@@ -52,6 +54,7 @@ class EngineServer:
         self._fixed_port = port
         self._given_key = api_key
         self._env = dict(env or {})
+        self.profile_folder = profile_folder
         self._process: Supervised | None = None
         self.adapter = adapter_for(server["engine"]["adapter"])
         self.command: list[str] = []
@@ -114,13 +117,16 @@ class EngineServer:
         self.api_key = self._given_key or secrets.token_urlsafe(24)
         self.url = f"http://127.0.0.1:{port}"
         launch = self.adapter.launch(self._python, self._server, self._model_target, port, self.api_key)
-        self.command = launch.argv
+        self.command = [*launch.argv, *self._profiler_flags()]
         began_s = time.monotonic()
-        self._process = Supervised(launch.argv, self._log, {**launch.env, **self._env})
+        self._process = Supervised(self.command, self._log, {**launch.env, **self._env})
         self.pid = self._process.pid
         self._wait_until_ready(began_s, check)
         self.start_s = time.monotonic() - began_s
         self.facts = self.adapter.facts(self.url, self._server, self._log_text())
+
+    def _profiler_flags(self) -> list[str]:
+        return self.adapter.profiler_flags(self.profile_folder.absolute()) if self.profile_folder is not None else []
 
     def _wait_until_ready(self, began_s: float, check: Callable[[], None]) -> None:
         while True:

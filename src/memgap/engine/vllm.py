@@ -5,8 +5,10 @@ import json
 import re
 import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from memgap.canonical import canonical_json
 from memgap.engine.base import EngineFacts, Launch, Record
 from memgap.engine.flags import flag_list
 from memgap.models.architecture import ModelArchitecture
@@ -71,7 +73,10 @@ class VllmAdapter:
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:
         """See EngineAdapter. The key goes through the environment, so that no process list or log shows it."""
         model = server["model"]
-        argv = [python, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port)]
+        argv = [python, "-m", "vllm.entrypoints.openai.api_server"]
+        if "api-server-count" in server["server"]["args"]:  # that entry point knows one API server only
+            argv = [python, "-m", "vllm.entrypoints.cli.main", "serve"]
+        argv += ["--host", "127.0.0.1", "--port", str(port)]
         argv += ["--model", model_target, "--served-model-name", model["name"], "--dtype", model["dtype"]]
         if model["weights"] == "synthetic":
             argv += ["--load-format", "dummy"]
@@ -132,6 +137,16 @@ class VllmAdapter:
         except (OSError, http.client.HTTPException, ValueError):
             return False
         return bool(answer.get("success", True)) if isinstance(answer, dict) else True
+
+    def profiler_flags(self, folder: Path) -> list[str]:
+        """See EngineAdapter; only the workers are profiled, without Python stacks."""
+        profiler = {
+            "profiler": "torch",
+            "torch_profiler_dir": str(folder),
+            "torch_profiler_with_stack": False,
+            "ignore_frontend": True,
+        }
+        return ["--profiler-config", canonical_json(profiler)]
 
     def measures_free_memory(self, server: Record) -> bool:
         """See EngineAdapter; a pool of given size is not measured."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from memgap.mock_server.latencies import Latencies
 from memgap.mock_server.options import Options
 from memgap.mock_server.scheduler import Scheduler, Sequence
+from memgap.mock_server.trace import Trace
 
 _CATCH_UP_S = 0.02
 """A step may start this much earlier than now, so that late timers do not slow the engine down."""
@@ -29,6 +30,7 @@ class Engine:
             prefill_s_per_token=options.prefill_us_per_token / 1e6,
         )
         self.latencies = Latencies()
+        self.trace = Trace(options.profile_folder)
         self._faults = options.faults
         self._precise = options.precise_timing
         self._loop = loop
@@ -66,6 +68,7 @@ class Engine:
         if faults.oom_at_running and len(self.scheduler.running) > faults.oom_at_running:
             print("torch.OutOfMemoryError: CUDA out of memory.", file=sys.stderr, flush=True)
             os._exit(1)
+        self.trace.step(time.time_ns(), duration_s)
         self._deadline_s = max(self._deadline_s, time.monotonic() - _CATCH_UP_S) + duration_s
         self._wait(self._finish)
 

@@ -28,6 +28,7 @@ class Options:
     api_key: str = field(default="", repr=False)
     stamp_file: str = ""
     spawn_child: bool = False
+    profile_folder: str = ""
     faults: Faults = field(default_factory=Faults)
 
     @property
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--precise-timing", action="store_true", help="spin for the last ms of a wait")
     parser.add_argument("--api-key", default="", help="bearer token that /v1 asks for")
     parser.add_argument("--stamp-file", default="", help="write the time of each token here (.npz)")
+    parser.add_argument("--profile-folder", default="", help="where /start_profile and /stop_profile write a trace")
     parser.add_argument("--spawn-child", action="store_true", help="start a sleeping child process")
     parser.add_argument(
         "--fault",
@@ -110,5 +112,6 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         api_key=given.api_key,
         stamp_file=given.stamp_file,
         spawn_child=given.spawn_child,
+        profile_folder=given.profile_folder,
         faults=parse_faults(given.fault),
     )

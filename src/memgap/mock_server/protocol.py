@@ -232,6 +232,10 @@ class Connection(asyncio.Protocol):
             else:
                 self._metrics()
             return
+        elif path in ("/start_profile", "/stop_profile") and method == "POST" and options.profile_folder:
+            trace = self.app.engine.trace
+            (trace.start if path == "/start_profile" else trace.write)()
+            self._send(200, b"", b"text/plain")
         elif path == "/health" and method == "GET":
             self._send(200, b"", b"text/plain")
         elif path == "/version" and method == "GET":

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import io
 import os
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from memgap.load.records import LoadPlan, LoadResult, Prompt
 from memgap.load.runner import run_load
 from memgap.load.workers import run_in_processes, wanted_processes
 from memgap.models.synthetic import word
+from memgap.session.profile import ProfileMoment
 from memgap.session.provenance import hardware, provenance
 from memgap.session.watch import StopWatch
 from memgap.stats.steady import steady_summary
@@ -30,6 +32,7 @@ from memgap.telemetry import sampler, window
 from memgap.telemetry.histograms import server_latencies
 from memgap.telemetry.prometheus import Page
 from memgap.telemetry.sampler import Sampler, fetch_pages
+from memgap.timeline.trace import Kernel, read_kernels
 from memgap.verdict import judge
 from memgap.verdict.evidence import Evidence
 
@@ -85,10 +88,14 @@ class Measurement:
         with Sampler(urls, adapter, pids, own, self._interval_s, samples_file) as collecting:
             collecting.wait_for_first_row()
             before: Page = {}
+            moment = record["server"].get("profile")
+            profile = ProfileMoment(urls, self._server.api_key, moment) if moment else None
 
             def read_counters() -> None:
                 time.sleep(COUNTERS_SETTLE_S)
                 before.update(fetch_pages(urls, timeout_s=10))
+                if profile is not None:
+                    profile.begin()
 
             async def send(abort: asyncio.Event) -> LoadResult:
                 if processes == 1:
@@ -99,6 +106,8 @@ class Measurement:
                 )
 
             result = _run(send, watch)
+            if profile is not None:
+                profile.finish()
             watch.check()
             failed = any(one.status not in ("ok", "short") for one in result.results)
             hangs = failed and not self._server.settle()
@@ -127,8 +136,26 @@ class Measurement:
             "token_source": result.token_source,
             "ended_early": result.ended_early,
         }
-        self._store.write(key, point, self._files(result, rows))
+        files = self._files(result, rows)
+        if profile is not None:
+            point["profile"], files["kernels.csv.gz"] = self._kernels(profile)
+        self._store.write(key, point, files)
         return point
+
+    def _kernels(self, profile: ProfileMoment) -> tuple[dict[str, Any], bytes]:
+        """Return what is known of the profiled moment, and its kernels as a file."""
+        error, kernels = profile.error, list[Kernel]()
+        try:
+            kernels = read_kernels(self._server.profile_folders)
+        except ValueError as problem:
+            error = str(problem)
+        for folder in self._server.profile_folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        if not kernels:
+            error = error or "the profiler saw no kernel"
+        rows = [{**dataclasses.asdict(one), "start_s": f"{one.start_s:.7f}"} for one in kernels]
+        columns = [field.name for field in dataclasses.fields(Kernel)]
+        return {"source": "torch.profiler", "kernels": len(kernels), "error": error}, csv_gz(rows, columns)
 
     def record_failure(self, key: str, record: Mapping[str, Any], failure: ServerFailureError) -> Point:
         """Store a point whose server did not start or died before the load; returns its point.json."""

@@ -68,6 +68,8 @@ def make_point(
         "replicas": replicas,
         "mps": bool(arguments.get("mps", False)),
     }
+    if "profile" in arguments:
+        server["profile"] = {name: float(value) for name, value in arguments["profile"].items()}
     record: Record = {
         "harness": HARNESS_VERSION,
         "engine": engine,
@@ -96,6 +98,7 @@ def session_name(record: Mapping[str, Any]) -> str:
     cap = f"cap{record['batch_cap']}" if record["cap_side"] == "server" else "warm"
     replicas, mps = record["server"]["replicas"], record["server"]["mps"]
     shared = (f"-x{replicas}" if replicas > 1 else "") + ("-mps" if mps else "")
+    shared += "-profiled" if "profile" in record["server"] else ""
     name = f"{record['model']['name']}-{record['engine']['name']}-{cap}{shared}"
     return f"{name}-{content_key(server_record(record), 8)}"
 

@@ -55,6 +55,13 @@ def foreign_processes(evidence: Evidence) -> Reason | None:
     return Reason("foreign_processes", "invalid", count, 0.0, f"{count:.0f} other processes were on the GPU")
 
 
+def profiled(evidence: Evidence) -> Reason | None:
+    """Judge whether a profiler slowed the engine down."""
+    if "profile" not in evidence.record.get("server", {}):
+        return None
+    return Reason("profiled", "invalid", 1.0, 0.0, "a profiler ran: the kernel timeline counts, the rates do not")
+
+
 def ttft_gap(evidence: Evidence) -> Reason | None:
     """Judge the client's TTFT against the engine's own."""
     return _gap(evidence, "ttft", TTFT_GAP_MS, TTFT_GAP_SHARE)
@@ -88,4 +95,4 @@ def _gap(evidence: Evidence, metric: str, least_ms: float, share: float) -> Reas
     return Reason(f"{metric}_gap", "suspect", client_ms - server_ms, bound_ms, text)
 
 
-CHECKS = (api_server_cpu, held_back, throttled, foreign_processes, ttft_gap, e2e_gap, starved_engine)
+CHECKS = (api_server_cpu, held_back, throttled, foreign_processes, profiled, ttft_gap, e2e_gap, starved_engine)

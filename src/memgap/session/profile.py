@@ -1,0 +1,54 @@
+"""Switches the engines' profilers on for a moment in the middle of a load, all replicas at once."""
+
+import threading
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+ANSWER_TIMEOUT_S = 300.0
+"""Writing a trace takes an engine some seconds, more under load."""
+
+
+class ProfileMoment:
+    """A thread that asks every server to start its profiler `after_s` into the window, and to stop `seconds` later."""
+
+    def __init__(self, urls: Sequence[str], api_key: str, moment: Mapping[str, float]) -> None:
+        self._urls = list(urls)
+        self._headers = {"Authorization": f"Bearer {api_key}"}
+        self._moment = moment
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.error: str | None = None
+
+    def begin(self) -> None:
+        """Count from now."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Return once the traces are written; a moment that has not come yet is given up."""
+        self._ended.set()
+        if self._thread.ident is None:
+            self.error = "the load ended before it began"
+        else:
+            self._thread.join()
+
+    def _run(self) -> None:
+        if self._ended.wait(self._moment["after_s"]):
+            self.error = f"the load ended within {self._moment['after_s']:g} s, before the profiler was to start"
+            return
+        self._ask_all("/start_profile")
+        time.sleep(self._moment["seconds"])
+        self._ask_all("/stop_profile")
+
+    def _ask_all(self, path: str) -> None:
+        with ThreadPoolExecutor(len(self._urls)) as pool:
+            list(pool.map(lambda url: self._ask(url + path), self._urls))
+
+    def _ask(self, url: str) -> None:
+        request = urllib.request.Request(url, data=b"", headers=self._headers)
+        try:
+            with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S):
+                return
+        except OSError as error:
+            self.error = f"the engine's profiler does not answer at {url.rpartition('/')[2]}: {error}"

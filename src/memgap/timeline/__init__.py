@@ -1,0 +1,1 @@
+"""Kernel timelines: what ran on the GPU when, by replica."""
