@@ -158,8 +158,8 @@ def test_repeats_are_a_median_with_their_span(table: pd.DataFrame) -> None:
 
 def test_provenance_and_failures_in_words(table: pd.DataFrame) -> None:
     real = table.assign(engine="vllm", engine_version="0.32.0")
-    assert provenance_line(real, recorded=True) == (
-        "recorded data: vllm 0.32.0; TEST GPU; driver 1.0; 2026-01-02; 4 points, 1 preempted, 1 failed"
+    assert provenance_line(real.assign(source="recorded")) == (
+        "recorded data; vllm 0.32.0; TEST GPU; driver 1.0; 2026-01-02; 4 points, 1 preempted, 1 failed"
     )
     assert failure_note(table[table["status"] == "ok"]) == ""
 

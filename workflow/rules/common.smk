@@ -76,11 +76,15 @@ def session_records(wildcards):
 
 
 def session_model(wildcards):
+    if CONFIG["recorded"]:
+        return []
     folder = model_folder_name(session_records(wildcards)[0]["model"])
     return ancient(f"results/models/{folder}/config.json") if folder else []
 
 
 def session_datasets(wildcards):
+    if CONFIG["recorded"]:
+        return []
     keys = {record["dataset"]["key"] for record in session_records(wildcards)}
     return [ancient(f"results/datasets/{key}.npz") for key in sorted(keys)]
 

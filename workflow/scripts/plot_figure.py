@@ -18,14 +18,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--advice", type=Path, nargs="*", default=[], help="advice files, for figure 10")
     parser.add_argument("--paper-reference", type=Path, help="folder with the paper's numbers, to overlay")
-    parser.add_argument("--recorded", action="store_true", help="say that the data are recorded")
     for form in ("pdf", "png", "csv"):
         parser.add_argument(f"--{form}", type=Path, required=True)
     options = parser.parse_args(arguments)
 
     def plot() -> None:
         table, advice = read_table(options.table), read_advice(options.advice)
-        inputs = FigureInputs(table, advice, options.paper_reference, options.recorded)
+        inputs = FigureInputs(table, advice, options.paper_reference)
         write_figure(*draw(options.figure, inputs), options.pdf, options.png, options.csv)
 
     return run_script(plot)

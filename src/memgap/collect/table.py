@@ -41,6 +41,7 @@ TEXT_COLUMNS = (
     "date_utc",
     "server_args",
     "mps",
+    "source",
 )
 COUNT_COLUMNS = ("batch_cap", "repeat", "requests", "replicas")
 
@@ -225,6 +226,7 @@ def _measured(point: Mapping[str, Any]) -> dict[str, Any]:
     verdict = point.get("verdict", {})
     return {
         **utilization(point),
+        "source": "recorded" if "recorded" in point else "measured",
         "status": point["status"],
         "flags": ";".join(point["flags"]),
         "verdict": verdict.get("verdict"),

@@ -53,7 +53,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     for axes, ok in ((left, not drawn.empty), (right, not drawn.empty)):
         if not ok:
             say_in_place(axes, "no cap of this sweep could be judged")
-    write_provenance(figure, inputs.table, inputs.recorded)
+    write_provenance(figure, inputs.table)
     return figure, data
 
 

@@ -10,12 +10,11 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class FigureInputs:
-    """The points' table, the advice by model, the folder of the paper's numbers, and whether the data are recorded."""
+    """The points' table, the advice by model and the folder of the paper's numbers."""
 
     table: pd.DataFrame
     advice: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     paper_reference: Path | None = None
-    recorded: bool = False
 
     @property
     def models(self) -> Sequence[str]:

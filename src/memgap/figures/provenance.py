@@ -10,7 +10,7 @@ from memgap.figures.points import failure_note, suspect_note
 from memgap.figures.style import ALERT, GREY
 
 
-def provenance_line(table: pd.DataFrame, recorded: bool = False) -> str:
+def provenance_line(table: pd.DataFrame) -> str:
     """Return engine, device, driver, dates and number of points, such as "vllm 0.32.0; NVIDIA H200; ..."."""
 
     def found(column: str) -> list[str]:
@@ -29,13 +29,17 @@ def provenance_line(table: pd.DataFrame, recorded: bool = False) -> str:
     parts = [*engines, *devices, *drivers, *dates, counted]
     if "memgap-mock" in found("engine"):
         parts.insert(0, "SIMULATED, not measured")
-    return ("recorded data: " if recorded else "") + "; ".join(parts)
+    recorded = int((table["source"] == "recorded").fillna(False).sum())
+    if recorded:
+        measured = int((table["source"] == "measured").fillna(False).sum())
+        parts.insert(0, f"{recorded} points recorded, {measured} measured" if measured else "recorded data")
+    return "; ".join(parts)
 
 
-def write_provenance(figure: Figure, table: pd.DataFrame, recorded: bool = False) -> None:
+def write_provenance(figure: Figure, table: pd.DataFrame) -> None:
     """Write the provenance line, the points in doubt, and in red those not drawn, under the figure."""
     note = failure_note(table)
-    lines = textwrap.wrap(provenance_line(table, recorded), 130) + textwrap.wrap(suspect_note(table), 130)
+    lines = textwrap.wrap(provenance_line(table), 130) + textwrap.wrap(suspect_note(table), 130)
     colour = GREY
     if note:
         lines += textwrap.wrap(note, 130)

@@ -40,8 +40,11 @@ class Study:
         return list(dict.fromkeys(self.points[key].record["model"]["name"] for _, key in self.sweeps[sweep]))
 
     def session_plan(self, session: str) -> Record:
-        """Return what the session job reads: its points and what is not part of a point's identity."""
-        keys = self.sessions[session]
+        """Return what the session job reads: its points and what is not part of a point's identity.
+
+        Repeats come after all points that are no repeats, so that a drift shows in their interval.
+        """
+        keys = sorted(self.sessions[session], key=lambda key: self.points[key].record["repeat"])
         record = self.points[keys[0]].record
         engine = self.config["engines"][record["engine"]["name"]]
         return {
@@ -56,6 +59,7 @@ class Study:
                 "interval_s": self.config["collectors"]["interval_s"],
                 "remeasure": sorted(set(self.config["remeasure"]) & set(keys)),
                 "remeasure_failed": self.config["remeasure_failed"],
+                "recorded": self.config["recorded"],
             },
         }
 

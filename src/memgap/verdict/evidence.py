@@ -28,6 +28,12 @@ class Evidence:
         return self.record["load"]["arrival"] not in ("closed", "all-at-once")
 
     @property
+    def api_servers(self) -> int:
+        """How many API server processes all replicas have together."""
+        server = self.record.get("server", {})
+        return int(server.get("args", {}).get("api-server-count", 1)) * int(server.get("replicas", 1))
+
+    @property
     def shares_prefixes(self) -> bool:
         """Whether prefix-cache hits belong to the workload."""
         return self.record["dataset"]["kind"] in SHARED_PREFIX_KINDS

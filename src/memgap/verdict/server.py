@@ -3,7 +3,7 @@
 from memgap.verdict.evidence import Evidence, Reason
 
 API_SERVER_CPU_SUSPECT = 0.9
-"""Cores; the API server of one process cannot use more than one."""
+"""Cores for each API server process, which cannot use more than one."""
 TOKENS_PER_CHUNK_SUSPECT = 1.5
 """More tokens share a chunk when the API server falls behind the engine."""
 THROTTLED_SUSPECT = 0.05
@@ -18,11 +18,12 @@ E2E_GAP_MS, E2E_GAP_SHARE = 50.0, 0.05
 
 def api_server_cpu(evidence: Evidence) -> Reason | None:
     """Judge how much of its core the API server used."""
-    cores = evidence.number("api_server_cpu_mean_cores")
-    if cores is None or cores <= API_SERVER_CPU_SUSPECT:
+    cores, processes = evidence.number("api_server_cpu_mean_cores"), evidence.api_servers
+    if cores is None or cores / processes <= API_SERVER_CPU_SUSPECT:
         return None
-    text = f"the API server used {cores:.2f} cores on average and may have held the engine's tokens back"
-    return Reason("api_server_cpu", "suspect", cores, API_SERVER_CPU_SUSPECT, text)
+    which = "the API server" if processes == 1 else f"each of {processes} API servers"
+    text = f"{which} used {cores / processes:.2f} cores on average and may have held the engine's tokens back"
+    return Reason("api_server_cpu", "suspect", cores / processes, API_SERVER_CPU_SUSPECT, text)
 
 
 def held_back(evidence: Evidence) -> Reason | None:

@@ -1,0 +1,1 @@
+"""Recorded data: what a measured study leaves in the repository, small and tidy, and how it comes back."""

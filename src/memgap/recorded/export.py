@@ -1,0 +1,81 @@
+"""Writes the measured points of a results folder as recorded data, thinned. Numbers are taken over as they are."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from memgap.recorded.files import THINNED, points_file, read_points, read_series, series_file, write_series
+from memgap.store.points import PointStore
+from memgap.sweep.point import session_name
+
+TELEMETRY_ROWS = 60
+KERNELS_S = 0.05
+
+
+def export(results: Path, folder: Path) -> int:
+    """Add all points of a results folder to a recorded study, in place of those of the same key; returns how many.
+
+    Points that came from recorded data themselves are left out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    store = PointStore(results / "points")
+    by_session: dict[str, list[dict[str, Any]]] = {}
+    for key in store.stored_keys():
+        point = store.read(key)
+        if point is not None and "recorded" not in point:
+            by_session.setdefault(session_name(point["record"]), []).append(point)
+    for session, points in by_session.items():
+        new = {point["key"] for point in points}
+        path = points_file(folder, session)
+        kept = [point for point in read_points(path) if point["key"] not in new]
+        lines = [json.dumps(one, sort_keys=True) for one in sorted([*kept, *map(_tidy, points)], key=_place)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        for kind in THINNED:
+            _export_series(results, folder, session, kind, sorted(new))
+    return sum(map(len, by_session.values()))
+
+
+def _export_series(results: Path, folder: Path, session: str, kind: str, keys: list[str]) -> None:
+    target = series_file(folder, session, kind)
+    tables = []
+    for key in keys:
+        source = results / "points" / key / f"{kind}.csv.gz"
+        if source.exists():
+            table = pd.read_csv(source)
+            thin = thin_telemetry(table) if kind == "telemetry" else table[table["start_s"] < KERNELS_S]
+            tables.append(thin.assign(key=key))
+    if not tables:
+        return
+    old = read_series(target)
+    write_series(target, pd.concat([old[~old["key"].isin(keys)], *tables], ignore_index=True))
+
+
+def thin_telemetry(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the samples averaged over equal parts of their time, `TELEMETRY_ROWS` at most."""
+    if len(table) <= TELEMETRY_ROWS:
+        return table
+    first, last = table["time_s"].min(), table["time_s"].max()
+    place = np.minimum((table["time_s"] - first) / (last - first) * TELEMETRY_ROWS, TELEMETRY_ROWS - 1).astype(int)
+    return table.groupby(place).mean().reset_index(drop=True)
+
+
+def _place(point: Mapping[str, Any]) -> tuple[int, int, str]:
+    record = point["record"]
+    return record["batch_cap"], record["repeat"], point["key"]
+
+
+def _tidy(point: dict[str, Any]) -> dict[str, Any]:
+    """Return a point with the paths of its machine cut down to what they mean, in the server's command lines."""
+    provenance = {**point["provenance"], "commands": [_short(one) for one in point["provenance"]["commands"]]}
+    finite = {name: value for name, value in point["summary"].items() if math.isfinite(value)}
+    return {**point, "provenance": provenance, "summary": finite}
+
+
+def _short(command: list[str]) -> list[str]:
+    program, *rest = command
+    return [PurePosixPath(program).name, *(one[one.index("results/") :] if "/results/" in one else one for one in rest)]

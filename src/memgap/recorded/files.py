@@ -1,0 +1,69 @@
+"""The files of a recorded study.
+
+For each session `<session>.jsonl`, one measured point a line as it was stored, and beside it
+`<session>.telemetry.csv.gz` (samples averaged to at most 60 a point) and `<session>.kernels.csv.gz` (the kernels of a
+profiled point's first 50 ms).
+"""
+
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from memgap.errors import UserError
+
+THINNED = ("telemetry", "kernels")
+
+
+def points_file(folder: Path, session: str) -> Path:
+    """Return where a session's points lie."""
+    return folder / f"{session}.jsonl"
+
+
+def series_file(folder: Path, session: str, kind: str) -> Path:
+    """Return where a session's thinned series of a kind of `THINNED` lie."""
+    return folder / f"{session}.{kind}.csv.gz"
+
+
+def read_points(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the points of a file; nothing where it is absent. Raises UserError for a damaged one."""
+    if not path.exists():
+        return
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            point: dict[str, Any] = json.loads(line)
+            point["key"], point["record"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}, line {number}: no recorded point; take the file from the repository again."
+            ) from error
+        yield point
+
+
+def all_points(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield all points of a recorded study; raises UserError where there is no such folder."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder with recorded data.")
+    for path in sorted(folder.glob("*.jsonl")):
+        yield from read_points(path)
+
+
+def read_series(path: Path) -> pd.DataFrame:
+    """Return a thinned series, empty where it is absent."""
+    return pd.read_csv(path) if path.exists() else pd.DataFrame({"key": pd.Series(dtype=str)})
+
+
+def write_series(path: Path, table: pd.DataFrame) -> None:
+    """Write a thinned series without a time stamp in it."""
+    path.write_bytes(table_gz(table))
+
+
+def table_gz(table: pd.DataFrame) -> bytes:
+    """Return a table as gzipped CSV without a time stamp in it."""
+    text = io.StringIO()
+    table.to_csv(text, index=False, lineterminator="\n", float_format="%.7g")
+    return gzip.compress(text.getvalue().encode(), mtime=0)
