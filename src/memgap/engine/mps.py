@@ -53,8 +53,12 @@ class Mps:
         }
         for path in self.env.values():
             Path(path).mkdir()
+        daemon_env = dict(self.env)
+        if chosen := os.environ.get("CUDA_VISIBLE_DEVICES"):
+            # the daemon shows its clients the GPUs it was given itself, numbered anew
+            self.env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(len(chosen.split(",")))))
         try:
-            self._daemon = Supervised([CONTROL, "-f"], self._folder / "daemon.log", self.env)
+            self._daemon = Supervised([CONTROL, "-f"], self._folder / "daemon.log", daemon_env)
             deadline_s = time.monotonic() + READY_TIMEOUT_S
             while not self.alive:
                 if not self._daemon.alive:
