@@ -1,7 +1,6 @@
 """What to relax where a fleet cannot do what is asked, one sentence a constraint."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 from memgap.planner.fleet import Demand, Fleet, GpuKind
@@ -46,8 +45,9 @@ def _too_few_replicas_allowed(fleet: Fleet, menu: Menu) -> list[str]:
         best = _best_tok_s(menu, one.model)
         if one.max_replicas * best < one.demand_tok_s * (1 - 1e-9):
             said.append(
-                f"max_replicas {one.max_replicas} of {one.model} yields at most {served(one.max_replicas * best)} of the "
-                f"{served(one.demand_tok_s)} asked for; at least {math.ceil(one.demand_tok_s / best - 1e-9)} would do."
+                f"max_replicas {one.max_replicas} of {one.model} yields at most {served(one.max_replicas * best)} "
+                f"of the {served(one.demand_tok_s)} asked for; at least {math.ceil(one.demand_tok_s / best - 1e-9)} "
+                "would do."
             )
     return said
 
@@ -104,17 +104,10 @@ def _more_gpus(fleet: Fleet, menu: Menu, kind: GpuKind) -> str:
     if found.value is None:
         if enough <= tried:
             return ""
-        return f"More than {tried} GPUs of the kind {kind.name} would have to be added; at least {math.ceil(least)} in all."
+        return (
+            f"More than {tried} more GPUs of the kind {kind.name} would be needed; {math.ceil(least)} in all at least."
+        )
     number = round(found.value)
     plural = "s" * (number != 1)
     unproven = " (fewer may do: the time limit came first)" if found.status == TIME_LIMIT else ""
     return f"{number} more GPU{plural} of the kind {kind.name} would do{unproven}."
-
-
-def replica_bound(fleet: Fleet, menu: Menu) -> Sequence[str]:
-    """Return the models whose max_replicas keeps them below their demand."""
-    return [
-        one.model
-        for one in fleet.models
-        if one.max_replicas is not None and one.max_replicas * _best_tok_s(menu, one.model) < one.demand_tok_s
-    ]

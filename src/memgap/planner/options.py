@@ -109,9 +109,7 @@ def _choices(rows: pd.DataFrame, demand: Demand, kind: GpuKind, fleet: Fleet) ->
     )
     needs = {one.batch_cap: _need(single, one.batch_cap, fleet) for one in usable}
     options, obstacle = _fitting(usable, needs, demand, kind, fleet.sharing_efficiency)
-    flags = {
-        cap: _flags(single, cap, need, kind) for cap, need in needs.items() if any(one.batch_cap == cap for one in options)
-    }
+    flags = {cap: _flags(single, cap, needs[cap], kind) for cap in {one.batch_cap for one in options}}
     return Choices(float(ceiling), tuple(replace(one, flags=flags[one.batch_cap]) for one in options), obstacle)
 
 
@@ -201,8 +199,8 @@ def _too_slow(usable: list[Profile], demand: Demand, kind: GpuKind) -> Obstacle:
     latency_ms, bound_ms = fastest.latency_ms or 0.0, demand.slo_ms or 0.0
     on = f" on {kind.name}" if kind.measured_on else ""
     sentence = (
-        f"No cap of {demand.model} keeps its SLO of {bound_ms:g} ms ({demand.latency}){on}: the lowest measured latency "
-        f"is {latency_ms:.4g} ms at cap {fastest.batch_cap}; an SLO of at least that would admit it."
+        f"No cap of {demand.model} keeps its SLO of {bound_ms:g} ms ({demand.latency}){on}: the lowest measured "
+        f"latency is {latency_ms:.4g} ms at cap {fastest.batch_cap}; an SLO of at least that would admit it."
     )
     return Obstacle(_TOO_SLOW, latency_ms - bound_ms, sentence)
 

@@ -7,7 +7,7 @@ all coefficients are of one size.
 import math
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,7 @@ class Solution:
         return {(one.group, one.gpu) for one in self.placed}
 
 
-def solve(
-    goal: str, groups: Sequence[Group], menu: Menu, demands: Sequence[Demand], time_limit_s: float
-) -> Solution:
+def solve(goal: str, groups: Sequence[Group], menu: Menu, demands: Sequence[Demand], time_limit_s: float) -> Solution:
     """Return the best plan for a goal; `demands` without an option anywhere must ask for nothing under "gpus".
 
     Raises UserError where no solver is installed or it fails.
@@ -178,53 +176,56 @@ class _Program:
             self.problem += pulp.lpSum(self.missing.values())
 
     def solve(self, time_limit_s: float) -> Solution:
+        bound = self._run(time_limit_s)
+        if self.problem.sol_status not in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
+            infeasible = self.problem.status == pulp.LpStatusInfeasible
+            return Solution(INFEASIBLE if infeasible else UNSOLVED)
+        proven = self.problem.sol_status == pulp.LpSolutionOptimal
+        missing = float(sum(round(one.value() or 0.0) for one in self.missing.values()))
+        placed = self._with_fewest_replicas(time_limit_s)
+        value = missing if self.goal == "replicas" else self._value(placed)
+        return Solution(OPTIMAL if proven else TIME_LIMIT, value, value if proven else self._scaled(bound), placed)
+
+    def _run(self, time_limit_s: float) -> float | None:
+        """Solve the problem as it stands; returns the bound that the solver's log tells."""
         with tempfile.TemporaryDirectory(prefix="memgap-planner-") as folder:
             log = Path(folder) / "solver.log"
             try:
                 self.problem.solve(_solver(time_limit_s, log))
             except pulp.PulpSolverError as error:
                 raise UserError(f"the solver failed ({error}); install CBC with PuLP, or highspy.") from error
-            bound = _bound(log)
-        status = pulp.LpStatus[self.problem.status]
-        if self.problem.sol_status in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
-            placed = self._placed()
-            proven = self.problem.sol_status == pulp.LpSolutionOptimal
-            value = self._value(placed)
-            return Solution(OPTIMAL if proven else TIME_LIMIT, value, value if proven else self._scaled(bound), placed)
-        return Solution(INFEASIBLE if status == "Infeasible" else UNSOLVED)
+            return _bound(log)
+
+    def _with_fewest_replicas(self, time_limit_s: float) -> list[Placed]:
+        """Return the found plan with what each GPU serves as it is and as few replicas as that takes."""
+        shares = {key: max(0.0, share.value() or 0.0) for key, share in self.share.items()}
+        found = self._placed(shares)
+        for key, share in self.share.items():
+            share.lowBound, share.upBound = max(0.0, shares[key] - 1e-7), shares[key]
+        for variable in (*self.used.values(), *self.missing.values()):
+            variable.lowBound = variable.upBound = round(variable.value() or 0.0)
+        self.problem.setObjective(pulp.lpSum(self.count.values()))
+        self._run(min(time_limit_s, 10.0))
+        solved = self.problem.sol_status in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible)
+        return self._placed(shares) if solved else found
 
     def _scaled(self, bound: float | None) -> float | None:
         return None if bound is None else (-self.scale * bound if self.goal == "throughput" else bound)
 
-    def _placed(self) -> list[Placed]:
-        """Return the replicas that the plan needs: those that serve, and as many more as min_replicas asks for."""
-        counts = {key: round(count.value() or 0.0) for key, count in self.count.items()}
-        spare = {
-            one.model: sum(many for (_, _, option), many in counts.items() if option.model == one.model)
-            - one.min_replicas
-            for one in self.demands
-        }
+    def _placed(self, shares: Mapping[tuple[int, int, str], float]) -> list[Placed]:
+        """Return the replicas, each option with its part of what its model serves on the GPU."""
         placed = []
-        for (group, gpu, model), share in self.share.items():
-            served = self._ceiling(group, model) * max(0.0, share.value() or 0.0)
+        for (group, gpu, model), share in shares.items():
             mine = {
                 option: many
-                for (of, on, option), many in counts.items()
-                if (of, on, option.model) == (group, gpu, model) and many
+                for (of, on, option), count in self.count.items()
+                if (of, on, option.model) == (group, gpu, model) and (many := round(count.value() or 0.0))
             }
             capacity = sum(option.throughput_tok_s * many for option, many in mine.items())
-            served = min(served, capacity)
-            for option in sorted(mine, key=lambda one: (-one.permille, -one.throughput_tok_s)):
-                idle = math.floor((capacity - served) / option.throughput_tok_s + 1e-6)
-                dropped = max(0, min(mine[option], spare[model], idle))
-                mine[option] -= dropped
-                spare[model] -= dropped
-                capacity -= dropped * option.throughput_tok_s
-            served = min(served, capacity)
+            served = min(capacity, self._ceiling(group, model) * share)
             placed += [
                 Placed(group, gpu, option, many, served * option.throughput_tok_s * many / capacity)
                 for option, many in mine.items()
-                if many
             ]
         return placed
 
@@ -232,9 +233,7 @@ class _Program:
         if self.goal == "throughput":
             weights = {one.model: one.weight for one in self.demands}
             return sum(weights[one.option.model] * one.served_tok_s for one in placed)
-        if self.goal == "gpus":
-            return float(len({(one.group, one.gpu) for one in placed if self.groups[one.group].counted}))
-        return float(sum(round(one.value() or 0.0) for one in self.missing.values()))
+        return float(len({(one.group, one.gpu) for one in placed if self.groups[one.group].counted}))
 
 
 def _solver(time_limit_s: float, log: Path) -> Any:
@@ -254,4 +253,3 @@ def _bound(log: Path) -> float | None:
         return None
     found = re.findall(r"^Lower bound:\s+(\S+)", log.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
     return float(found[-1]) if found else None
-

@@ -158,9 +158,7 @@ def _gpus(solution: Solution, fleet: Fleet, menu: Menu) -> list[dict[str, Any]]:
             "replicas": sum(one.replicas for one in placed),
             "memory_fraction": sum(one.option.need_permille * one.replicas for one in placed) / 1000,
             "share_of_ceiling_fraction": _rounded(
-                sum(
-                    one.served_tok_s / menu[fleet.gpus[group].name][one.option.model].ceiling_tok_s for one in placed
-                )
+                sum(one.served_tok_s / menu[fleet.gpus[group].name][one.option.model].ceiling_tok_s for one in placed)
             ),
         }
         for (group, gpu), placed in sorted(held.items())
