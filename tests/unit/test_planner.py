@@ -13,12 +13,17 @@ import pytest
 import yaml
 
 from memgap.collect.table import as_table, write_table
+from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.planner.__main__ import main
 from memgap.planner.fleet import Demand, Fleet, GpuKind, fleet_of, read_fleet
 from memgap.planner.options import GIB, Choices, Menu, Option, menu_of
 from memgap.planner.program import INFEASIBLE, OPTIMAL, TIME_LIMIT, UNSOLVED, Group, Solution, solve
 from memgap.planner.report import COLUMNS, placement_table, plan_for, write_plan
+from memgap.plans import plan_of
+from memgap.sweep.study import expand_study
+
+from .records import small_config
 
 
 def rows_of(model: str, caps: Mapping[int, tuple[float, float, float]], **changes: Any) -> list[dict[str, Any]]:
@@ -428,6 +433,30 @@ def test_throughput_goes_on_without_a_model_that_cannot_be_placed_and_says_so() 
     assert plan["status"] == "optimal"
     assert [one["served_tok_s"] for one in plan["models"]] == [500.0, 0.0]
     assert "No cap of large keeps its SLO of 1 ms" in plan["notes"][0]
+
+
+def test_a_fleet_that_can_serve_nothing_says_why() -> None:
+    plan = plan_for(table(), fleet(models={"small": {"demand_tok_s": 10, "slo": {"ms": 1}}}))
+    assert plan["sentence"].startswith(
+        "0 of 2 GPUs serve 0 tok/s, 0.0% of the 10 tok/s asked for. No cap of small keeps"
+    )
+
+
+def test_a_fleet_of_the_configuration_is_a_plan_of_its_own() -> None:
+    content = {
+        "sweeps": ["small"],
+        "gpus": [{"name": "a", "count": 1, "memory_gib": 80}],
+        "models": {"m": {"demand_tok_s": 1}},
+    }
+    config = check_config({**small_config(), "fleets": {"f": content}})
+    plan = plan_of(expand_study(config), "fleet", "f")
+    assert fleet_of({name: value for name, value in plan.items() if name != "sweeps"}, "f").objective == "throughput"
+    with pytest.raises(UserError, match=r"fleets.f.sweeps: unknown sweep 'smal'"):
+        check_config({**small_config(), "fleets": {"f": {**content, "sweeps": ["smal"]}}})
+
+
+def test_the_example_of_a_fleet_can_be_read() -> None:
+    assert read_fleet(Path(__file__).resolve().parents[2] / "config/fleet.example.yaml").objective == "gpus"
 
 
 def test_nothing_measured_and_no_memory_known() -> None:

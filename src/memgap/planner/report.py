@@ -44,7 +44,7 @@ def plan_for(table: pd.DataFrame, fleet: Fleet) -> dict[str, Any]:
     impossible = impossible_models(fleet, menu)
     plan: dict[str, Any] = {
         "status": solution.status,
-        "sentence": _sentence(solution, fleet, relax),
+        "sentence": _sentence(solution, fleet, relax, impossible),
         "objective": {
             "name": fleet.objective,
             "value": _rounded(solution.value),
@@ -103,7 +103,7 @@ def _solved(fleet: Fleet, menu: Menu) -> tuple[Solution, list[str]]:
     return solution, []
 
 
-def _sentence(solution: Solution, fleet: Fleet, relax: list[str]) -> str:
+def _sentence(solution: Solution, fleet: Fleet, relax: list[str], impossible: Mapping[str, str]) -> str:
     if relax:
         return relax[0]
     used, given = len(solution.gpus), sum(kind.count for kind in fleet.gpus)
@@ -116,6 +116,8 @@ def _sentence(solution: Solution, fleet: Fleet, relax: list[str]) -> str:
         start = f"{counted} serve all of the {served(asked)} asked for"
     else:
         start = f"{counted} serve {served(total)}, {total / asked:.1%} of the {served(asked)} asked for"
+    if not solution.placed and impossible:
+        return f"{start}. {next(iter(impossible.values()))}"
     if solution.status == OPTIMAL:
         best = "fewer GPUs cannot" if fleet.objective == "gpus" else "no other placement serves more by weight"
         return f"{start}; {best}."
