@@ -14,7 +14,7 @@ from memgap.config.load import check_config, known
 from memgap.errors import UserError
 from memgap.sweep.study import Study, expand_study
 
-KINDS = ("session", "sweep", "model", "dataset", "advisor", "goodput", "series")
+KINDS = ("session", "sweep", "model", "dataset", "advisor", "goodput", "series", "fleet")
 
 
 def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
@@ -29,6 +29,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         "series": study.sweeps,
         "model": study.model_folders,
         "dataset": study.datasets,
+        "fleet": study.config["fleets"],
     }
     known(name, names[kind], kind, "plan")
     if kind == "session":
@@ -37,6 +38,9 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         return study.sweep_plan(name)
     if kind == "goodput":
         return {**study.sweep_plan(name), "slos": study.config["slos"]}
+    if kind == "fleet":
+        fleet: dict[str, Any] = study.config["fleets"][name]
+        return fleet
     return study.model_folders[name] if kind == "model" else study.datasets[name]
 
 

@@ -85,7 +85,7 @@ def write_advice(advice: Mapping[str, Any]) -> str:
 def _configuration(rows: pd.DataFrame, decision: Decision, settings: Mapping[str, Any]) -> dict[str, Any]:
     assert decision.b_opt is not None
     chosen = rows[(rows["batch_cap"] == decision.b_opt) & (fate(rows) == GOOD)]
-    need = _memory(chosen, settings)
+    need = memory_at(chosen, settings)
     flags = advised_flags(json.loads(str(chosen["server_args"].iloc[0])), decision.b_opt, need)
     memory = {name: value for name, value in asdict(need).items() if name not in ("notes", "device")}
     return {
@@ -101,7 +101,8 @@ def _configuration(rows: pd.DataFrame, decision: Decision, settings: Mapping[str
     }
 
 
-def _memory(chosen: pd.DataFrame, settings: Mapping[str, Any]) -> MemoryNeed:
+def memory_at(chosen: pd.DataFrame, settings: Mapping[str, Any]) -> MemoryNeed:
+    """Return the memory that the good points of one cap need, with `memory_margin` and `memory_limit_fraction`."""
     block_tokens, token_bytes = _median(chosen, "kv_block_tokens"), _median(chosen, "kv_bytes_per_token")
     longest = _median(chosen, "max_model_len")
     usage = chosen["kv_cache_usage_max_fraction"].dropna()

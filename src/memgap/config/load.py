@@ -129,3 +129,6 @@ def _fill_defaults(value: Any, node: Mapping[str, Any]) -> None:
 def _check_references(config: Config) -> None:
     for figure, settings in config["figures"].items():
         known(settings["sweep"], config["sweeps"], "sweep", f"config: figures.{figure}.sweep")
+    for fleet, settings in config["fleets"].items():
+        for sweep in settings["sweeps"]:
+            known(sweep, config["sweeps"], "sweep", f"config: fleets.{fleet}.sweeps")
