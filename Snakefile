@@ -32,6 +32,7 @@ localrules:
     fig02,
     fig03,
     fig10,
+    plan_fleet,
 
 
 rule all:
@@ -49,6 +50,7 @@ include: "workflow/rules/collect.smk"
 include: "workflow/rules/requests.smk"
 include: "workflow/rules/advisor.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/planner.smk"
 
 
 onsuccess:

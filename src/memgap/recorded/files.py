@@ -19,6 +19,17 @@ from memgap.errors import UserError
 THINNED = ("telemetry", "kernels")
 
 
+def study_folder(name: str) -> Path:
+    """Return the folder of a recorded study: below the working directory, or else below the checkout.
+
+    Raises UserError where neither has it.
+    """
+    for folder in (Path(name), Path(__file__).resolve().parents[3] / name):
+        if folder.is_dir():
+            return folder
+    raise UserError(f"config: recorded: {name} is no folder with recorded data; the project's own is recorded/h200.")
+
+
 def points_file(folder: Path, session: str) -> Path:
     """Return where a session's points lie."""
     return folder / f"{session}.jsonl"

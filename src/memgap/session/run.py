@@ -53,7 +53,7 @@ class Session:
         with Lease(self._results / "sessions" / f".{name}.lock", LEASE_WAIT_S, self._watch.check):
             write_text(self._results / "plans" / f"{name}.json", canonical_json(self._plan) + "\n")
             if self._plan["options"]["recorded"] is not None:
-                self._restore(Path(self._plan["options"]["recorded"]))
+                self._restore(self._plan["options"]["recorded"])
                 return
             spared = self._spared()
             todo = [point for point in self.todo() if point["key"] not in spared]
@@ -62,14 +62,14 @@ class Session:
                 self._measure(todo)
             self._write_outcome()
 
-    def _restore(self, recorded: Path) -> None:
+    def _restore(self, recorded: str) -> None:
         """Take the points from recorded data instead of measuring them."""
-        from memgap.recorded.load import restore  # needs pandas, which an engine's environment may lack
+        # these need pandas, which an engine's environment may lack
+        from memgap.recorded.files import study_folder
+        from memgap.recorded.load import restore
 
-        if not recorded.is_dir():
-            raise UserError(f"config: recorded: {recorded} is no folder with recorded data; see docs/recorded.md.")
         keys = [point["key"] for point in self._plan["points"]]
-        found = restore(recorded, self._plan["session"], keys, self._store)
+        found = restore(study_folder(recorded), self._plan["session"], keys, self._store)
         self._write_outcome()
         self._progress.say(f"{found} of {len(keys)} points from the recorded data in {recorded}, nothing was measured")
 
