@@ -47,7 +47,12 @@ def advice_page(advice: Mapping[str, Any]) -> str:
     parts = [f'<p class="lead">{escape(str(advice["advice"]))}</p>']
     if "command" in advice:
         parts.append(f"<h2>To paste</h2><pre>{escape(advice['command'])}</pre>")
-    for title, name in (("Rule", "rule"), ("Expected, as measured", "expected"), ("Memory", "memory")):
+    for title, name in (
+        ("Rule", "rule"),
+        ("Expected, as measured", "expected"),
+        ("Memory", "memory"),
+        ("How sure", "stability"),
+    ):
         if name in advice:
             parts.append(f"<h2>{title}</h2>{_facts(advice[name])}")
     parts.append(f"<h2>Candidates</h2>{_table(pd.DataFrame(list(advice['candidates'])))}")

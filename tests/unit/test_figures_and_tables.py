@@ -16,6 +16,7 @@ from memgap.figures.inputs import FigureInputs
 from memgap.figures.plot import FIGURES, draw, read_advice
 from memgap.figures.points import failure_note, per_cap
 from memgap.figures.provenance import provenance_line
+from memgap.stats.student import mean_interval
 
 from .records import small_study, store_point
 
@@ -148,12 +149,13 @@ def test_preempted_points_are_not_part_of_the_line(table: pd.DataFrame) -> None:
     assert list(line.get_xdata()) == pytest.approx([0.95, 1.9])
 
 
-def test_repeats_are_a_median_with_their_span(table: pd.DataFrame) -> None:
+def test_repeats_are_a_mean_with_students_interval(table: pd.DataFrame) -> None:
     doubled = pd.concat([table, table.assign(repeat=1, itl_mean_ms=table["itl_mean_ms"] + 2)])
     data = per_cap(doubled, ["itl_mean_ms"])
     first = data.iloc[0]
-    assert (first["itl_mean_ms"], first["itl_mean_ms_low"], first["itl_mean_ms_high"]) == (7.0, 6.0, 8.0)
-    assert first["repeats"] == 2
+    low, high = mean_interval([6.0, 8.0])
+    assert (first["itl_mean_ms"], first["itl_mean_ms_low"], first["itl_mean_ms_high"]) == (7.0, low, high)
+    assert (first["repeats"], first["interval"]) == (2, "Student's t")
 
 
 def test_provenance_and_failures_in_words(table: pd.DataFrame) -> None:

@@ -8,6 +8,11 @@ GOOD, PREEMPTED, INVALID, FAILED, UNNEEDED = "good", "preempted", "invalid", "fa
 DRAWN = (GOOD, PREEMPTED)
 
 
+def replicated(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Return for each row whether several servers shared its load."""
+    return (table["replicas"] > 1).fillna(False).astype(bool)
+
+
 def fate(table: pd.DataFrame) -> "pd.Series[str]":
     """Return for each row "good", "preempted" (measured, but requests were evicted from the KV cache), "invalid" (its
     verdict says that the numbers cannot be believed), "unneeded" (spared by a stop rule) or "failed".

@@ -21,7 +21,7 @@ PAPER = {X: "mean_running_reqs_within_duration", THROUGHPUT: "total_token_throug
 
 
 def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
-    """Return the figure and the plotted numbers (one row a model and cap; medians over repeats)."""
+    """Return the figure and the plotted numbers (one row a model and cap; means over repeats with their interval)."""
     data = per_cap(inputs.table, [X, THROUGHPUT, LATENCY])
     figure, panels = new_figure(2)
     for axes, column, title in (

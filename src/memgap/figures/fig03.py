@@ -19,7 +19,7 @@ PAPER_X, PAPER_Y = "kv_cache_max_usage_pct", "total_token_throughput_tok_per_s"
 
 
 def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
-    """Return the figure and the plotted numbers (one row a model and cap; medians over repeats)."""
+    """Return the figure and the plotted numbers (one row a model and cap; means over repeats with their interval)."""
     data = per_cap(inputs.table.assign(**{PERCENT: 100 * inputs.table[USAGE]}), [PERCENT, THROUGHPUT])
     figure, (axes,) = new_figure(1, width_in=5.4, height_in=3.4)
     if inputs.paper_reference is not None:

@@ -10,7 +10,7 @@ SIDE_STYLE = {"client": "-", "server": "--"}
 
 
 def draw_models(axes: Axes, data: pd.DataFrame, x: str, y: str, y_low: str, y_high: str) -> None:
-    """Draw one line with markers for each model (and cap side), bars from least to most over repeats.
+    """Draw one line with markers for each model (and cap side), bars over the 95 % interval of repeats.
 
     Preempted points are open red-edged markers without a line.
     """

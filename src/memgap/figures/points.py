@@ -4,17 +4,21 @@ from collections import Counter
 
 import pandas as pd
 
-from memgap.collect.fate import DRAWN, GOOD, INVALID, UNNEEDED, fate
+from memgap.collect.fate import DRAWN, GOOD, INVALID, UNNEEDED, fate, replicated
+from memgap.stats.intervals import interval_of
 
 
 def per_cap(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Return one row a (model, batch_cap, cap_side, fate) with median, min and max of `columns` over repeats.
+    """Return one row a (model, batch_cap, cap_side, fate) with the mean of `columns` over repeats and its interval.
 
-    Columns: model, batch_cap, cap_side, fate, repeats, then each column with its median and `_low`, `_high` beside it.
+    Columns: model, batch_cap, cap_side, fate, repeats, interval (how it was made), then each column with its mean and
+    `_low`, `_high` beside it, both the mean where there is one repeat. Models stay in the table's order; replicated
+    points are left out.
     """
     rows = []
     keyed = table.assign(fate=fate(table))
-    keyed = keyed[keyed["fate"].isin(DRAWN)]
+    keyed = keyed[keyed["fate"].isin(DRAWN) & ~replicated(keyed)]
+    places = {model: place for place, model in enumerate(dict.fromkeys(table["model"]))}
     for (model, cap, side, kind), group in keyed.groupby(["model", "batch_cap", "cap_side", "fate"], sort=False):
         row: dict[str, object] = {
             "model": model,
@@ -24,13 +28,16 @@ def per_cap(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
             "repeats": len(group),
         }
         for column in columns:
-            row[column] = group[column].median()
-            row[f"{column}_low"], row[f"{column}_high"] = group[column].min(), group[column].max()
+            found = interval_of(group[column].astype(float).tolist())
+            row[column], row[f"{column}_low"], row[f"{column}_high"] = found.mean, found.low, found.high
+            row["interval"] = found.source
         rows.append(row)
     names = [name for column in columns for name in (column, f"{column}_low", f"{column}_high")]
-    head = ["model", "batch_cap", "cap_side", "fate", "repeats"]
-    found = pd.DataFrame(rows, columns=[*head, *names])
-    return found.sort_values(["model", "cap_side", "batch_cap"], kind="stable", ignore_index=True)
+    head = ["model", "batch_cap", "cap_side", "fate", "repeats", "interval"]
+    data = pd.DataFrame(rows, columns=[*head, *names])
+    data["place"] = data["model"].map(places)
+    ordered = data.sort_values(["place", "cap_side", "batch_cap"], kind="stable", ignore_index=True)
+    return ordered.drop(columns="place")
 
 
 def failures(table: pd.DataFrame) -> pd.DataFrame:

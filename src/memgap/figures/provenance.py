@@ -26,6 +26,8 @@ def provenance_line(table: pd.DataFrame) -> str:
     for kind in (PREEMPTED, INVALID, FAILED):
         if number := int((fates == kind).sum()):
             counted += f", {number} {kind}"
+    if (repeats := int(table["repeat"].max() or 0) + 1 if len(table) else 1) > 1:
+        counted += f"; bars: 95 % interval of up to {repeats} repeats"
     parts = [*engines, *devices, *drivers, *dates, counted]
     if "memgap-mock" in found("engine"):
         parts.insert(0, "SIMULATED, not measured")
