@@ -32,6 +32,10 @@ localrules:
     fig02,
     fig03,
     fig10,
+    fig11,
+    fig12,
+    fig13,
+    kernels,
     plan_fleet,
 
 

@@ -14,7 +14,7 @@ from memgap.config.load import check_config, known
 from memgap.errors import UserError
 from memgap.sweep.study import Study, expand_study
 
-KINDS = ("session", "sweep", "model", "dataset", "advisor", "goodput", "series", "fleet")
+KINDS = ("session", "sweep", "model", "dataset", "advisor", "goodput", "series", "kernels", "fleet")
 
 
 def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
@@ -27,6 +27,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         "sweep": study.sweeps,
         "goodput": study.sweeps,
         "series": study.sweeps,
+        "kernels": study.sweeps,
         "model": study.model_folders,
         "dataset": study.datasets,
         "fleet": study.config["fleets"],
@@ -34,7 +35,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
     known(name, names[kind], kind, "plan")
     if kind == "session":
         return study.session_plan(name)
-    if kind in ("sweep", "series"):
+    if kind in ("sweep", "series", "kernels"):
         return study.sweep_plan(name)
     if kind == "goodput":
         return {**study.sweep_plan(name), "slos": study.config["slos"]}

@@ -1,5 +1,6 @@
 # What the rules share: the expanded configuration and the names of files. What computes is in src/memgap.
 import os
+import re
 
 from memgap.errors import UserError
 from memgap.sweep.study import model_folder_name
@@ -64,8 +65,12 @@ def table_files():
     ]
 
 
+wildcard_constraints:
+    sweep="|".join(re.escape(name) for name in STUDY.sweeps),
+
+
 # a sweep's name may have a dot, so the tables of its requests have to be told from its own
-ruleorder: goodput > series > collect
+ruleorder: goodput > series > kernels > collect
 
 
 # --- sessions
@@ -129,6 +134,10 @@ def figure_sweep(name):
 
 def figure_table(name):
     return lambda wildcards: f"results/tables/{figure_sweep(name)}.parquet"
+
+
+def figure_kernels(name):
+    return lambda wildcards: f"results/tables/{figure_sweep(name)}.kernels.csv"
 
 
 def figure_advice(name):

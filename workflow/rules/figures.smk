@@ -64,3 +64,71 @@ rule fig10:
     shell:
         "python {input.script} --figure fig10 --table {input.table} --advice {input.advice} {params.paper:q}"
         " --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+
+
+rule fig11:
+    input:
+        table=figure_table("fig11"),
+        advice=figure_advice("fig11"),
+        script=script("plot_figure.py"),
+        code=figure_module("fig11"),
+    output:
+        pdf=in_report("fig11", "pdf"),
+        png=in_report("fig11", "png"),
+        csv=in_report("fig11", "csv"),
+    log:
+        "logs/figures/fig11.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        paper=paper_reference_option(),
+    message:
+        "Figure 11: GPU memory at B_opt"
+    shell:
+        "python {input.script} --figure fig11 --table {input.table} --advice {input.advice} {params.paper:q}"
+        " --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+
+
+rule fig12:
+    input:
+        table=figure_table("fig12"),
+        script=script("plot_figure.py"),
+        code=figure_module("fig12"),
+    output:
+        pdf=in_report("fig12", "pdf"),
+        png=in_report("fig12", "png"),
+        csv=in_report("fig12", "csv"),
+    log:
+        "logs/figures/fig12.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        paper=paper_reference_option(),
+    message:
+        "Figure 12: throughput over KV-cache usage by output length"
+    shell:
+        "python {input.script} --figure fig12 --table {input.table} {params.paper:q}"
+        " --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+
+
+rule fig13:
+    input:
+        table=figure_table("fig13"),
+        kernels=figure_kernels("fig13"),
+        script=script("plot_figure.py"),
+        code=figure_module("fig13"),
+    output:
+        pdf=in_report("fig13", "pdf"),
+        png=in_report("fig13", "png"),
+        csv=in_report("fig13", "csv"),
+    log:
+        "logs/figures/fig13.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        paper=paper_reference_option(),
+    message:
+        "Figure 13: kernel timelines of replicas"
+    shell:
+        "python {input.script} --figure fig13 --table {input.table} --kernels {input.kernels} {params.paper:q}"
+        " --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"

@@ -1,4 +1,4 @@
-# Tables from single requests: what kept its SLO, and every second of every point.
+# Tables from what single points keep: what kept its SLO, every second of every point, kernel timelines.
 rule goodput:
     input:
         sessions=sweep_sessions,
@@ -39,4 +39,23 @@ rule series:
         "Every second of the sweep {wildcards.sweep}"
     shell:
         "python {input.script} series --config $MEMGAP_CONFIG --name {wildcards.sweep} --points results/points"
+        " --csv {output} 2> {log}"
+
+
+rule kernels:
+    input:
+        sessions=sweep_sessions,
+        script=script("request_table.py"),
+    output:
+        "results/tables/{sweep}.kernels.csv",
+    log:
+        "logs/kernels/{sweep}.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        plan=plan("kernels"),
+    message:
+        "Kernel timelines of the sweep {wildcards.sweep}"
+    shell:
+        "python {input.script} kernels --config $MEMGAP_CONFIG --name {wildcards.sweep} --points results/points"
         " --csv {output} 2> {log}"

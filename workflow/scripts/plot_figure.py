@@ -9,6 +9,7 @@ from memgap.figures.files import write_figure
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.plot import draw, read_advice
 from memgap.script import run_script
+from memgap.timeline.table import read_kernels_table
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,7 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Draw one of the paper's figures.")
     parser.add_argument("--figure", required=True)
     parser.add_argument("--table", type=Path, required=True)
-    parser.add_argument("--advice", type=Path, nargs="*", default=[], help="advice files, for figure 10")
+    parser.add_argument("--advice", type=Path, nargs="*", default=[], help="advice files, for figures 10 and 11")
+    parser.add_argument("--kernels", type=Path, help="table of kernels, for figure 13")
     parser.add_argument("--paper-reference", type=Path, help="folder with the paper's numbers, to overlay")
     for form in ("pdf", "png", "csv"):
         parser.add_argument(f"--{form}", type=Path, required=True)
@@ -24,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     def plot() -> None:
         table, advice = read_table(options.table), read_advice(options.advice)
-        inputs = FigureInputs(table, advice, options.paper_reference)
+        kernels = read_kernels_table(options.kernels) if options.kernels is not None else None
+        inputs = FigureInputs(table, advice, options.paper_reference, kernels)
         write_figure(*draw(options.figure, inputs), options.pdf, options.png, options.csv)
 
     return run_script(plot)

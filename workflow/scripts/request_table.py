@@ -1,4 +1,4 @@
-"""A table from single requests: request_table.py goodput|series --plan PLAN.json --points FOLDER --csv FILE."""
+"""A table from what single points keep: request_table.py KIND --plan PLAN.json --points FOLDER --csv FILE."""
 
 import sys
 from pathlib import Path
@@ -8,13 +8,14 @@ from memgap.requests.goodput import goodput_table
 from memgap.requests.series import series_table
 from memgap.script import run_script, script_parser
 from memgap.store.atomic import write_text
+from memgap.timeline.table import kernels_table
 
-TABLES = {"goodput": goodput_table, "series": series_table}
+TABLES = {"goodput": goodput_table, "kernels": kernels_table, "series": series_table}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the table as CSV; returns the exit status."""
-    parser = script_parser("Make a table from the single requests of a sweep's points.")
+    parser = script_parser("Make a table from the requests or kernels of a sweep's points.")
     parser.add_argument("kind", choices=sorted(TABLES))
     parser.add_argument("--points", type=Path, required=True, help="folder of stored points")
     parser.add_argument("--csv", type=Path, required=True)

@@ -41,7 +41,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
             say_in_place(axes, "no point of this sweep was measured")
     if not data.empty:
         panels[0].legend(fontsize="x-small")
-    write_provenance(figure, inputs.table)
+    write_provenance(figure, inputs.table, bars=True)
     return figure, data
 
 

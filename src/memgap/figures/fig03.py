@@ -35,7 +35,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         say_in_place(axes, "no point of this sweep was measured")
     else:
         axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    write_provenance(figure, inputs.table)
+    write_provenance(figure, inputs.table, bars=True)
     return figure, data
 
 

@@ -10,11 +10,12 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class FigureInputs:
-    """The points' table, the advice by model and the folder of the paper's numbers."""
+    """The points' table, the advice by model, the folder of the paper's numbers, and figure 13's kernels."""
 
     table: pd.DataFrame
     advice: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     paper_reference: Path | None = None
+    kernels: pd.DataFrame | None = None
 
     @property
     def models(self) -> Sequence[str]:

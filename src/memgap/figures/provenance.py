@@ -9,8 +9,11 @@ from memgap.collect.fate import FAILED, INVALID, PREEMPTED, UNNEEDED, fate
 from memgap.figures.points import failure_note, suspect_note
 from memgap.figures.style import ALERT, GREY
 
+CHARACTERS_PER_IN = 18
+"""How many characters of the small print fit into an inch."""
 
-def provenance_line(table: pd.DataFrame) -> str:
+
+def provenance_line(table: pd.DataFrame, rates: bool = True) -> str:
     """Return engine, device, driver, dates and number of points, such as "vllm 0.32.0; NVIDIA H200; ..."."""
 
     def found(column: str) -> list[str]:
@@ -23,11 +26,9 @@ def provenance_line(table: pd.DataFrame) -> str:
     dates = [days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"] if days else []
     fates = fate(table)
     counted = f"{int((fates != UNNEEDED).sum())} points"
-    for kind in (PREEMPTED, INVALID, FAILED):
+    for kind in (PREEMPTED, INVALID, FAILED) if rates else (FAILED,):
         if number := int((fates == kind).sum()):
             counted += f", {number} {kind}"
-    if (repeats := int(table["repeat"].max() or 0) + 1 if len(table) else 1) > 1:
-        counted += f"; bars: 95 % interval of up to {repeats} repeats"
     parts = [*engines, *devices, *drivers, *dates, counted]
     if "memgap-mock" in found("engine"):
         parts.insert(0, "SIMULATED, not measured")
@@ -38,12 +39,20 @@ def provenance_line(table: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-def write_provenance(figure: Figure, table: pd.DataFrame) -> None:
-    """Write the provenance line, the points in doubt, and in red those not drawn, under the figure."""
-    note = failure_note(table)
-    lines = textwrap.wrap(provenance_line(table), 130) + textwrap.wrap(suspect_note(table), 130)
+def write_provenance(figure: Figure, table: pd.DataFrame, *, bars: bool = False, rates: bool = True) -> None:
+    """Write the provenance line, the points in doubt, and in red those not drawn, under the figure.
+
+    `bars`: the figure draws intervals over repeats. `rates`: it draws rates and latencies, which a verdict is about.
+    """
+    line = provenance_line(table, rates)
+    repeats = int(table["repeat"].max()) + 1 if len(table) else 1
+    if bars and repeats > 1:
+        line += f"; bars: 95 % interval of up to {repeats} repeats"
+    width = round(CHARACTERS_PER_IN * figure.get_figwidth())
+    note = failure_note(table) if rates else ""
+    lines = textwrap.wrap(line, width) + textwrap.wrap(suspect_note(table) if rates else "", width)
     colour = GREY
     if note:
-        lines += textwrap.wrap(note, 130)
+        lines += textwrap.wrap(note, width)
         colour = ALERT
     figure.supxlabel("\n".join(lines), fontsize=6, color=colour)

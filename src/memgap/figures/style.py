@@ -34,6 +34,29 @@ def model_looks(models: Sequence[str]) -> Mapping[str, tuple[tuple[float, float,
     return {model: (colours[i], MARKERS[i % len(MARKERS)]) for i, model in enumerate(models)}
 
 
+def palette(number: int) -> list[tuple[float, float, float]]:
+    """Return that many colours."""
+    colours: list[tuple[float, float, float]] = sns.color_palette("colorblind", max(1, number))
+    return colours
+
+
+def new_rows(number: int, width_in: float = 7.2) -> tuple[Figure, list[Axes]]:
+    """Return a figure with that many flat panels below one another, with one x axis."""
+    apply_style()
+    figure = Figure(figsize=(width_in, 0.9 + 0.85 * number), layout="constrained")
+    first = figure.add_subplot(number, 1, 1)
+    return figure, [first, *(figure.add_subplot(number, 1, place + 1) for place in range(1, number))]
+
+
+def new_grid(number: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure with that many panels, two in a row."""
+    apply_style()
+    columns = 1 if number <= 1 else 2
+    rows = max(1, -(-number // columns))
+    figure = Figure(figsize=(3.6 * columns + (1.2 if columns == 1 else 0.0), 0.5 + 2.5 * rows), layout="constrained")
+    return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(max(number, 1))]
+
+
 def new_figure(columns: int, width_in: float = 7.2, height_in: float = 3.3) -> tuple[Figure, list[Axes]]:
     """Return a figure with that many panels side by side."""
     apply_style()
