@@ -23,6 +23,8 @@ report: "workflow/report/workflow.rst"
 
 localrules:
     all,
+    figures,
+    tables,
     synthetic_model,
     dataset,
     collect,
@@ -37,6 +39,8 @@ localrules:
     fig13,
     kernels,
     plan_fleet,
+    tab04,
+    claims,
 
 
 rule all:
@@ -47,6 +51,17 @@ rule all:
         table_files(),
 
 
+rule figures:
+    input:
+        figure_files(),
+
+
+rule tables:
+    input:
+        table_files(),
+        advice_files(),
+
+
 include: "workflow/rules/models.smk"
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/sessions.smk"
@@ -55,6 +70,7 @@ include: "workflow/rules/requests.smk"
 include: "workflow/rules/advisor.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/planner.smk"
+include: "workflow/rules/tables.smk"
 
 
 onsuccess:

@@ -42,6 +42,11 @@ def table_page(table: pd.DataFrame) -> str:
     return _page(f"Points of the sweep {sweep}", f"<p>{len(table)} points.</p>{_table(shown)}")
 
 
+def study_page(title: str, table: pd.DataFrame, source: str) -> str:
+    """Return a table of the study as a page; `source` says where its numbers come from."""
+    return _page(title, f"<p>{escape(source)}</p>{_table(table)}")
+
+
 def advice_page(advice: Mapping[str, Any]) -> str:
     """Return an advice (see `memgap.advisor.report.advice_for`) as a page."""
     parts = [f'<p class="lead">{escape(str(advice["advice"]))}</p>']

@@ -60,9 +60,9 @@ def advice_files():
 
 def table_files():
     kinds = ("parquet", "csv", "html", *(("goodput.csv",) if CONFIG["slos"] else ()))
-    return [
-        f"results/tables/{sweep}.{kind}" for sweep in STUDY.sweeps for kind in kinds
-    ]
+    names = [f"{sweep}.{kind}" for sweep in STUDY.sweeps for kind in kinds]
+    names += [f"{name}.{kind}" for name in CONFIG["tables"] for kind in ("csv", "html")]
+    return [f"results/tables/{name}" for name in names]
 
 
 wildcard_constraints:
@@ -70,7 +70,7 @@ wildcard_constraints:
 
 
 # a sweep's name may have a dot, so the tables of its requests have to be told from its own
-ruleorder: goodput > series > kernels > collect
+ruleorder: tab04 > claims > goodput > series > kernels > collect
 
 
 # --- sessions
@@ -149,6 +149,38 @@ def figure_advice(name):
 def figure_module(name):
     """The module that draws a figure: editing it redraws that figure and no other."""
     return package_path(f"figures/{name}.py")
+
+
+def study_sweeps(name):
+    """The sweeps behind a table of the study; missing is an error only where the table is wanted."""
+    if name not in CONFIG["tables"]:
+        raise WorkflowError(
+            f"memgap: config: tables.{name} is missing; name its sweeps, online and replication."
+        )
+    return CONFIG["tables"][name]
+
+
+def study_tables(name):
+    return lambda wildcards: {
+        part: f"results/tables/{sweep}.parquet"
+        for part, sweep in study_sweeps(name).items()
+    }
+
+
+def study_advice(name):
+    return lambda wildcards: [
+        f"results/advisor/{model}.yaml"
+        for model in STUDY.models_of(study_sweeps(name)["online"])
+    ]
+
+
+def study_table_in_report(name, kind):
+    return report(
+        f"results/tables/{name}.{kind}",
+        caption=f"../report/{name}.rst",
+        category="Tables",
+        labels={"sweep": name, "file": page_first(kind)},
+    )
 
 
 def paper_reference_option():

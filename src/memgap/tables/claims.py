@@ -1,0 +1,253 @@
+"""What the paper claims against what was measured, one row a claim and model, with a verdict and its reason.
+
+The paper's figures are cited (arXiv 2503.08311, H100 with 64 GB, vLLM of 2024). A verdict is by a rule that stands
+beside it: "holds", "holds, differs in size", "does not hold", or "not measured".
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from memgap.collect.fate import GOOD, fate, replicated
+from memgap.stats.intervals import Interval, interval_of
+from memgap.tables.tab04 import table as table_iv
+from memgap.tables.tab04 import throughput_at_max
+
+COLUMNS = ["claim", "model", "unit", "paper", "measured", "low", "high", "verdict", "rule", "because"]
+HOLDS, SIZE, FAILS, UNKNOWN = "holds", "holds, differs in size", "does not hold", "not measured"
+CLOSE = 0.10
+"""Relative distance up to which a figure counts as the paper's."""
+PLATEAU = 0.20
+"""A throughput that grows by less than this while the cap doubles has reached its plateau."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A measured value with its interval (equal where none is known) and what explains a difference."""
+
+    value: float
+    low: float
+    high: float
+    because: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim: its sentence, unit, the paper's value by model, how it is measured and judged."""
+
+    sentence: str
+    unit: str
+    paper: Mapping[str, float]
+    measure: Callable[["Study", str], Found | None]
+    same_side: Callable[[float], bool]
+    rule: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """The tables that claims are measured from."""
+
+    online: pd.DataFrame
+    replication: pd.DataFrame
+    advice: Mapping[str, Mapping[str, Any]]
+
+    def at(self, model: str, cap: int) -> pd.DataFrame:
+        """Return the good points of one server of a model at a cap."""
+        own = self.online[(self.online["model"] == model) & (self.online["batch_cap"] == cap)]
+        return own[(fate(own) == GOOD) & ~replicated(own)]
+
+    def caps(self, model: str) -> list[int]:
+        """Return the caps of a model with good points, ascending."""
+        own = self.online[(self.online["model"] == model) & ~replicated(self.online)]
+        return sorted({int(cap) for cap in own[fate(own) == GOOD]["batch_cap"]})
+
+    def throughput(self, model: str, cap: int) -> Interval:
+        """Return the throughput at a cap with its interval over repeats."""
+        return interval_of(self.at(model, cap)["total_throughput_tok_s"].tolist())
+
+
+def claims_table(study: Study) -> pd.DataFrame:
+    """Return one row a claim and model with the columns of `COLUMNS`."""
+    models = list(dict.fromkeys(study.online["model"].dropna()))
+    rows = []
+    for claim in CLAIMS:
+        for model in models:
+            paper, found = claim.paper.get(model), claim.measure(study, model)
+            if found is None and paper is None:
+                continue
+            rows.append(
+                {
+                    "claim": claim.sentence,
+                    "model": model,
+                    "unit": claim.unit,
+                    "paper": paper,
+                    "measured": found.value if found else None,
+                    "low": found.low if found else None,
+                    "high": found.high if found else None,
+                    "verdict": _verdict(claim, paper, found),
+                    "rule": claim.rule,
+                    "because": found.because if found else "",
+                }
+            )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _verdict(claim: Claim, paper: float | None, found: Found | None) -> str:
+    if found is None:
+        return UNKNOWN
+    if not claim.same_side(found.value):
+        return FAILS
+    if paper is None or abs(found.value - paper) <= CLOSE * abs(paper) or found.low <= paper <= found.high:
+        return HOLDS
+    return SIZE
+
+
+def _ratio(above: Interval, below: Interval) -> Found:
+    """Return a ratio; its interval combines the relative half-widths of both in quadrature."""
+    ratio = above.mean / below.mean
+    share = ((above.half_width / above.mean) ** 2 + (below.half_width / below.mean) ** 2) ** 0.5
+    return Found(ratio, ratio * (1 - share), ratio * (1 + share))
+
+
+def _gain_over_one(study: Study, model: str) -> Found | None:
+    caps = study.caps(model)
+    if len(caps) < 2 or caps[0] != 1:
+        return None
+    best = max(caps, key=lambda cap: study.throughput(model, cap).mean)
+    found = _ratio(study.throughput(model, best), study.throughput(model, 1))
+    one_ms = study.at(model, 1)["itl_mean_ms"].mean()
+    because = f"best at cap {best} against {one_ms:.2f} ms a token at batch 1: another GPU, engine and host"
+    return Found(found.value, found.low, found.high, because)
+
+
+def _plateau(study: Study, model: str) -> Found | None:
+    caps = study.caps(model)
+    half = [cap for cap in caps if cap <= caps[-1] / 2] if caps else []
+    if not half:
+        return None
+    found = _ratio(study.throughput(model, caps[-1]), study.throughput(model, half[-1]))
+    because = f"from cap {half[-1]} to MAX = {caps[-1]}"
+    return Found(found.value - 1, found.low - 1, found.high - 1, because)
+
+
+def _share_at_b_opt(study: Study, model: str) -> Found | None:
+    b_opt = _b_opt(study, model)
+    if b_opt is None:
+        return None
+    best = max(study.caps(model), key=lambda cap: study.throughput(model, cap).mean)
+    found = _ratio(study.throughput(model, b_opt), study.throughput(model, best))
+    return Found(found.value, found.low, found.high, f"B_opt = {b_opt}, best at cap {best}")
+
+
+def _kv_at_b_opt(study: Study, model: str) -> Found | None:
+    b_opt = _b_opt(study, model)
+    if b_opt is None:
+        return None
+    own = study.at(model, b_opt)
+    found = interval_of(own["kv_cache_usage_max_fraction"].tolist())
+    pool_gib = own["kv_pool_bytes"].mean() / 2**30
+    return Found(found.mean, found.low, found.high, f"the pool has {pool_gib:.0f} GiB here")
+
+
+def _freed(study: Study, model: str) -> Found | None:
+    memory = study.advice.get(model, {}).get("memory") or {}
+    freed, device = memory.get("kv_freed_bytes"), memory.get("device_memory_bytes")
+    if not freed or not device:
+        return None
+    share = freed / device
+    return Found(share, share, share, f"of {device / 2**30:.0f} GiB, at B_opt = {study.advice[model]['b_opt']}")
+
+
+def _replication(study: Study, model: str) -> Found | None:
+    rows = table_iv(study.replication, study.online)
+    own = rows[(rows["model"] == model) & (rows["replicas"] > 1) & (rows["mps"] == "yes") & ~(rows["preemptions"] > 0)]
+    own = own.dropna(subset=["gain_over_max_fraction"])
+    if own.empty:
+        return None
+    best = own.sort_values("gain_over_max_fraction").iloc[-1].to_dict()
+    cap, _ = throughput_at_max(study.online, model)
+    single = study.at(model, cap)["gpu_util_mean_fraction"].mean() if cap else float("nan")
+    because = (
+        f"best of {len(own)}: {best['replicas']} replicas of cap {best['batch_cap']} under MPS against one at "
+        f"MAX = {cap}, which NVML sees busy {single:.0%} of the time"
+    )
+    gain = float(best["gain_over_max_fraction"])
+    return Found(gain, gain, gain, because)
+
+
+def _mps(study: Study, model: str) -> Found | None:
+    rows = table_iv(study.replication, study.online)
+    rows = rows[(rows["model"] == model) & (rows["replicas"] == 2) & (rows["chunked_prefill"] == "yes")]
+    pairs = rows.pivot_table(index="batch_cap", columns="mps", values="throughput_ktok_s").dropna()
+    if not {"yes", "no"} <= set(pairs.columns) or pairs.empty:
+        return None
+    gains = pairs["yes"] / pairs["no"] - 1
+    because = "two replicas at cap " + ", ".join(map(str, pairs.index))
+    return Found(float(gains.mean()), float(gains.min()), float(gains.max()), because)
+
+
+def _b_opt(study: Study, model: str) -> int | None:
+    b_opt = study.advice.get(model, {}).get("b_opt")
+    return int(b_opt) if b_opt is not None and not study.at(model, int(b_opt)).empty else None
+
+
+CLAIMS = (
+    Claim(
+        "Batching multiplies throughput over batch 1",
+        "times",
+        {"opt-1.3b": 29.6, "opt-2.7b": 34.4, "llama-2-7b": 40.1, "llama-2-13b": 34.5},
+        _gain_over_one,
+        lambda value: value > 10,
+        "more than 10 times",
+    ),
+    Claim(
+        "Throughput reaches a plateau below MAX: what the last doubling of the cap adds",
+        "fraction",
+        {},
+        _plateau,
+        lambda value: value < PLATEAU,
+        f"less than {PLATEAU:.0%}",
+    ),
+    Claim(
+        "B_opt keeps most of the best throughput",
+        "fraction",
+        {"opt-1.3b": 0.800, "opt-2.7b": 0.798, "llama-2-7b": 0.794, "llama-2-13b": 1.0},
+        _share_at_b_opt,
+        lambda value: value > 0.7,
+        "more than 70 %",
+    ),
+    Claim(
+        "B_opt needs a small part of the KV cache",
+        "fraction",
+        {"opt-1.3b": 0.160, "opt-2.7b": 0.277, "llama-2-7b": 0.458},
+        _kv_at_b_opt,
+        lambda value: value < 0.5,
+        "less than half",
+    ),
+    Claim(
+        "B_opt frees memory of the card",
+        "fraction",
+        {"opt-1.3b": 0.6323, "opt-2.7b": 0.4505, "llama-2-7b": 0.1051, "llama-2-13b": 0.0002},
+        _freed,
+        lambda value: value > 0,
+        "more than nothing",
+    ),
+    Claim(
+        "Replicas under MPS beat one server at MAX",
+        "fraction",
+        {"opt-1.3b": 0.337, "opt-2.7b": 0.128},
+        _replication,
+        lambda value: value > 0.02,
+        "by more than 2 %",
+    ),
+    Claim(
+        "MPS beats time slicing with two replicas",
+        "fraction",
+        {"opt-1.3b": 0.173},
+        _mps,
+        lambda value: value > 0.02,
+        "by more than 2 %",
+    ),
+)
