@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from memgap.advisor.report import advice_for
 from memgap.collect.table import COLUMNS, as_table, collect, read_table, write_table
+from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.figures.files import write_figure
 from memgap.figures.inputs import FigureInputs
@@ -17,7 +19,7 @@ from memgap.figures.plot import FIGURES, draw, read_advice
 from memgap.figures.points import failure_note, per_cap
 from memgap.figures.provenance import provenance_line
 
-from .records import small_study, store_point
+from .records import small_config, small_study, store_point
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 
@@ -148,12 +150,41 @@ def test_preempted_points_are_not_part_of_the_line(table: pd.DataFrame) -> None:
     assert list(line.get_xdata()) == pytest.approx([0.95, 1.9])
 
 
-def test_repeats_are_a_median_with_their_span(table: pd.DataFrame) -> None:
+def test_repeats_are_a_mean_with_its_interval(table: pd.DataFrame) -> None:
     doubled = pd.concat([table, table.assign(repeat=1, itl_mean_ms=table["itl_mean_ms"] + 2)])
     data = per_cap(doubled, ["itl_mean_ms"])
     first = data.iloc[0]
-    assert (first["itl_mean_ms"], first["itl_mean_ms_low"], first["itl_mean_ms_high"]) == (7.0, 6.0, 8.0)
+    assert first["itl_mean_ms"] == 7.0
+    assert first["itl_mean_ms_low"] == 0.0
+    assert first["itl_mean_ms_high"] == pytest.approx(7.0 + 12.706, abs=0.001)
     assert first["repeats"] == 2
+    assert first["interval_source"] == "2 repeats, Student t, 95 %"
+
+
+def test_a_point_measured_once_has_the_interval_within_its_run_or_none(table: pd.DataFrame) -> None:
+    data = per_cap(table, ["total_throughput_tok_s"])
+    assert data[["total_throughput_tok_s_low", "total_throughput_tok_s_high"]].isna().all(axis=None)
+    assert set(data["interval_source"]) == {""}
+    steady = table.assign(steady_output_throughput_ci95_fraction=0.1)
+    first = per_cap(steady, ["total_throughput_tok_s", "itl_mean_ms"]).iloc[0]
+    assert (first["total_throughput_tok_s_low"], first["total_throughput_tok_s_high"]) == pytest.approx((90.0, 110.0))
+    assert first["interval_source"] == "within one run, batch means, 95 % (total_throughput_tok_s)"
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES))
+def test_every_figure_says_what_its_bars_are(name: str, table: pd.DataFrame) -> None:
+    assert "no bars: no interval is known" in texts(draw(name, FigureInputs(table, {"tiny-opt": advice()}))[0])
+    noisy = table.assign(
+        repeat=1, itl_mean_ms=table["itl_mean_ms"] + 0.1, total_throughput_tok_s=table["total_throughput_tok_s"] + 1
+    )
+    both = pd.concat([table, noisy])
+    advised = advice_for(both, "tiny-opt", check_config(small_config())["advisor"])
+    figure, data = draw(name, FigureInputs(both, {"tiny-opt": advised}))
+    assert "bars: 2 repeats, Student t, 95 %" in texts(figure)
+    assert list(data["repeats"][:2]) == [2, 2]
+    assert set(data["interval_source"][:2]) == {"2 repeats, Student t, 95 %"}
+    low, high = (data.filter(regex=rf"throughput_tok_s_{bound}$").iloc[0, 0] for bound in ("low", "high"))
+    assert (low, high) == pytest.approx((100.5 - 12.706 / 2, 100.5 + 12.706 / 2), abs=0.001)
 
 
 def test_provenance_and_failures_in_words(table: pd.DataFrame) -> None:

@@ -12,9 +12,12 @@ import yaml
 from memgap.advisor.bca import Decision, Profile, advise
 from memgap.advisor.flags import advised_flags
 from memgap.advisor.memory import MemoryNeed, memory_need
+from memgap.advisor.stability import stability
 from memgap.collect.fate import FAILED, GOOD, INVALID, fate
 from memgap.errors import UserError
+from memgap.stats.intervals import column_interval
 
+THROUGHPUT = "total_throughput_tok_s"
 HEAD = "# Advice of the batching configuration advisor. How to read it: docs/advisor.md\n"
 
 
@@ -28,15 +31,24 @@ def model_rows(table: pd.DataFrame, model: str) -> pd.DataFrame:
 
 
 def profile_of(rows: pd.DataFrame, latency: str) -> list[Profile]:
-    """Return one entry a cap: medians over repeats and experiments of the points that are fit to be candidates."""
+    """Return one entry a cap: means over repeats and experiments of the points that are fit to be candidates."""
     profile = []
     for cap, group in rows.groupby("batch_cap"):
-        good = group[(fate(group) == GOOD) & group["total_throughput_tok_s"].notna() & group[latency].notna()]
+        good = group[(fate(group) == GOOD) & group[THROUGHPUT].notna() & group[latency].notna()]
         if good.empty:
             profile.append(Profile(int(str(cap)), None, None, _why_not(group)))
         else:
-            throughput, latency_ms = good["total_throughput_tok_s"].median(), good[latency].median()
-            profile.append(Profile(int(str(cap)), float(throughput), float(latency_ms)))
+            pairs = good[[THROUGHPUT, latency]].astype(float)
+            profile.append(
+                Profile(
+                    int(str(cap)),
+                    float(pairs[THROUGHPUT].mean()),
+                    float(pairs[latency].mean()),
+                    runs=tuple(pairs.itertuples(index=False, name=None)),
+                    throughput_interval=column_interval(good, THROUGHPUT),
+                    latency_interval=column_interval(good, latency),
+                )
+            )
     return profile
 
 
@@ -52,7 +64,9 @@ def _why_not(group: pd.DataFrame) -> str:
 def advice_for(table: pd.DataFrame, model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the advice for a model from its sweep's table; `settings` is the configuration's `advisor` part."""
     rows = model_rows(table, model)
-    decision = advise(profile_of(rows, settings["latency"]), settings["slo"], settings["epsilon"])
+    profile = profile_of(rows, settings["latency"])
+    decision = advise(profile, settings["slo"], settings["epsilon"])
+    sure = stability(profile, settings["slo"], settings["epsilon"])
     advice: dict[str, Any] = {
         "model": model,
         "advice": decision.sentence,
@@ -62,15 +76,16 @@ def advice_for(table: pd.DataFrame, model: str, settings: Mapping[str, Any]) -> 
             "slo_ms": _rounded(decision.slo_ms),
             "slo": decision.slo_source,
             "epsilon": decision.epsilon,
-            "throughput": "total_throughput_tok_s",
+            "throughput": THROUGHPUT,
         },
+        "stability": {name: value for name, value in asdict(sure).items() if name != "notes"},
     }
     if decision.b_opt is not None:
         advice.update(_configuration(rows, decision, settings))
     advice["candidates"] = [
         {name: _rounded(value) for name, value in asdict(one).items()} for one in decision.candidates
     ]
-    advice["notes"] = [*decision.notes, *advice.pop("memory_notes", [])]
+    advice["notes"] = [*decision.notes, *sure.notes, *advice.pop("memory_notes", [])]
     advice["measured"] = _provenance(rows)
     return advice
 
@@ -88,9 +103,8 @@ def _configuration(rows: pd.DataFrame, decision: Decision, settings: Mapping[str
     memory = {name: value for name, value in asdict(need).items() if name not in ("notes", "device")}
     return {
         "expected": {
-            "total_throughput_tok_s": _rounded(_median(chosen, "total_throughput_tok_s")),
-            settings["latency"]: _rounded(_median(chosen, settings["latency"])),
-            "kv_cache_usage_max_fraction": _rounded(_median(chosen, "kv_cache_usage_max_fraction")),
+            name: _rounded(_mean(chosen, name))
+            for name in (THROUGHPUT, settings["latency"], "kv_cache_usage_max_fraction")
         },
         "server_flags": flags,
         "command": f"vllm serve MODEL {shlex.join(flags)}",
@@ -120,6 +134,11 @@ def _memory(chosen: pd.DataFrame, settings: Mapping[str, Any]) -> MemoryNeed:
 def _median(rows: pd.DataFrame, column: str) -> float | None:
     values = rows[column].dropna()
     return float(values.median()) if len(values) else None
+
+
+def _mean(rows: pd.DataFrame, column: str) -> float | None:
+    values = rows[column].dropna()
+    return float(values.mean()) if len(values) else None
 
 
 def _provenance(rows: pd.DataFrame) -> dict[str, Any]:

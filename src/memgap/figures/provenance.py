@@ -32,10 +32,11 @@ def provenance_line(table: pd.DataFrame, recorded: bool = False) -> str:
     return ("recorded data: " if recorded else "") + "; ".join(parts)
 
 
-def write_provenance(figure: Figure, table: pd.DataFrame, recorded: bool = False) -> None:
-    """Write the provenance line, the points in doubt, and in red those not drawn, under the figure."""
+def write_provenance(figure: Figure, table: pd.DataFrame, recorded: bool = False, bars: str = "") -> None:
+    """Write under the figure: provenance, what the bars are, the points in doubt, and in red those not drawn."""
     note = failure_note(table)
-    lines = textwrap.wrap(provenance_line(table, recorded), 130) + textwrap.wrap(suspect_note(table), 130)
+    texts = (provenance_line(table, recorded), bars, suspect_note(table))
+    lines = [line for text in texts for line in textwrap.wrap(text, 130)]
     colour = GREY
     if note:
         lines += textwrap.wrap(note, 130)
