@@ -180,7 +180,7 @@ def test_every_figure_says_what_its_bars_are(name: str, table: pd.DataFrame) -> 
     both = pd.concat([table, noisy])
     advised = advice_for(both, "tiny-opt", check_config(small_config())["advisor"])
     figure, data = draw(name, FigureInputs(both, {"tiny-opt": advised}))
-    assert "bars: 2 repeats, Student t, 95 %" in texts(figure)
+    assert "bars their intervals: 2 repeats, Student t, 95 %" in texts(figure)
     assert list(data["repeats"][:2]) == [2, 2]
     assert set(data["interval_source"][:2]) == {"2 repeats, Student t, 95 %"}
     low, high = (data.filter(regex=rf"throughput_tok_s_{bound}$").iloc[0, 0] for bound in ("low", "high"))

@@ -140,13 +140,12 @@ def _notes(usable: Sequence[Profile]) -> list[str]:
     twice = [one.batch_cap for one in usable if len(one.runs) == 2]
     if bare:
         notes.append(
-            f"No interval is known of throughput and latency at {_caps(bare)}, measured once: the stability of B_opt "
-            "takes them as exact."
+            f"No interval is known of throughput and latency at {_caps(bare)}, measured once: they are taken as exact."
         )
     if no_latency:
         notes.append(
             f"At {_caps(no_latency)}, measured once, the throughput's interval is from within the run, without the "
-            "differences between runs, and none is known of the latency, which the stability of B_opt takes as exact."
+            "differences between runs, and none is known of the latency: it is taken as exact."
         )
     if twice:
         notes.append(

@@ -41,7 +41,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
             say_in_place(axes, "no point of this sweep was measured")
     if not data.empty:
         panels[0].legend(fontsize="x-small")
-    write_provenance(figure, inputs.table, inputs.recorded, bars_note(data))
+    write_provenance(figure, inputs.table, inputs.recorded, bars_note(data[data["fate"] == GOOD]))
     return figure, data
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.collect.fate import GOOD
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.marks import draw_models
 from memgap.figures.paper import overlay, read_paper
@@ -35,7 +36,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         say_in_place(axes, "no point of this sweep was measured")
     else:
         axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    write_provenance(figure, inputs.table, inputs.recorded, bars_note(data))
+    write_provenance(figure, inputs.table, inputs.recorded, bars_note(data[data["fate"] == GOOD]))
     return figure, data
 
 

@@ -44,7 +44,9 @@ def bars_note(data: pd.DataFrame) -> str:
     if data.empty:
         return ""
     sources = [str(one) for one in dict.fromkeys(data["interval_source"].dropna()) if one]
-    return f"bars: {'; '.join(sources)}" if sources else "no bars: no interval is known of points measured once"
+    if not sources:
+        return "no bars: no interval is known of points measured once"
+    return f"markers are means, bars their intervals: {'; '.join(sources)}"
 
 
 def failures(table: pd.DataFrame) -> pd.DataFrame:
