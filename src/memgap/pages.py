@@ -52,12 +52,11 @@ def advice_page(advice: Mapping[str, Any]) -> str:
     parts = [f'<p class="lead">{escape(str(advice["advice"]))}</p>']
     if "command" in advice:
         parts.append(f"<h2>To paste</h2><pre>{escape(advice['command'])}</pre>")
-    for title, name in (
-        ("Rule", "rule"),
-        ("Expected, as measured", "expected"),
-        ("Memory", "memory"),
-        ("How sure", "stability"),
-    ):
+    if "stability" in advice:
+        shares = pd.DataFrame(list(advice["stability"]["caps"]))
+        shown = "" if shares.empty else _table(shares)
+        parts.append(f"<h2>How sure</h2><p>{escape(str(advice['stability']['sentence']))}</p>{shown}")
+    for title, name in (("Rule", "rule"), ("Expected, as measured", "expected"), ("Memory", "memory")):
         if name in advice:
             parts.append(f"<h2>{title}</h2>{_facts(advice[name])}")
     parts.append(f"<h2>Candidates</h2>{_table(pd.DataFrame(list(advice['candidates'])))}")

@@ -1,5 +1,6 @@
 """Tables hold every point, figures show every point or say which they do not, and equal data give equal files."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,17 +10,22 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from memgap.advisor.report import advice_for
 from memgap.collect.table import COLUMNS, as_table, collect, read_table, write_table
+from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.figures.files import write_figure
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.plot import FIGURES, draw, read_advice
 from memgap.figures.points import failure_note, per_cap
 from memgap.figures.provenance import provenance_line
-from memgap.stats.student import mean_interval
+from memgap.timeline.table import kernels_table
 
-from .records import small_study, store_point
+from .records import small_config, small_study, store_point
 
+OF_RATES = sorted(set(FIGURES) - {"fig13"})
+"""Figure 13 draws timelines of profiled points, whose rates do not count."""
+WITH_BARS = ["fig02", "fig03", "fig10"]
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 
 
@@ -31,6 +37,8 @@ def summary(cap: int) -> dict[str, float]:
         "mean_running_reqs": 0.95 * cap,
         "kv_cache_usage_max_fraction": 0.05 * cap,
         "duration_s": 3.0,
+        "output_tokens": 800.0,
+        "requests_completed": 10.0,
     }
 
 
@@ -104,6 +112,7 @@ def advice() -> dict[str, Any]:
             *({**one, "feasible": True, "reason": ""} for one in candidates),
             {"batch_cap": 8, **rest, "feasible": False, "reason": "not measured: oom"},
         ],
+        "memory": {"kv_with_margin_bytes": 2.0**30},
     }
 
 
@@ -111,10 +120,11 @@ def texts(figure: Figure) -> str:
     """Return all text in a figure."""
     import matplotlib.text
 
-    return " ".join(found.get_text() for found in figure.findobj(matplotlib.text.Text))  # type: ignore[attr-defined]
+    found = [one.get_text() for one in figure.findobj(matplotlib.text.Text)]  # type: ignore[attr-defined]
+    return " ".join(" ".join(found).split())
 
 
-@pytest.mark.parametrize("name", sorted(FIGURES))
+@pytest.mark.parametrize("name", OF_RATES)
 def test_every_figure_names_what_it_does_not_draw(name: str, table: pd.DataFrame) -> None:
     figure, data = draw(name, FigureInputs(table, {"tiny-opt": advice()}))
     assert "not drawn: 1 oom (tiny-opt cap 8)" in texts(figure)
@@ -127,10 +137,12 @@ def test_every_figure_names_what_it_does_not_draw(name: str, table: pd.DataFrame
 def test_every_figure_can_be_drawn_from_nothing(name: str, plan: dict[str, Any], tmp_path: Path) -> None:
     none = {**advice(), "b_opt": None, "advice": "No cap can be judged.", "candidates": []}
     none["rule"] = {**none["rule"], "slo_ms": None}
-    figure, data = draw(name, FigureInputs(collect(plan, tmp_path), {"tiny-opt": none}))
+    none["memory"] = {}
+    no_kernels = kernels_table({"sweep": "small", "points": []}, tmp_path)
+    figure, data = draw(name, FigureInputs(collect(plan, tmp_path), {"tiny-opt": none}, kernels=no_kernels))
     assert data.empty
-    assert "no point of this sweep" in texts(figure) or "no cap of this sweep" in texts(figure)
-    figure, _ = draw(name, FigureInputs(as_table([])))
+    assert re.search("no (point|cap|memory)[a-z ]* of this sweep", texts(figure))
+    figure, _ = draw(name, FigureInputs(as_table([]), kernels=no_kernels))
     assert isinstance(figure, Figure)
 
 
@@ -149,13 +161,41 @@ def test_preempted_points_are_not_part_of_the_line(table: pd.DataFrame) -> None:
     assert list(line.get_xdata()) == pytest.approx([0.95, 1.9])
 
 
-def test_repeats_are_a_mean_with_students_interval(table: pd.DataFrame) -> None:
+def test_repeats_are_a_mean_with_its_interval(table: pd.DataFrame) -> None:
     doubled = pd.concat([table, table.assign(repeat=1, itl_mean_ms=table["itl_mean_ms"] + 2)])
     data = per_cap(doubled, ["itl_mean_ms"])
     first = data.iloc[0]
-    low, high = mean_interval([6.0, 8.0])
-    assert (first["itl_mean_ms"], first["itl_mean_ms_low"], first["itl_mean_ms_high"]) == (7.0, low, high)
-    assert (first["repeats"], first["interval"]) == (2, "Student's t")
+    assert first["itl_mean_ms"] == 7.0
+    assert first["itl_mean_ms_low"] == 0.0
+    assert first["itl_mean_ms_high"] == pytest.approx(7.0 + 12.706, abs=0.001)
+    assert first["repeats"] == 2
+    assert first["interval_source"] == "2 repeats, Student t, 95 %"
+
+
+def test_a_point_measured_once_has_the_interval_within_its_run_or_none(table: pd.DataFrame) -> None:
+    data = per_cap(table, ["total_throughput_tok_s"])
+    assert data[["total_throughput_tok_s_low", "total_throughput_tok_s_high"]].isna().all(axis=None)
+    assert set(data["interval_source"]) == {""}
+    steady = table.assign(steady_output_throughput_ci95_fraction=0.1)
+    first = per_cap(steady, ["total_throughput_tok_s", "itl_mean_ms"]).iloc[0]
+    assert (first["total_throughput_tok_s_low"], first["total_throughput_tok_s_high"]) == pytest.approx((90.0, 110.0))
+    assert first["interval_source"] == "within one run, batch means, 95 % (total_throughput_tok_s)"
+
+
+@pytest.mark.parametrize("name", WITH_BARS)
+def test_every_figure_says_what_its_bars_are(name: str, table: pd.DataFrame) -> None:
+    assert "no bars: no interval is known" in texts(draw(name, FigureInputs(table, {"tiny-opt": advice()}))[0])
+    noisy = table.assign(
+        repeat=1, itl_mean_ms=table["itl_mean_ms"] + 0.1, total_throughput_tok_s=table["total_throughput_tok_s"] + 1
+    )
+    both = pd.concat([table, noisy])
+    advised = advice_for(both, "tiny-opt", check_config(small_config())["advisor"])
+    figure, data = draw(name, FigureInputs(both, {"tiny-opt": advised}))
+    assert "bars their intervals: 2 repeats, Student t, 95 %" in texts(figure)
+    assert list(data["repeats"][:2]) == [2, 2]
+    assert set(data["interval_source"][:2]) == {"2 repeats, Student t, 95 %"}
+    low, high = (data.filter(regex=rf"throughput_tok_s_{bound}$").iloc[0, 0] for bound in ("low", "high"))
+    assert (low, high) == pytest.approx((100.5 - 12.706 / 2, 100.5 + 12.706 / 2), abs=0.001)
 
 
 def test_provenance_and_failures_in_words(table: pd.DataFrame) -> None:

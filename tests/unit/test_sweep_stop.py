@@ -10,7 +10,6 @@ import pytest
 from memgap.advisor.bca import advise
 from memgap.collect.table import collect
 from memgap.errors import UserError
-from memgap.stats.student import mean_interval, t_975
 from memgap.store.points import PointStore
 from memgap.sweep.stop import CapResult, Seen, choose, next_cap
 from memgap.workflow import load_study
@@ -154,12 +153,3 @@ def test_rules_across_caps_need_one_server() -> None:
     config["sweeps"]["small"]["stop"] = {"after_preemption": True}
     with pytest.raises(UserError, match="cap_side: client"):
         load_study(config)
-
-
-def test_students_interval() -> None:
-    assert t_975(2) == 4.303
-    assert t_975(30) == pytest.approx(2.0423, abs=1e-3)
-    low, high = mean_interval([1.0, 2.0, 3.0])
-    assert (low, high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5))
-    with pytest.raises(ValueError, match="two values"):
-        mean_interval([1.0])

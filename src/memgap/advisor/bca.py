@@ -10,25 +10,41 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memgap.errors import UserError
+from memgap.stats.intervals import Interval, named_sources
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One cap of a profile: throughput in tok/s, the chosen latency in ms, and why it is no candidate, if so."""
+    """One cap of a profile: throughput in tok/s, the chosen latency in ms, and why it is no candidate, if so.
+
+    `runs` holds both of each repeat whose means they are; the intervals are None where none is known.
+    """
 
     batch_cap: int
     throughput_tok_s: float | None
     latency_ms: float | None
     excluded: str = ""
+    runs: tuple[tuple[float, float], ...] = ()
+    throughput_interval: Interval | None = None
+    latency_interval: Interval | None = None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One cap with its verdict: `gain_ratio` is T(B) / (B T(1)); `reason` is empty where it is feasible."""
+    """One cap with its verdict: `gain_ratio` is T(B) / (B T(1)); `reason` is empty where it is feasible.
+
+    `_low` and `_high` are the bounds of the 95 % intervals, None where none is known.
+    """
 
     batch_cap: int
+    repeats: int
     throughput_tok_s: float | None
+    throughput_tok_s_low: float | None
+    throughput_tok_s_high: float | None
     latency_ms: float | None
+    latency_ms_low: float | None
+    latency_ms_high: float | None
+    interval_source: str
     gain_ratio: float | None
     feasible: bool
     reason: str
@@ -114,12 +130,29 @@ def _judge(one: Profile, base: float, bound_ms: float, epsilon: float) -> Candid
         reasons.append(f"latency {one.latency_ms:.1f} ms is above {bound_ms:.1f} ms")
     if ratio <= epsilon:
         reasons.append(f"gain {ratio:.3f} is not above {epsilon:g}")
-    return Candidate(one.batch_cap, one.throughput_tok_s, one.latency_ms, ratio, not reasons, "; ".join(reasons))
+    return _candidate(one, ratio, "; ".join(reasons))
 
 
 def _excluded(one: Profile) -> Candidate:
-    reason = one.excluded or "no throughput was measured"
-    return Candidate(one.batch_cap, one.throughput_tok_s, one.latency_ms, None, False, reason)
+    return _candidate(one, None, one.excluded or "no throughput was measured")
+
+
+def _candidate(one: Profile, gain_ratio: float | None, reason: str) -> Candidate:
+    throughput, latency = one.throughput_interval, one.latency_interval
+    return Candidate(
+        batch_cap=one.batch_cap,
+        repeats=len(one.runs),
+        throughput_tok_s=one.throughput_tok_s,
+        throughput_tok_s_low=throughput.low if throughput else None,
+        throughput_tok_s_high=throughput.high if throughput else None,
+        latency_ms=one.latency_ms,
+        latency_ms_low=latency.low if latency else None,
+        latency_ms_high=latency.high if latency else None,
+        interval_source=named_sources({"throughput": throughput, "latency": latency}),
+        gain_ratio=gain_ratio,
+        feasible=not reason,
+        reason=reason,
+    )
 
 
 def _why_nothing(candidates: Sequence[Candidate], bound_ms: float, epsilon: float) -> str:

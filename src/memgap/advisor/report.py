@@ -12,11 +12,12 @@ import yaml
 from memgap.advisor.bca import Decision, Profile, advise
 from memgap.advisor.flags import advised_flags
 from memgap.advisor.memory import MemoryNeed, memory_need
-from memgap.advisor.stability import DRAWS, stability
+from memgap.advisor.stability import stability
 from memgap.collect.fate import FAILED, GOOD, INVALID, UNNEEDED, fate, replicated
 from memgap.errors import UserError
-from memgap.stats.intervals import Interval, interval_of
+from memgap.stats.intervals import column_interval
 
+THROUGHPUT = "total_throughput_tok_s"
 HEAD = "# Advice of the batching configuration advisor. How to read it: docs/advisor.md\n"
 
 
@@ -33,63 +34,22 @@ def profile_of(rows: pd.DataFrame, latency: str) -> list[Profile]:
     """Return one entry a cap: means over repeats and experiments of the points that are fit to be candidates."""
     profile = []
     for cap, group in rows.groupby("batch_cap"):
-        good = group[(fate(group) == GOOD) & group["total_throughput_tok_s"].notna() & group[latency].notna()]
+        good = group[(fate(group) == GOOD) & group[THROUGHPUT].notna() & group[latency].notna()]
         if good.empty:
             profile.append(Profile(int(str(cap)), None, None, _why_not(group)))
         else:
-            throughput, latency_ms = good["total_throughput_tok_s"].mean(), good[latency].mean()
-            profile.append(Profile(int(str(cap)), float(throughput), float(latency_ms)))
+            pairs = good[[THROUGHPUT, latency]].astype(float)
+            profile.append(
+                Profile(
+                    int(str(cap)),
+                    float(pairs[THROUGHPUT].mean()),
+                    float(pairs[latency].mean()),
+                    runs=tuple(pairs.itertuples(index=False, name=None)),
+                    throughput_interval=column_interval(good, THROUGHPUT),
+                    latency_interval=column_interval(good, latency),
+                )
+            )
     return profile
-
-
-def intervals_of(rows: pd.DataFrame, latency: str) -> dict[int, tuple[Interval, Interval]]:
-    """Return for each cap the intervals of throughput (tok/s) and latency (ms).
-
-    From repeats where there are two at least. Of one run only the throughput's is known, from its batch means.
-    """
-    found = {}
-    good = rows[(fate(rows) == GOOD) & rows["total_throughput_tok_s"].notna() & rows[latency].notna()]
-    for cap, group in good.groupby("batch_cap"):
-        throughput = interval_of(group["total_throughput_tok_s"].tolist())
-        share = group["steady_output_throughput_ci95_fraction"].dropna()
-        if throughput.values == 1 and len(share):
-            half = float(share.iloc[0]) * throughput.mean
-            low, high = throughput.mean - half, throughput.mean + half
-            throughput = Interval(throughput.mean, low, high, 1, "batch means of one run")
-        found[int(str(cap))] = (throughput, interval_of(group[latency].tolist()))
-    return found
-
-
-def _bounds(cap: int, intervals: Mapping[int, tuple[Interval, Interval]]) -> dict[str, Any]:
-    if cap not in intervals:
-        return {}
-    throughput, latency = intervals[cap]
-    return {
-        "repeats": throughput.values,
-        "throughput_low_tok_s": throughput.low if throughput.source else None,
-        "throughput_high_tok_s": throughput.high if throughput.source else None,
-        "latency_low_ms": latency.low if latency.source else None,
-        "latency_high_ms": latency.high if latency.source else None,
-        "interval": throughput.source or None,
-    }
-
-
-def _stability(
-    profile: list[Profile],
-    intervals: Mapping[int, tuple[Interval, Interval]],
-    decision: Decision,
-    settings: Mapping[str, Any],
-) -> dict[str, Any]:
-    half = {cap: (throughput.half_width, latency.half_width) for cap, (throughput, latency) in intervals.items()}
-    found = stability(profile, half, settings["slo"], settings["epsilon"], decision.b_opt)
-    exact = sorted(cap for cap, (_, latency) in intervals.items() if not latency.source)
-    note = f"Latency taken as exact at caps with one run: {', '.join(map(str, exact))}." if exact else None
-    return {
-        "same_answer_fraction": found.same_fraction,
-        "answer": found.sentence,
-        "share_by_cap": {str(cap): n / DRAWS for cap, n in sorted(found.by_cap.items(), key=lambda one: -one[1])},
-        "note": note,
-    }
 
 
 def _why_not(group: pd.DataFrame) -> str:
@@ -109,7 +69,7 @@ def advice_for(table: pd.DataFrame, model: str, settings: Mapping[str, Any]) -> 
     rows = rows[~replicated(rows)]  # the advice is about one server
     profile = profile_of(rows, settings["latency"])
     decision = advise(profile, settings["slo"], settings["epsilon"])
-    intervals = intervals_of(rows, settings["latency"])
+    sure = stability(profile, settings["slo"], settings["epsilon"])
     advice: dict[str, Any] = {
         "model": model,
         "advice": decision.sentence,
@@ -119,17 +79,16 @@ def advice_for(table: pd.DataFrame, model: str, settings: Mapping[str, Any]) -> 
             "slo_ms": _rounded(decision.slo_ms),
             "slo": decision.slo_source,
             "epsilon": decision.epsilon,
-            "throughput": "total_throughput_tok_s",
+            "throughput": THROUGHPUT,
         },
+        "stability": {name: value for name, value in asdict(sure).items() if name != "notes"},
     }
     if decision.b_opt is not None:
         advice.update(_configuration(rows, decision, settings))
-    advice["stability"] = _stability(profile, intervals, decision, settings)
     advice["candidates"] = [
-        {name: _rounded(value) for name, value in {**asdict(one), **_bounds(one.batch_cap, intervals)}.items()}
-        for one in decision.candidates
+        {name: _rounded(value) for name, value in asdict(one).items()} for one in decision.candidates
     ]
-    advice["notes"] = [*decision.notes, *advice.pop("memory_notes", [])]
+    advice["notes"] = [*decision.notes, *sure.notes, *advice.pop("memory_notes", [])]
     advice["measured"] = _provenance(rows)
     return advice
 
@@ -147,9 +106,8 @@ def _configuration(rows: pd.DataFrame, decision: Decision, settings: Mapping[str
     memory = {name: value for name, value in asdict(need).items() if name not in ("notes", "device")}
     return {
         "expected": {
-            "total_throughput_tok_s": _rounded(_median(chosen, "total_throughput_tok_s")),
-            settings["latency"]: _rounded(_median(chosen, settings["latency"])),
-            "kv_cache_usage_max_fraction": _rounded(_median(chosen, "kv_cache_usage_max_fraction")),
+            name: _rounded(_mean(chosen, name))
+            for name in (THROUGHPUT, settings["latency"], "kv_cache_usage_max_fraction")
         },
         "server_flags": flags,
         "command": f"vllm serve MODEL {shlex.join(flags)}",
@@ -180,6 +138,11 @@ def memory_at(chosen: pd.DataFrame, settings: Mapping[str, Any]) -> MemoryNeed:
 def _median(rows: pd.DataFrame, column: str) -> float | None:
     values = rows[column].dropna()
     return float(values.median()) if len(values) else None
+
+
+def _mean(rows: pd.DataFrame, column: str) -> float | None:
+    values = rows[column].dropna()
+    return float(values.mean()) if len(values) else None
 
 
 def _provenance(rows: pd.DataFrame) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from memgap.collect.fate import GOOD, PREEMPTED
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.marks import draw_models
 from memgap.figures.paper import overlay, read_paper
-from memgap.figures.points import per_cap
+from memgap.figures.points import bars_note, per_cap
 from memgap.figures.provenance import write_provenance
 from memgap.figures.style import ALERT, log2_axis, new_figure, say_in_place
 
@@ -21,7 +21,7 @@ PAPER = {X: "mean_running_reqs_within_duration", THROUGHPUT: "total_token_throug
 
 
 def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
-    """Return the figure and the plotted numbers (one row a model and cap; means over repeats with their interval)."""
+    """Return the figure and the plotted numbers (one row a model and cap; means over repeats)."""
     data = per_cap(inputs.table, [X, THROUGHPUT, LATENCY])
     figure, panels = new_figure(2)
     for axes, column, title in (
@@ -41,7 +41,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
             say_in_place(axes, "no point of this sweep was measured")
     if not data.empty:
         panels[0].legend(fontsize="x-small")
-    write_provenance(figure, inputs.table, bars=True)
+    write_provenance(figure, inputs.table, bars=bars_note(data[data["fate"] == GOOD]))
     return figure, data
 
 

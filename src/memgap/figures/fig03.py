@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.collect.fate import GOOD
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.marks import draw_models
 from memgap.figures.paper import overlay, read_paper
-from memgap.figures.points import per_cap
+from memgap.figures.points import bars_note, per_cap
 from memgap.figures.provenance import write_provenance
 from memgap.figures.style import new_figure, say_in_place
 
@@ -19,7 +20,7 @@ PAPER_X, PAPER_Y = "kv_cache_max_usage_pct", "total_token_throughput_tok_per_s"
 
 
 def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
-    """Return the figure and the plotted numbers (one row a model and cap; means over repeats with their interval)."""
+    """Return the figure and the plotted numbers (one row a model and cap; means over repeats)."""
     data = per_cap(inputs.table.assign(**{PERCENT: 100 * inputs.table[USAGE]}), [PERCENT, THROUGHPUT])
     figure, (axes,) = new_figure(1, width_in=5.4, height_in=3.4)
     if inputs.paper_reference is not None:
@@ -35,7 +36,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         say_in_place(axes, "no point of this sweep was measured")
     else:
         axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    write_provenance(figure, inputs.table, bars=True)
+    write_provenance(figure, inputs.table, bars=bars_note(data[data["fate"] == GOOD]))
     return figure, data
 
 

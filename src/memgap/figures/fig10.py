@@ -13,12 +13,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memgap.figures.inputs import FigureInputs
+from memgap.figures.marks import bars
 from memgap.figures.paper import overlay, read_paper
-from memgap.figures.points import failures
+from memgap.figures.points import bars_note, failures
 from memgap.figures.provenance import write_provenance
 from memgap.figures.style import ALERT, GREY, log2_axis, model_looks, new_figure, say_in_place
 
-COLUMNS = ["model", "batch_cap", "throughput_tok_s", "latency_ms", "gain_ratio", "feasible", "is_b_opt", "reason"]
+NUMBERS = [
+    *("throughput_tok_s", "throughput_tok_s_low", "throughput_tok_s_high"),
+    *("latency_ms", "latency_ms_low", "latency_ms_high", "gain_ratio"),
+]
+COLUMNS = ["model", "batch_cap", "repeats", "interval_source", *NUMBERS, "feasible", "is_b_opt", "reason"]
 PAPER = ["model", "batch_size", "mean_itl_ms", "total_token_throughput_tok_per_s", "throughput_gain_ratio"]
 METRICS = {
     "itl": "inter-token latency",
@@ -36,7 +41,17 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     for model, (colour, marker) in model_looks(list(inputs.advice)).items():
         own = drawn[drawn["model"] == model]
         advice = inputs.advice[model]
-        left.plot(own["latency_ms"], own["throughput_tok_s"], color=colour, marker=marker, markersize=4.5)
+        left.errorbar(
+            own["latency_ms"],
+            own["throughput_tok_s"],
+            xerr=bars(own, "latency_ms", "latency_ms_low", "latency_ms_high"),
+            yerr=bars(own, "throughput_tok_s", "throughput_tok_s_low", "throughput_tok_s_high"),
+            color=colour,
+            marker=marker,
+            markersize=4.5,
+            capsize=2,
+            elinewidth=1,
+        )
         named = f"{model}: B_opt = {advice['b_opt'] or 'none'}"
         right.plot(own["batch_cap"], own["gain_ratio"], color=colour, marker=marker, markersize=4.5, label=named)
         _mark_b_opt(left, right, own, colour)
@@ -53,7 +68,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     for axes, ok in ((left, not drawn.empty), (right, not drawn.empty)):
         if not ok:
             say_in_place(axes, "no cap of this sweep could be judged")
-    write_provenance(figure, inputs.table)
+    write_provenance(figure, inputs.table, bars=bars_note(drawn))
     return figure, data
 
 
@@ -64,9 +79,7 @@ def plotted(advice: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
         for model, one in advice.items()
         for candidate in one["candidates"]
     ]
-    return pd.DataFrame(rows, columns=COLUMNS).astype(
-        {"throughput_tok_s": float, "latency_ms": float, "gain_ratio": float}
-    )
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, float))
 
 
 def _draw_slo(left: Axes, slo_ms: float, colour: tuple[float, float, float]) -> None:

@@ -36,7 +36,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         if own.empty:
-            say_in_place(axes, "no point was measured")
+            say_in_place(axes, "no point of this sweep was measured")
         else:
             axes.legend(fontsize="x-small", title="output tokens", title_fontsize="x-small")
     figure.supylabel("Throughput, prompt + output (tok/s)", fontsize="medium")

@@ -10,7 +10,7 @@ SIDE_STYLE = {"client": "-", "server": "--"}
 
 
 def draw_models(axes: Axes, data: pd.DataFrame, x: str, y: str, y_low: str, y_high: str) -> None:
-    """Draw one line with markers for each model (and cap side), bars over the 95 % interval of repeats.
+    """Draw one line with markers for each model (and cap side), bars over the 95 % intervals.
 
     Preempted points are open red-edged markers without a line.
     """
@@ -19,11 +19,10 @@ def draw_models(axes: Axes, data: pd.DataFrame, x: str, y: str, y_low: str, y_hi
         for side, own in data[data["model"] == model].groupby("cap_side", sort=False):
             label = f"{model}, cap on the {side}" if sides > 1 else str(model)
             good = own[own["fate"] == GOOD].dropna(subset=[x, y])
-            spread = [good[y] - good[y_low], good[y_high] - good[y]]
             axes.errorbar(
                 good[x],
                 good[y],
-                yerr=spread if (good["repeats"] > 1).any() else None,
+                yerr=bars(good, y, y_low, y_high),
                 color=colour,
                 marker=marker,
                 markersize=4.5,
@@ -44,3 +43,10 @@ def draw_models(axes: Axes, data: pd.DataFrame, x: str, y: str, y_low: str, y_hi
                     markeredgecolor=ALERT,
                     label=None if named else "preempted",
                 )
+
+
+def bars(data: pd.DataFrame, name: str, low: str, high: str) -> "list[pd.Series[float]] | None":
+    """Return the lengths of error bars from a column to its bounds, below and above; None where no bound is known."""
+    if data[[low, high]].isna().all(axis=None):
+        return None
+    return [(data[name] - data[low]).clip(lower=0.0), (data[high] - data[name]).clip(lower=0.0)]

@@ -1,43 +1,56 @@
 """Which points a figure draws, and how: lines from good points, marks for the others, none left out in silence."""
 
+import math
 from collections import Counter
 
 import pandas as pd
 
 from memgap.collect.fate import DRAWN, GOOD, INVALID, UNNEEDED, fate, replicated
-from memgap.stats.intervals import interval_of
+from memgap.stats.intervals import column_interval, named_sources
 
 
 def per_cap(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Return one row a (model, batch_cap, cap_side, fate) with the mean of `columns` over repeats and its interval.
 
-    Columns: model, batch_cap, cap_side, fate, repeats, interval (how it was made), then each column with its mean and
-    `_low`, `_high` beside it, both the mean where there is one repeat. Models stay in the table's order; replicated
-    points are left out.
+    Columns: model, batch_cap, cap_side, fate, repeats, interval_source, then each column with its mean and beside it
+    `_low` and `_high`, the bounds of the 95 % interval, not a number where none is known. Models stay in the table's
+    order; replicated points are left out.
     """
     rows = []
     keyed = table.assign(fate=fate(table))
     keyed = keyed[keyed["fate"].isin(DRAWN) & ~replicated(keyed)]
     places = {model: place for place, model in enumerate(dict.fromkeys(table["model"]))}
     for (model, cap, side, kind), group in keyed.groupby(["model", "batch_cap", "cap_side", "fate"], sort=False):
+        intervals = {column: column_interval(group, column) for column in columns}
         row: dict[str, object] = {
             "model": model,
             "batch_cap": cap,
             "cap_side": side,
             "fate": kind,
             "repeats": len(group),
+            "interval_source": named_sources(intervals),
         }
         for column in columns:
-            found = interval_of(group[column].astype(float).tolist())
-            row[column], row[f"{column}_low"], row[f"{column}_high"] = found.mean, found.low, found.high
-            row["interval"] = found.source
+            row[column] = group[column].mean()
+            found = intervals[column]
+            row[f"{column}_low"], row[f"{column}_high"] = (found.low, found.high) if found else (math.nan, math.nan)
         rows.append(row)
     names = [name for column in columns for name in (column, f"{column}_low", f"{column}_high")]
-    head = ["model", "batch_cap", "cap_side", "fate", "repeats", "interval"]
+    head = ["model", "batch_cap", "cap_side", "fate", "repeats", "interval_source"]
     data = pd.DataFrame(rows, columns=[*head, *names])
     data["place"] = data["model"].map(places)
     ordered = data.sort_values(["place", "cap_side", "batch_cap"], kind="stable", ignore_index=True)
     return ordered.drop(columns="place")
+
+
+def bars_note(data: pd.DataFrame) -> str:
+    """Return the line that says what the bars of plotted numbers with a column interval_source are; "" without any."""
+    if data.empty:
+        return ""
+    sources = [str(one) for one in dict.fromkeys(data["interval_source"].dropna()) if one]
+    if not sources:
+        return "no bars: no interval is known of points measured once"
+    return f"markers are means, bars their intervals: {'; '.join(sources)}"
 
 
 def failures(table: pd.DataFrame) -> pd.DataFrame:

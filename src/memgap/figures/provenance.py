@@ -39,18 +39,15 @@ def provenance_line(table: pd.DataFrame, rates: bool = True) -> str:
     return "; ".join(parts)
 
 
-def write_provenance(figure: Figure, table: pd.DataFrame, *, bars: bool = False, rates: bool = True) -> None:
-    """Write the provenance line, the points in doubt, and in red those not drawn, under the figure.
+def write_provenance(figure: Figure, table: pd.DataFrame, *, bars: str = "", rates: bool = True) -> None:
+    """Write under the figure: provenance, what the bars are, the points in doubt, and in red those not drawn.
 
-    `bars`: the figure draws intervals over repeats. `rates`: it draws rates and latencies, which a verdict is about.
+    `bars`: see `points.bars_note`. `rates`: the figure draws rates and latencies, which a verdict is about.
     """
-    line = provenance_line(table, rates)
-    repeats = int(table["repeat"].max()) + 1 if len(table) else 1
-    if bars and repeats > 1:
-        line += f"; bars: 95 % interval of up to {repeats} repeats"
     width = round(CHARACTERS_PER_IN * figure.get_figwidth())
     note = failure_note(table) if rates else ""
-    lines = textwrap.wrap(line, width) + textwrap.wrap(suspect_note(table) if rates else "", width)
+    texts = (provenance_line(table, rates), bars, suspect_note(table) if rates else "")
+    lines = [line for text in texts for line in textwrap.wrap(text, width)]
     colour = GREY
     if note:
         lines += textwrap.wrap(note, width)

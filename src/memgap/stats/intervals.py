@@ -1,53 +1,110 @@
-"""95 % intervals of a mean over repeats: Student's t for few repeats, the bootstrap from ten on.
+"""95 % intervals of the mean: over repeats of a point, and where it was measured once within that run.
 
-The bootstrap of few values is far too narrow: benchmarks/interval_coverage.py finds the true mean in 51 % of its
-intervals for two values, 74 % for three and 90 % for ten, where Student's t has 95 %.
+Two to four repeats: Student's t. Five or more: the bootstrap percentile interval in its expanded form (Hesterberg 2015,
+"What Teachers Should Know About the Bootstrap"), because the plain one is too narrow for so few values:
+see the coverage in docs/measurement.md, measured by benchmarks/interval_coverage.py.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-from memgap.stats.student import mean_interval
+from memgap.stats.student import half_width, t_975
 
-BOOTSTRAP_FROM = 10
-RESAMPLES = 2000
+Z = NormalDist().inv_cdf(0.975)
+"""97.5 % quantile of the normal distribution: all intervals here are of 95 %."""
+LEAST_BOOTSTRAP = 5
+"""From so many repeats on the bootstrap is used, below it Student's t."""
+RESAMPLES = 10_000
+SEED = 20250311
+WITHIN_RUN: Mapping[str, str] = {
+    "total_throughput_tok_s": "steady_output_throughput_ci95_fraction",
+    "output_throughput_tok_s": "steady_output_throughput_ci95_fraction",
+}
+"""Columns of the table of points with an interval from within one run: its half width by the mean."""
+WITHIN_ONE_RUN = "within one run, batch means, 95 %"
+
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Mean and 95 % interval, the number of values and how the interval was made ("" where there is none)."""
+    """A 95 % interval in its quantity's unit, and how it came about."""
 
-    mean: float
     low: float
     high: float
-    values: int
     source: str
 
-    @property
-    def half_width(self) -> float:
-        """Half of the interval, 0 where there is none."""
-        return (self.high - self.low) / 2
+
+def mean_interval(values: Sequence[float], name: str = "repeats") -> Interval | None:
+    """Return the interval of the mean of `values`; None for fewer than two. `name` says in the source what they are."""
+    count = len(values)
+    if count < 2:
+        return None
+    if count < LEAST_BOOTSTRAP:
+        mean, half = float(np.mean(values)), half_width(values)
+        return Interval(mean - half, mean + half, f"{count} {name}, Student t, 95 %")
+    low, high = bootstrap_bounds(values)
+    return Interval(low, high, f"{count} {name}, bootstrap, 95 %")
 
 
-def interval_of(values: Sequence[float]) -> Interval:
-    """Return the interval of the mean of repeats; of one value, or of none, no interval."""
-    known = np.array([value for value in values if np.isfinite(value)], dtype=np.float64)
-    if len(known) < 2:
-        only = float(known[0]) if len(known) else float("nan")
-        return Interval(only, only, only, len(known), "")
-    mean = float(known.mean())
-    if len(known) < BOOTSTRAP_FROM:
-        low, high = mean_interval(known.tolist())
-        return Interval(mean, low, high, len(known), "Student's t")
-    low, high = bootstrap_interval(known)
-    return Interval(mean, low, high, len(known), "bootstrap")
+def bootstrap_bounds(values: Sequence[float]) -> tuple[float, float]:
+    """Return the expanded percentile bounds of the mean of two or more values, seeded and whatever their order.
 
-
-def bootstrap_interval(values: "np.typing.NDArray[np.float64]", seed: int = 0) -> tuple[float, float]:
-    """Return the percentile interval of the mean from seeded resamples."""
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    The quantiles lie further out than 2.5 % and 97.5 %, so that for normal values the width is that of Student's t.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    drawn = np.random.default_rng(SEED).integers(0, len(ordered), (RESAMPLES, len(ordered)))
+    tail = NormalDist().cdf(-expansion(len(ordered)))
+    low, high = np.quantile(ordered[drawn].mean(axis=1), [tail, 1 - tail])
     return float(low), float(high)
+
+
+def expansion(count: int) -> float:
+    """Return the half width of Student's t in standard deviations of the resampled mean of `count` values."""
+    return t_975(count - 1) * math.sqrt(count / (count - 1))
+
+
+def within_run_interval(mean: float, half_width_fraction: float) -> Interval | None:
+    """Return the interval of one run from its batch means (see `memgap.stats.steady`); None where that is not known.
+
+    It holds the variation in the run and none from run to run.
+    """
+    if not (math.isfinite(mean) and math.isfinite(half_width_fraction)):
+        return None
+    half = mean * half_width_fraction
+    return Interval(mean - half, mean + half, WITHIN_ONE_RUN)
+
+
+def column_interval(points: pd.DataFrame, column: str) -> Interval | None:
+    """Return the interval of the mean of a column over points of the table that were measured alike but for `repeat`.
+
+    Where a repeat's number occurs twice, points of different settings are pooled, and the source says so. Cut at 0,
+    since no column of the table can be negative.
+    """
+    rows = points[points[column].notna()]
+    values = rows[column].astype(float).tolist()
+    if len(values) == 1 and column in WITHIN_RUN:
+        found = within_run_interval(values[0], float(rows[WITHIN_RUN[column]].astype(float).iloc[0]))
+    else:
+        pooled = rows["repeat"].dropna().duplicated().any()
+        found = mean_interval(values, "points of different settings" if pooled else "repeats")
+    return found and Interval(max(0.0, found.low), found.high, found.source)
+
+
+def named_sources(intervals: Mapping[str, Interval | None]) -> str:
+    """Return in words where the intervals of some quantities come from: "3 repeats, Student t, 95 %", with the
+    quantities' names behind it where not all have an interval of that kind, and "" where none has one.
+    """
+    names: dict[str, list[str]] = {}
+    for name, found in intervals.items():
+        if found is not None:
+            names.setdefault(found.source, []).append(name)
+    return "; ".join(
+        source if len(own) == len(intervals) else f"{source} ({', '.join(own)})" for source, own in names.items()
+    )

@@ -15,7 +15,7 @@ from typing import Any
 
 from memgap.advisor.bca import Profile, advise
 from memgap.canonical import content_key
-from memgap.stats.student import mean_interval
+from memgap.stats.student import half_width
 
 Points = Sequence[Mapping[str, Any]]
 """Of a session plan: {"key", "record"} in the order of measurement."""
@@ -114,8 +114,7 @@ def _spared_repeats(keys: Sequence[str], bound: Mapping[str, Any], seen: Mapping
     known = [value for value in values if value is not None]
     if len(known) < int(bound["least"]):
         return {}
-    low, high = mean_interval(known)
-    half = (high - low) / 2 / (sum(known) / len(known))
+    half = half_width(known) / (sum(known) / len(known))
     if half > float(bound["interval_fraction"]):
         return {}
     why = f"{len(known)} repeats give the throughput to +-{half:.1%}, {bound['interval_fraction']:.1%} is asked for"

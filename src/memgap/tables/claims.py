@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.collect.fate import GOOD, fate, replicated
-from memgap.stats.intervals import Interval, interval_of
+from memgap.stats.intervals import column_interval
 from memgap.tables.tab04 import table as table_iv
 from memgap.tables.tab04 import throughput_at_max
 
@@ -63,9 +63,9 @@ class Study:
         own = self.online[(self.online["model"] == model) & ~replicated(self.online)]
         return sorted({int(cap) for cap in own[fate(own) == GOOD]["batch_cap"]})
 
-    def throughput(self, model: str, cap: int) -> Interval:
-        """Return the throughput at a cap with its interval over repeats."""
-        return interval_of(self.at(model, cap)["total_throughput_tok_s"].tolist())
+    def throughput(self, model: str, cap: int) -> "Found":
+        """Return the throughput at a cap with its interval over repeats, or of one run from within it."""
+        return _mean_of(self.at(model, cap), "total_throughput_tok_s")
 
 
 def claims_table(study: Study) -> pd.DataFrame:
@@ -104,10 +104,16 @@ def _verdict(claim: Claim, paper: float | None, found: Found | None) -> str:
     return SIZE
 
 
-def _ratio(above: Interval, below: Interval) -> Found:
+def _mean_of(points: pd.DataFrame, column: str, because: str = "") -> Found:
+    mean, interval = float(points[column].mean()), column_interval(points, column)
+    return Found(mean, interval.low, interval.high, because) if interval else Found(mean, mean, mean, because)
+
+
+def _ratio(above: Found, below: Found) -> Found:
     """Return a ratio; its interval combines the relative half-widths of both in quadrature."""
-    ratio = above.mean / below.mean
-    share = ((above.half_width / above.mean) ** 2 + (below.half_width / below.mean) ** 2) ** 0.5
+    ratio = above.value / below.value
+    halves = [(one.high - one.low) / 2 / one.value for one in (above, below)]
+    share = sum(half**2 for half in halves) ** 0.5
     return Found(ratio, ratio * (1 - share), ratio * (1 + share))
 
 
@@ -115,7 +121,7 @@ def _gain_over_one(study: Study, model: str) -> Found | None:
     caps = study.caps(model)
     if len(caps) < 2 or caps[0] != 1:
         return None
-    best = max(caps, key=lambda cap: study.throughput(model, cap).mean)
+    best = max(caps, key=lambda cap: study.throughput(model, cap).value)
     found = _ratio(study.throughput(model, best), study.throughput(model, 1))
     one_ms = study.at(model, 1)["itl_mean_ms"].mean()
     because = f"best at cap {best} against {one_ms:.2f} ms a token at batch 1: another GPU, engine and host"
@@ -136,7 +142,7 @@ def _share_at_b_opt(study: Study, model: str) -> Found | None:
     b_opt = _b_opt(study, model)
     if b_opt is None:
         return None
-    best = max(study.caps(model), key=lambda cap: study.throughput(model, cap).mean)
+    best = max(study.caps(model), key=lambda cap: study.throughput(model, cap).value)
     found = _ratio(study.throughput(model, b_opt), study.throughput(model, best))
     return Found(found.value, found.low, found.high, f"B_opt = {b_opt}, best at cap {best}")
 
@@ -146,9 +152,8 @@ def _kv_at_b_opt(study: Study, model: str) -> Found | None:
     if b_opt is None:
         return None
     own = study.at(model, b_opt)
-    found = interval_of(own["kv_cache_usage_max_fraction"].tolist())
     pool_gib = own["kv_pool_bytes"].mean() / 2**30
-    return Found(found.mean, found.low, found.high, f"the pool has {pool_gib:.0f} GiB here")
+    return _mean_of(own, "kv_cache_usage_max_fraction", f"the pool has {pool_gib:.0f} GiB here")
 
 
 def _freed(study: Study, model: str) -> Found | None:
