@@ -1,8 +1,12 @@
 # The batching configuration advisor: B_opt, the memory it needs, ready-to-use server flags.
+ADVISOR_MODULES = ["bca", "flags", "memory", "report", "stability"]
+
+
 rule advise:
     input:
         table=advised_table,
         script=script("advise.py"),
+        code=[package_path(f"advisor/{name}.py") for name in ADVISOR_MODULES],
     output:
         yaml=advice_in_report("yaml"),
         html=advice_in_report("html"),

@@ -1,0 +1,66 @@
+"""How many points, and how much GPU time, the search for B_opt needs against the full grid, on recorded data.
+
+`python benchmarks/adaptive_sweep.py [recorded/h200]` replays the search on the recorded first repeats of each model's
+caps: what it would have measured, in which order, how long those runs took, and whether the answer is the full grid's.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from memgap.advisor.bca import advise
+from memgap.recorded.files import all_points
+from memgap.sweep.stop import CapResult, Seen, next_cap
+
+ADVISOR: dict[str, Any] = {"latency": "itl_mean_ms", "slo": {"multiple": 2.0, "times_latency_at": 32}, "epsilon": 0.1}
+
+
+def grids(folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
+    """Return for each model its recorded points of one server and the chat workload by cap, first repeats."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for point in all_points(folder):
+        record = point["record"]
+        alone = record["server"]["replicas"] == 1 and "profile" not in record["server"]
+        four = record["server"]["args"].get("api-server-count") == 4 and "enable-chunked-prefill" not in str(record)
+        if alone and four and record["dataset"]["name"] == "chat" and record["repeat"] == 0:
+            caps = found.setdefault(record["model"]["name"], {})
+            kept = caps.get(record["batch_cap"])
+            if kept is None or record["load"]["requests"] < kept["record"]["load"]["requests"]:
+                caps[record["batch_cap"]] = point
+    return found
+
+
+def answer(known: dict[int, CapResult], slo: dict[str, Any]) -> int | None:
+    """Return B_opt of the known caps."""
+    profile = [known[cap].profile(ADVISOR["latency"]) for cap in sorted(known)]
+    return advise(profile, slo, ADVISOR["epsilon"]).b_opt
+
+
+def main() -> None:
+    """Print a table."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[1] / "recorded/h200"
+    print("| model | SLO | points: search, grid | GPU seconds: search, grid | B_opt: search, grid | order |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for model, points in grids(folder).items():
+        caps = sorted(points)
+        seconds = {cap: points[cap]["window"]["duration_s"] for cap in caps}
+        grid = {}
+        for cap in caps:
+            seen = Seen.of(points[cap])
+            grid[cap] = CapResult(cap, [seen.summary] if seen.good else [])
+        for multiple in (2.0, 4.0):
+            slo = {"multiple": multiple, "times_latency_at": 32}
+            known: dict[int, CapResult] = {}
+            order = []
+            while (cap := next_cap(caps, known, {**ADVISOR, "slo": slo})) is not None:
+                known[cap] = grid[cap]
+                order.append(cap)
+            spent, whole = sum(seconds[cap] for cap in order), sum(seconds.values())
+            print(
+                f"| {model} | {multiple:g} x ITL(32) | {len(order)}, {len(caps)} | {spent:.0f}, {whole:.0f} "
+                f"({spent / whole:.0%}) | {answer(known, slo)}, {answer(grid, slo)} | {', '.join(map(str, order))} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
