@@ -52,9 +52,9 @@ def main() -> None:
             slo = {"multiple": multiple, "times_latency_at": 32}
             known: dict[int, CapResult] = {}
             order = []
-            while (cap := next_cap(caps, known, {**ADVISOR, "slo": slo})) is not None:
-                known[cap] = grid[cap]
-                order.append(cap)
+            while (wanted := next_cap(caps, known, {**ADVISOR, "slo": slo})) is not None:
+                known[wanted] = grid[wanted]
+                order.append(wanted)
             spent, whole = sum(seconds[cap] for cap in order), sum(seconds.values())
             print(
                 f"| {model} | {multiple:g} x ITL(32) | {len(order)}, {len(caps)} | {spent:.0f}, {whole:.0f} "
