@@ -14,7 +14,7 @@ from memgap.config.load import check_config, known
 from memgap.errors import UserError
 from memgap.sweep.study import Study, expand_study
 
-KINDS = ("session", "sweep", "model", "dataset", "advisor", "goodput", "series", "kernels", "fleet")
+KINDS = ("session", "sweep", "model", "dataset", "advisor", "goodput", "series", "kernels", "fleet", "verification")
 
 
 def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
@@ -31,6 +31,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         "model": study.model_folders,
         "dataset": study.datasets,
         "fleet": study.config["fleets"],
+        "verification": {model for sweep in study.sweeps for model in study.models_of(sweep)},
     }
     known(name, names[kind], kind, "plan")
     if kind == "session":
@@ -39,6 +40,8 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         return study.sweep_plan(name)
     if kind == "goodput":
         return {**study.sweep_plan(name), "slos": study.config["slos"]}
+    if kind == "verification":
+        return study.verification_plan(name)
     if kind == "fleet":
         fleet: dict[str, Any] = study.config["fleets"][name]
         return fleet

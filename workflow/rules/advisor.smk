@@ -21,3 +21,35 @@ rule advise:
     shell:
         "python {input.script} --config $MEMGAP_CONFIG --name settings --table {input.table}"
         " --model {wildcards.model} --out {output.yaml} --html {output.html} 2> {log}"
+
+
+# The advised server, started and measured: a session of its own, known only once there is an advice.
+rule verify:
+    input:
+        advice="results/advisor/{model}.yaml",
+        table=advised_table,
+        script=script("verify_advice.py"),
+    output:
+        report(
+            "results/advisor/{model}.verified.yaml",
+            caption="../report/advice.rst",
+            category="Advice",
+            labels={"model": "{model}", "file": "verified"},
+        ),
+    log:
+        "logs/verify/{model}.log",
+    container:
+        verified_image
+    threads: 1
+    resources:
+        gpu=CONFIG["resources"]["gpus"],
+        mem_mb=CONFIG["resources"]["mem_mb"],
+        cpus_per_task=CONFIG["resources"]["cpus"],
+        runtime=session_runtime,
+    params:
+        plan=plan("verification"),
+    message:
+        "Verification of the advice for {wildcards.model}"
+    shell:
+        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.model} --advice {input.advice}"
+        " --results results --out {output} --log {log}"

@@ -50,11 +50,12 @@ def figure_sweeps():
 
 
 def advice_files():
+    verified = ("verified.yaml",) if CONFIG["advisor"]["verify"] else ()
     return [
         f"results/advisor/{model}.{kind}"
         for sweep in figure_sweeps()
         for model in STUDY.models_of(sweep)
-        for kind in ("yaml", "html")
+        for kind in ("yaml", "html", *verified)
     ]
 
 
@@ -71,6 +72,7 @@ wildcard_constraints:
 
 # a sweep's name may have a dot, so the tables of its requests have to be told from its own
 ruleorder: tab04 > claims > goodput > series > kernels > collect
+ruleorder: verify > advise
 
 
 # --- sessions
@@ -98,6 +100,11 @@ def session_image(wildcards):
     return session_records(wildcards)[0]["engine"]["image"]
 
 
+def verified_image(wildcards):
+    points = STUDY.verification_plan(wildcards.model)["points"]
+    return points[0]["record"]["engine"]["image"] if points else None
+
+
 def session_runtime(wildcards, attempt):
     return attempt * CONFIG["resources"]["runtime_min"]
 
@@ -113,14 +120,12 @@ def sweep_sessions(wildcards):
 
 
 def advised_table(wildcards):
-    sweeps = [
-        name for name in figure_sweeps() if wildcards.model in STUDY.models_of(name)
-    ]
-    if not sweeps:
+    sweep = STUDY.advised_sweep(wildcards.model)
+    if sweep is None:
         raise WorkflowError(
             f"memgap: no figure's sweep measures the model {wildcards.model!r}."
         )
-    return f"results/tables/{sweeps[0]}.parquet"
+    return f"results/tables/{sweep}.parquet"
 
 
 def figure_sweep(name):
@@ -181,6 +186,17 @@ def study_table_in_report(name, kind):
         category="Tables",
         labels={"sweep": name, "file": page_first(kind)},
     )
+
+
+def fleet_tables(wildcards):
+    if wildcards.fleet not in CONFIG["fleets"]:
+        raise WorkflowError(
+            f"memgap: config: fleets.{wildcards.fleet} is missing; describe the fleet there."
+        )
+    return [
+        f"results/tables/{sweep}.parquet"
+        for sweep in CONFIG["fleets"][wildcards.fleet]["sweeps"]
+    ]
 
 
 def paper_reference_option():

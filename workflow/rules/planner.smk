@@ -1,15 +1,4 @@
 # The fleet planner: which models at which caps on which GPUs, from the sweeps that measured them.
-def fleet_tables(wildcards):
-    if wildcards.fleet not in CONFIG["fleets"]:
-        raise WorkflowError(
-            f"memgap: config: fleets.{wildcards.fleet} is missing; describe the fleet there."
-        )
-    return [
-        f"results/tables/{sweep}.parquet"
-        for sweep in CONFIG["fleets"][wildcards.fleet]["sweeps"]
-    ]
-
-
 rule plan_fleet:
     input:
         tables=fleet_tables,

@@ -9,15 +9,25 @@ from memgap.engine.flags import flag_list
 OVERRIDDEN = ("max-num-seqs", "gpu-memory-utilization", "kv-cache-memory-bytes", "num-gpu-blocks-override")
 
 
-def advised_flags(server_args: Mapping[str, Any], b_opt: int, need: MemoryNeed) -> list[str]:
-    """Return the flags of the measured server with the advised cap and memory in place of its own.
+def advised_arguments(server_args: Mapping[str, Any], b_opt: int, need: MemoryNeed) -> dict[str, Any]:
+    """Return the arguments of the measured server with the advised cap and memory in place of its own.
 
-    With a known share of GPU memory it is `--gpu-memory-utilization`; on a CPU `--kv-cache-memory-bytes`.
+    With a known share of GPU memory it is gpu-memory-utilization; on a CPU kv-cache-memory-bytes.
     """
-    flags = ["--max-num-seqs", str(b_opt)]
+    advised: dict[str, Any] = {"max-num-seqs": b_opt}
     if need.fraction is not None:
-        flags += ["--gpu-memory-utilization", f"{need.fraction:.3f}"]
+        advised["gpu-memory-utilization"] = round(need.fraction, 3)
     elif need.kv_with_margin_bytes is not None:
-        flags += ["--kv-cache-memory-bytes", str(need.kv_with_margin_bytes)]
-    kept = {name: value for name, value in server_args.items() if name not in OVERRIDDEN}
-    return flags + flag_list(kept)
+        advised["kv-cache-memory-bytes"] = need.kv_with_margin_bytes
+    return {**advised, **{name: value for name, value in server_args.items() if name not in OVERRIDDEN}}
+
+
+def advised_flags(server_args: Mapping[str, Any], b_opt: int, need: MemoryNeed) -> list[str]:
+    """Return `advised_arguments` as flags, cap and memory first."""
+    arguments = advised_arguments(server_args, b_opt, need)
+    first = [name for name in arguments if name in OVERRIDDEN]
+    flags = []
+    for name in first:
+        value = arguments.pop(name)
+        flags += [f"--{name}", f"{value:.3f}" if isinstance(value, float) else str(value)]
+    return flags + flag_list(arguments)

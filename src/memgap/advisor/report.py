@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from memgap.advisor.bca import Decision, Profile, advise
-from memgap.advisor.flags import advised_flags
+from memgap.advisor.flags import advised_arguments, advised_flags
 from memgap.advisor.memory import MemoryNeed, memory_need
 from memgap.advisor.stability import stability
 from memgap.collect.fate import FAILED, GOOD, INVALID, UNNEEDED, fate, replicated
@@ -102,7 +102,8 @@ def _configuration(rows: pd.DataFrame, decision: Decision, settings: Mapping[str
     assert decision.b_opt is not None
     chosen = rows[(rows["batch_cap"] == decision.b_opt) & (fate(rows) == GOOD)]
     need = memory_at(chosen, settings)
-    flags = advised_flags(json.loads(str(chosen["server_args"].iloc[0])), decision.b_opt, need)
+    measured = json.loads(str(chosen["server_args"].iloc[0]))
+    flags = advised_flags(measured, decision.b_opt, need)
     memory = {name: value for name, value in asdict(need).items() if name not in ("notes", "device")}
     return {
         "expected": {
@@ -110,6 +111,7 @@ def _configuration(rows: pd.DataFrame, decision: Decision, settings: Mapping[str
             for name in (THROUGHPUT, settings["latency"], "kv_cache_usage_max_fraction")
         },
         "server_flags": flags,
+        "server_args": advised_arguments(measured, decision.b_opt, need),
         "command": f"vllm serve MODEL {shlex.join(flags)}",
         "memory": {**memory, "margin": settings["memory_margin"], "limit_fraction": settings["memory_limit_fraction"]},
         "memory_notes": need.notes,

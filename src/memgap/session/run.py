@@ -4,7 +4,7 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -298,28 +298,30 @@ def check_plan(plan: Plan) -> None:
         )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Parse the command line and run; returns 0 when every point of the plan has a result, failures included."""
-    parser = argparse.ArgumentParser(description="Measure the points of a session.")
-    add_plan_arguments(parser)
-    parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--log", type=Path, default=None)
-    options = parser.parse_args(argv)
+def run_sessions(job: Callable[[Callable[[Plan], None]], None], results: Path, log: Path | None) -> int:
+    """Call `job` with what measures a session plan; returns the exit status after one sentence for whatever went wrong.
+
+    0: every point has a result, failures included; 1: stopped by a signal or a dead driver; 2: the user has to mend
+    something.
+    """
     watch = StopWatch()
     watch.install()
     stream: Any = sys.stderr
     try:
-        if options.log is not None:
-            options.log.parent.mkdir(parents=True, exist_ok=True)
-            stream = _Tee(sys.stderr, options.log.open("w", encoding="utf-8"))
-        plan = requested_plan(options, "session")
-        check_plan(plan)
-        Session(plan, options.results, Progress(plan["session"], stream), watch).run()
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            stream = _Tee(sys.stderr, log.open("w", encoding="utf-8"))
+
+        def measure(plan: Plan) -> None:
+            check_plan(plan)
+            Session(plan, results, Progress(plan["session"], stream), watch).run()
+
+        job(measure)
     except UserError as error:
         print(f"memgap: {error}", file=stream, flush=True)
         return 2
     except OSError as error:
-        print(f"memgap: {error.filename or options.results}: {error.strerror}; finished points are kept.", file=stream)
+        print(f"memgap: {error.filename or results}: {error.strerror}; finished points are kept.", file=stream)
         return 2
     except StoppedError as stopped:
         print(
@@ -327,3 +329,13 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 1
     return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run; returns the exit status of `run_sessions`."""
+    parser = argparse.ArgumentParser(description="Measure the points of a session.")
+    add_plan_arguments(parser)
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--log", type=Path, default=None)
+    options = parser.parse_args(argv)
+    return run_sessions(lambda measure: measure(requested_plan(options, "session")), options.results, options.log)

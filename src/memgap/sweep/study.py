@@ -39,6 +39,29 @@ class Study:
         """Return the names of the models of a sweep, in order, each once."""
         return list(dict.fromkeys(self.points[key].record["model"]["name"] for _, key in self.sweeps[sweep]))
 
+    def advised_sweep(self, model: str) -> str | None:
+        """Return the sweep that a model's advice is from: the first one of a figure that measures it, or None."""
+        drawn = (settings["sweep"] for settings in self.config["figures"].values())
+        return next((sweep for sweep in drawn if model in self.models_of(sweep)), None)
+
+    def verification_plan(self, model: str) -> Record:
+        """Return what the verification of a model's advice reads: its points of the sweep and how sessions run."""
+        sweep = self.advised_sweep(model)
+        keys = [key for _, key in self.sweeps[sweep]] if sweep else []
+        mine = [self.points[key] for key in keys if self.points[key].record["model"]["name"] == model]
+        sessions = {name: self.session_plan(name) for name in dict.fromkeys(point.session for point in mine)}
+        return {
+            "model": model,
+            "points": [{"key": one.key, "session": one.session, "record": one.record} for one in mine],
+            "sessions": {
+                name: {
+                    "model_folder": plan["model_folder"],
+                    "options": {**plan["options"], "remeasure": [], "recorded": None},
+                }
+                for name, plan in sessions.items()
+            },
+        }
+
     def session_plan(self, session: str) -> Record:
         """Return what the session job reads: its points and what is not part of a point's identity.
 
