@@ -1,0 +1,34 @@
+"""Anybody redraws the recorded study without a GPU, with the documented command."""
+
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from .conftest import REPOSITORY, SNAKEMAKE
+
+FIGURES = ("fig02", "fig03", "fig10", "fig11", "fig12", "fig13")
+
+
+def test_figures_and_tables_of_the_recorded_study(tmp_path: Path) -> None:
+    command = [SNAKEMAKE, "-j2", "figures", "tables", "--configfile", str(REPOSITORY / "config/recorded.yaml")]
+    command += ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
+    assert "nothing was measured" in printed
+    for name in FIGURES:
+        for kind in ("pdf", "png", "csv"):
+            assert (tmp_path / f"figures/{name}.{kind}").stat().st_size > 0
+    table = pd.read_csv(tmp_path / "results/tables/online.csv")
+    assert set(table["source"].dropna()) == {"recorded"}
+    assert table.loc[table["status"] == "not_needed", "model"].tolist() == ["llama-2-13b"], "nothing else is missing"
+    claims = pd.read_csv(tmp_path / "results/tables/claims.csv").set_index(["claim", "model"])
+    assert claims.loc[("Batching multiplies throughput over batch 1", "opt-1.3b"), "verdict"] == "holds"
+    assert claims.loc[("Replicas under MPS beat one server at MAX", "opt-1.3b"), "verdict"] == "does not hold"
+    assert len(pd.read_csv(tmp_path / "results/tables/tab04.csv")) >= 20
+    advice = yaml.safe_load((tmp_path / "results/advisor/opt-1.3b.yaml").read_text())
+    assert advice["b_opt"] == 96
+    again = subprocess.run([*command, "--quiet"], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert "Nothing to be done" in again.stdout + again.stderr or again.stderr.strip() == ""
