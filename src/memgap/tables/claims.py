@@ -25,7 +25,7 @@ PLATEAU = 0.20
 
 @dataclass(frozen=True)
 class Found:
-    """A measured value with its interval (equal where none is known) and what explains a difference."""
+    """A measured value with its interval, both bounds the value where none is known, and what explains a difference."""
 
     value: float
     low: float
@@ -69,7 +69,7 @@ class Study:
 
 
 def claims_table(study: Study) -> pd.DataFrame:
-    """Return one row a claim and model with the columns of `COLUMNS`."""
+    """Return one row a claim and model with the columns of `COLUMNS`; bounds are empty where no interval is known."""
     models = list(dict.fromkeys(study.online["model"].dropna()))
     rows = []
     for claim in CLAIMS:
@@ -84,8 +84,8 @@ def claims_table(study: Study) -> pd.DataFrame:
                     "unit": claim.unit,
                     "paper": paper,
                     "measured": found.value if found else None,
-                    "low": found.low if found else None,
-                    "high": found.high if found else None,
+                    "low": found.low if found and found.high > found.low else None,
+                    "high": found.high if found and found.high > found.low else None,
                     "verdict": _verdict(claim, paper, found),
                     "rule": claim.rule,
                     "because": found.because if found else "",
