@@ -223,3 +223,14 @@ def test_failures_are_told_apart_by_the_log(line: str, kind: str | None) -> None
 def test_an_unknown_adapter_is_one_sentence() -> None:
     with pytest.raises(UserError, match="known are mock, vllm"):
         adapter_for("sglang")
+
+
+def test_the_servers_sockets_go_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    server = make_server(tmp_path)
+    monkeypatch.setattr(server.adapter, "socket_folder_variable", "SOCKETS", raising=False)
+    with server:
+        server.start()
+        folder = Path(psutil.Process(server.pid).environ()["SOCKETS"])
+        assert folder.is_dir()
+    assert not folder.exists()

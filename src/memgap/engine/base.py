@@ -41,6 +41,8 @@ class EngineAdapter(Protocol):
     """Everything that differs between engines."""
 
     ready_path: str
+    socket_folder_variable: str | None
+    """Variable that names the folder for the sockets of the server's processes, which would stay in /tmp otherwise."""
     latency_histograms: Mapping[str, tuple[str, ...]]
     """Names of the engine's histograms in seconds: ttft, itl, tpot, e2e, queue, prefill, decode; newest name first."""
 

@@ -12,6 +12,8 @@ from memgap.engine.vllm import VllmAdapter
 class MockAdapter(VllmAdapter):
     """Starts the mock server; what it measures is the simulation and says so in the engine's name."""
 
+    socket_folder_variable: str | None = None
+
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:
         """See EngineAdapter; the mock always runs in this interpreter."""
         argv = [sys.executable, "-m", "memgap.mock_server", "--host", "127.0.0.1", "--port", str(port)]

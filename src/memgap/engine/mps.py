@@ -58,7 +58,7 @@ class Mps:
             # the daemon shows its clients the GPUs it was given itself, numbered anew
             self.env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(len(chosen.split(",")))))
         try:
-            self._daemon = Supervised([CONTROL, "-f"], self._folder / "daemon.log", daemon_env)
+            self._daemon = Supervised([CONTROL, "-f"], self._folder / "daemon.log", daemon_env, scratch=self._folder)
             deadline_s = time.monotonic() + READY_TIMEOUT_S
             while not self.alive:
                 if not self._daemon.alive:

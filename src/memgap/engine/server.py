@@ -3,6 +3,7 @@
 import http.client
 import json
 import secrets
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -119,11 +120,17 @@ class EngineServer:
         launch = self.adapter.launch(self._python, self._server, self._model_target, port, self.api_key)
         self.command = [*launch.argv, *self._profiler_flags()]
         began_s = time.monotonic()
-        self._process = Supervised(self.command, self._log, {**launch.env, **self._env})
+        sockets = self._socket_folder()
+        variable = {str(self.adapter.socket_folder_variable): str(sockets)} if sockets is not None else {}
+        self._process = Supervised(self.command, self._log, {**variable, **launch.env, **self._env}, scratch=sockets)
         self.pid = self._process.pid
         self._wait_until_ready(began_s, check)
         self.start_s = time.monotonic() - began_s
         self.facts = self.adapter.facts(self.url, self._server, self._log_text())
+
+    def _socket_folder(self) -> Path | None:
+        """Make the folder for the server's sockets; its path has to be short."""
+        return Path(tempfile.mkdtemp(prefix="memgap-")) if self.adapter.socket_folder_variable else None
 
     def _profiler_flags(self) -> list[str]:
         return self.adapter.profiler_flags(self.profile_folder.absolute()) if self.profile_folder is not None else []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,14 +18,20 @@ STOP_TIMEOUT_S = 60.0
 class Supervised:
     """One program, running from construction on, with its output in `log` and `env` added to its environment.
 
+    The folder `scratch` is removed when it has ended, also when the session was killed.
     Raises ServerFailureError ("bad_config") where it cannot be run at all.
     """
 
-    def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str], scratch: Path | None = None) -> None:
+        self._scratch = scratch
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")
         self._supervisor: subprocess.Popen[bytes] | None = subprocess.Popen(
-            [sys.executable, "-m", "memgap.engine.supervisor", "--log", str(log), "--", *argv],
+            [
+                *(sys.executable, "-m", "memgap.engine.supervisor", "--log", str(log)),
+                *(("--scratch", str(scratch)) if scratch is not None else ()),
+                *("--", *argv),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             process_group=0,
@@ -69,6 +76,8 @@ class Supervised:
             self._supervisor.wait()
         self._supervisor.stdout.close()
         self._supervisor = None
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def _clean_environment() -> dict[str, str]:

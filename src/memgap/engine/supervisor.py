@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,8 +31,12 @@ def become_subreaper() -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def supervise(argv: list[str], log: Path) -> int:
-    """Run ARGV until it ends or standard input closes; returns its exit status (negative: a signal)."""
+def supervise(argv: list[str], log: Path, scratch: Path | None = None) -> int:
+    """Run ARGV until it ends or standard input closes; returns its exit status (negative: a signal).
+
+    In the second case the folder `scratch` goes as well; else the session may still want to read it.
+    """
+    closed = False
     become_subreaper()
     with log.open("ab") as output:
         try:
@@ -43,9 +48,12 @@ def supervise(argv: list[str], log: Path) -> int:
     os.set_blocking(0, False)
     while server.poll() is None:
         if select.select([sys.stdin], [], [], 0.2)[0] and not os.read(0, 4096):
+            closed = True
             break
     how = _stop_group(server)
     leftover = _end_descendants()
+    if closed and scratch is not None:
+        shutil.rmtree(scratch, ignore_errors=True)
     _say(event="ended", returncode=server.returncode, stopped_by=how, leftover=leftover)
     return server.returncode or 0
 
@@ -92,11 +100,12 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the command line and supervise."""
     parser = argparse.ArgumentParser(description="Run a server that ends when standard input closes.")
     parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--scratch", type=Path, help="a folder of the server's that goes with it")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(argv)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # a handler, since "ignore" would be inherited by the server
-    return supervise(options.command, options.log)
+    return supervise(options.command, options.log, options.scratch)
 
 
 if __name__ == "__main__":

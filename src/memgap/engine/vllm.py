@@ -68,6 +68,7 @@ class VllmAdapter:
     """Starts `python -m vllm.entrypoints.openai.api_server` and reads vLLM's metric names."""
 
     ready_path = "/health"
+    socket_folder_variable: str | None = "VLLM_RPC_BASE_PATH"
     latency_histograms: Mapping[str, tuple[str, ...]] = LATENCY_HISTOGRAMS
 
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:

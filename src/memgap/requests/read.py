@@ -11,13 +11,15 @@ from memgap.errors import UserError
 from memgap.store.points import PointStore
 
 
-def measured_points(plan: Mapping[str, Any], points: Path) -> Iterator[tuple[dict[str, Any], Path, dict[str, Any]]]:
-    """Yield for each point of a sweep plan that has requests: its identifying columns, its folder, its point.json."""
+def measured_points(
+    plan: Mapping[str, Any], points: Path, having: str = "requests.csv.gz"
+) -> Iterator[tuple[dict[str, Any], Path, dict[str, Any]]]:
+    """Yield for each stored point of a sweep plan that has a file: what identifies it, its folder, its point.json."""
     store = PointStore(points)
     for entry in plan["points"]:
         record, folder = entry["record"], points / entry["key"]
         point = store.read(entry["key"])
-        if point is None or not (folder / "requests.csv.gz").exists():
+        if point is None or not (folder / having).exists():
             continue
         named = {
             "sweep": plan["sweep"],

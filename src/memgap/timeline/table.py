@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.errors import UserError
-from memgap.store.points import PointStore
+from memgap.requests.read import measured_points
 
 KERNELS, NVML = "kernels", "nvml"
 KEPT_S = 0.06
@@ -21,24 +21,14 @@ def kernels_table(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
     """Return one row a kernel of the first 60 ms of each profiled point (`busy_fraction` 1), or a row a sample of NVML
     with its utilisation where the point has no kernels. Points without either are absent.
     """
-    store, tables = PointStore(points), []
-    for entry in plan["points"]:
-        record = entry["record"]
-        if store.read(entry["key"]) is None:
-            continue
-        found = _kernels(points / entry["key"])
+    tables = []
+    for named, folder, point in measured_points(plan, points, having="point.json"):
+        server = point["record"]["server"]
+        found = _kernels(folder)
         if found.empty:
-            found = _utilisation(points / entry["key"])
-        named = {
-            "sweep": plan["sweep"],
-            "experiment": entry["experiment"],
-            "key": entry["key"],
-            "model": record["model"]["name"],
-            "batch_cap": record["batch_cap"],
-            "replicas": record["server"]["replicas"],
-            "mps": "yes" if record["server"]["mps"] else "no",
-        }
-        tables.append(found.assign(**named))
+            found = _utilisation(folder)
+        shared = {"replicas": server["replicas"], "mps": "yes" if server["mps"] else "no"}
+        tables.append(found.assign(**named, **shared))
     if not tables:
         return pd.DataFrame(columns=list(COLUMNS))
     return pd.concat(tables, ignore_index=True).reindex(columns=list(COLUMNS))
