@@ -12,6 +12,8 @@ rule advise:
         html=advice_in_report("html"),
     log:
         "logs/advisor/{model}.log",
+    wildcard_constraints:
+        model=MODEL_NAMES,
     conda:
         "../../envs/workflow.yaml"
     params:
@@ -38,6 +40,8 @@ rule verify:
         ),
     log:
         "logs/verify/{model}.log",
+    wildcard_constraints:
+        model=MODEL_NAMES,
     container:
         verified_image
     threads: 1

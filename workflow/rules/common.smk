@@ -20,6 +20,12 @@ except UserError as error:
 
 CONFIG = STUDY.config
 prepare_jobs(STUDY)
+MODEL_NAMES = "|".join(
+    re.escape(name)
+    for name in sorted(
+        {name for sweep in STUDY.sweeps for name in STUDY.models_of(sweep)}
+    )
+)
 
 
 def script(name):

@@ -88,7 +88,9 @@ class Study:
 
     def _stop_rules(self, keys: set[str]) -> list[Record]:
         """Return the rules that may spare points of a session: one for each sweep with points in it."""
-        rules = []
+        rules: list[Record] = []
+        if not any(_spares(sweep["stop"]) for sweep in self.config["sweeps"].values()):
+            return rules
         for sweep, members in self.sweeps.items():
             stop = self.config["sweeps"][sweep]["stop"]
             mine = [key for _, key in members if key in keys]
