@@ -105,5 +105,6 @@ def _tell_paper(panels: list[Axes], inputs: FigureInputs) -> None:
     for axes, config in zip(panels, ("no_replication", "2_replicas", "2_replicas_mps"), strict=False):
         own = paper[paper["config"] == config]
         if not own.empty:
-            text = f"paper: busy {own['gpu_busy_pct'].iloc[0]:.0f} %, overlap {own['overlap_pct'].iloc[0]:.0f} %"
+            busy, overlap = own["gpu_busy_pct"].iloc[0], max(own["overlap_pct"].iloc[0], 0.0)
+            text = f"paper: busy {busy:.0f} %, overlap {overlap:.0f} %"
             axes.set_title(text, fontsize="x-small", loc="right", color=GREY)
