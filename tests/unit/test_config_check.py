@@ -111,3 +111,10 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str | None, sentence: 
         path.write_text(text)
     with pytest.raises(UserError, match=sentence):
         read_config_files([path])
+
+
+@pytest.mark.parametrize("written", ["null", "none", "", None])
+def test_no_folder_can_be_said_on_the_command_line(written: str | None) -> None:
+    checked = check_config({**small_config(), "recorded": written, "paper_reference": written})
+    assert checked["recorded"] is None
+    assert checked["paper_reference"] is None

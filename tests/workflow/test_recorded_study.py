@@ -32,3 +32,11 @@ def test_figures_and_tables_of_the_recorded_study(tmp_path: Path) -> None:
     assert advice["b_opt"] == 96
     again = subprocess.run([*command, "--quiet"], capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert "Nothing to be done" in again.stdout + again.stderr or again.stderr.strip() == ""
+
+
+def test_the_same_study_can_be_measured(tmp_path: Path) -> None:
+    command = [SNAKEMAKE, "--dry-run", "--configfile", str(REPOSITORY / "config/recorded.yaml"), "--directory"]
+    command += [str(tmp_path), "--snakefile", str(REPOSITORY / "Snakefile"), "--config", "recorded=null"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "synthetic_model" in done.stdout + done.stderr, "models are made where servers are to be started"

@@ -14,6 +14,8 @@ import yaml
 from memgap.errors import UserError
 
 Config = dict[str, Any]
+NO_FOLDER = ("null", "none", "None", "")
+"""What Snakemake's `--config key=null` may become."""
 
 
 @cache
@@ -36,6 +38,9 @@ def check_config(config: Mapping[str, Any]) -> Config:
     if errors:
         raise UserError(_sentence(_most_specific(errors[0])))
     _fill_defaults(checked, schema())
+    for folder in ("recorded", "paper_reference"):
+        if checked[folder] in NO_FOLDER:
+            checked[folder] = None
     _check_references(checked)
     return checked
 
