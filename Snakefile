@@ -37,6 +37,9 @@ localrules:
     fig11,
     fig12,
     fig13,
+    roofline,
+    predict,
+    roofline_error,
     kernels,
     plan_fleet,
     tab04,
@@ -71,6 +74,7 @@ include: "workflow/rules/advisor.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/planner.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/roofline.smk"
 
 
 onsuccess:

@@ -69,15 +69,17 @@ def table_files():
     kinds = ("parquet", "csv", "html", *(("goodput.csv",) if CONFIG["slos"] else ()))
     names = [f"{sweep}.{kind}" for sweep in STUDY.sweeps for kind in kinds]
     names += [f"{name}.{kind}" for name in CONFIG["tables"] for kind in ("csv", "html")]
+    names += [f"{name}.predictions.csv" for name in CONFIG["predictions"]]
     return [f"results/tables/{name}" for name in names]
 
 
 wildcard_constraints:
     sweep="|".join(re.escape(name) for name in STUDY.sweeps),
+    prediction="|".join(re.escape(name) for name in CONFIG["predictions"]) or "$^",
 
 
 # a sweep's name may have a dot, so the tables of its requests have to be told from its own
-ruleorder: tab04 > claims > goodput > series > kernels > collect
+ruleorder: tab04 > claims > roofline_error > predict > goodput > series > kernels > collect
 ruleorder: verify > advise
 
 
@@ -145,6 +147,35 @@ def figure_sweep(name):
 
 def figure_table(name):
     return lambda wildcards: f"results/tables/{figure_sweep(name)}.parquet"
+
+
+def figure_predictions(name):
+    """The predictions that a figure draws beside its sweep; missing is an error only where the figure is wanted."""
+
+    def table(wildcards):
+        figure_sweep(name)
+        return f"results/tables/{CONFIG['figures'][name]['predictions']}.predictions.csv"
+
+    return table
+
+
+def roofline_sweeps(wildcards):
+    if "roofline_error" not in CONFIG["tables"]:
+        raise WorkflowError(
+            "memgap: config: tables.roofline_error is missing; name the sweeps that it compares."
+        )
+    return [
+        f"results/tables/{sweep}.parquet"
+        for sweep in CONFIG["tables"]["roofline_error"]["sweeps"]
+    ]
+
+
+def roofline_code():
+    """What counts the work and holds the peaks: editing it predicts anew."""
+    return [
+        package_path(f"hardware/{name}")
+        for name in ("gpus.yaml", "gpus.py", "work.py", "predict.py")
+    ]
 
 
 def figure_kernels(name):

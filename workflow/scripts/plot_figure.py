@@ -8,6 +8,8 @@ from memgap.collect.table import read_table
 from memgap.figures.files import write_figure
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.plot import draw, read_advice
+from memgap.hardware.predictions import read_predictions
+from memgap.plans import models_of
 from memgap.script import run_script
 from memgap.timeline.table import read_kernels_table
 
@@ -19,6 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--advice", type=Path, nargs="*", default=[], help="advice files, for figures 10 and 11")
     parser.add_argument("--kernels", type=Path, help="table of kernels, for figure 13")
+    parser.add_argument("--predictions", type=Path, help="table of predictions, for the roofline")
+    parser.add_argument("--config", type=Path, help="checked configuration as JSON, for the roofline's models")
     parser.add_argument("--paper-reference", type=Path, help="folder with the paper's numbers, to overlay")
     for form in ("pdf", "png", "csv"):
         parser.add_argument(f"--{form}", type=Path, required=True)
@@ -27,7 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     def plot() -> None:
         table, advice = read_table(options.table), read_advice(options.advice)
         kernels = read_kernels_table(options.kernels) if options.kernels is not None else None
-        inputs = FigureInputs(table, advice, options.paper_reference, kernels)
+        predictions = read_predictions(options.predictions) if options.predictions is not None else None
+        models = models_of(options.config) if options.config is not None else {}
+        inputs = FigureInputs(table, advice, options.paper_reference, kernels, predictions, models)
         write_figure(*draw(options.figure, inputs), options.pdf, options.png, options.csv)
 
     return run_script(plot)

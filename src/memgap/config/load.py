@@ -134,6 +134,10 @@ def _fill_defaults(value: Any, node: Mapping[str, Any]) -> None:
 def _check_references(config: Config) -> None:
     for figure, settings in config["figures"].items():
         known(settings["sweep"], config["sweeps"], "sweep", f"config: figures.{figure}.sweep")
+        if "predictions" in settings:
+            known(settings["predictions"], config["predictions"], "predictions", f"config: figures.{figure}.predictions")
+    for sweep in config["tables"].get("roofline_error", {}).get("sweeps", []):
+        known(sweep, config["sweeps"], "sweep", "config: tables.roofline_error.sweeps")
     for fleet, settings in config["fleets"].items():
         for sweep in settings["sweeps"]:
             known(sweep, config["sweeps"], "sweep", f"config: fleets.{fleet}.sweeps")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from memgap.config.load import known
 from memgap.errors import UserError
-from memgap.figures import fig02, fig03, fig10, fig11, fig12, fig13
+from memgap.figures import fig02, fig03, fig10, fig11, fig12, fig13, roofline
 from memgap.figures.inputs import FigureInputs
 
 FIGURES: dict[str, Callable[[FigureInputs], tuple[Figure, pd.DataFrame]]] = {
@@ -20,6 +20,7 @@ FIGURES: dict[str, Callable[[FigureInputs], tuple[Figure, pd.DataFrame]]] = {
     "fig11": fig11.draw,
     "fig12": fig12.draw,
     "fig13": fig13.draw,
+    "roofline": roofline.draw,
 }
 
 
