@@ -53,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="what the roofline allows a model on a GPU, without running it")
     predict.add_argument("--model", required=True, nargs="+", help="names of the registry")
     predict.add_argument("--gpu", required=True, nargs="+", help="such as H200, A100 or RTX4090")
-    predict.add_argument("--batch", default="1,8,32,128,512", help="sequences that decode together, with commas between")
+    predict.add_argument(
+        "--batch", default="1,8,32,128,512", help="sequences that decode together, with commas between"
+    )
     predict.add_argument("--context", type=float, default=330.0, help="mean tokens of a sequence while it decodes")
     predict.add_argument("--dtype", help="of weights and activations; the model's own unless given")
     predict.add_argument("--kv-dtype", help="of the KV cache, such as fp8; that of the activations unless given")

@@ -15,7 +15,20 @@ from memgap.errors import UserError
 from memgap.models.architecture import ModelArchitecture
 from memgap.sweep.study import Study, expand_study
 
-KINDS = ("session", "sweep", "model", "dataset", "advisor", "goodput", "series", "kernels", "fleet", "verification", "predictions", "roofline")
+KINDS = (
+    "session",
+    "sweep",
+    "model",
+    "dataset",
+    "advisor",
+    "goodput",
+    "series",
+    "kernels",
+    "fleet",
+    "verification",
+    "predictions",
+    "roofline",
+)
 
 
 def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:

@@ -154,7 +154,9 @@ def figure_predictions(name):
 
     def table(wildcards):
         figure_sweep(name)
-        return f"results/tables/{CONFIG['figures'][name]['predictions']}.predictions.csv"
+        return (
+            f"results/tables/{CONFIG['figures'][name]['predictions']}.predictions.csv"
+        )
 
     return table
 

@@ -135,7 +135,9 @@ def _check_references(config: Config) -> None:
     for figure, settings in config["figures"].items():
         known(settings["sweep"], config["sweeps"], "sweep", f"config: figures.{figure}.sweep")
         if "predictions" in settings:
-            known(settings["predictions"], config["predictions"], "predictions", f"config: figures.{figure}.predictions")
+            known(
+                settings["predictions"], config["predictions"], "predictions", f"config: figures.{figure}.predictions"
+            )
     for sweep in config["tables"].get("roofline_error", {}).get("sweeps", []):
         known(sweep, config["sweeps"], "sweep", "config: tables.roofline_error.sweeps")
     for fleet, settings in config["fleets"].items():

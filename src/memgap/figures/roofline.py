@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.collect.fate import DRAWN, GOOD
+from memgap.collect.fate import DRAWN, GOOD, PREEMPTED
 from memgap.errors import UserError
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.provenance import write_provenance
@@ -19,9 +19,10 @@ from memgap.hardware.compare import compare_steps, online_points
 from memgap.hardware.gpus import Gpu, find_gpu, gpu_of_nvml
 
 X, Y, STEP = "intensity_flop_byte", "flop_s", "step_ms"
-COLUMNS = ["kind", "model", "gpu", "batch", "context_tokens", X, Y, STEP, "predicted_ms", "fate"]
+COLUMNS = ["kind", "model", "gpu", "batch", "context_tokens", X, Y, STEP, "predicted_ms", "fits", "fate"]
 PREDICTED, MEASURED = "predicted", "measured"
-_SPAN = (0.5, 1500.0)
+_SPAN = (0.5, 1000.0)
+_NAMED_BATCHES = (1, 8, 64)
 
 
 def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
@@ -49,12 +50,18 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     time.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     contexts = sorted(set(data.loc[data["kind"] == PREDICTED, "context_tokens"]))
     roof.set_title(f"Roofline of the {gpu.alias}")
-    time.set_title(f"Lines: predicted at {', '.join(f'{one:g}' for one in contexts)} tokens of context")
+    time.set_title(f"Step time, lines at {', '.join(f'{one:g}' for one in contexts)} tokens of context")
     if data.empty:
         say_in_place(time, "neither predicted nor measured")
     else:
-        time.legend(fontsize="x-small", loc="upper left")
-    note = "small dots on lines: predicted by the roofline, nothing fitted; open markers: measured, intensity analytic"
+        time.set_ylim(bottom=data[STEP].min() / 2.5)
+        if (data["fate"] == PREEMPTED).any():
+            time.plot([], [], "o", markersize=4.5, markerfacecolor="none", markeredgecolor=ALERT, label="preempted")
+        time.legend(fontsize="x-small", loc="lower right")
+    note = (
+        "lines with dots: predicted by the roofline, nothing fitted, dashed beyond the KV cache; "
+        "open markers: measured, with analytic intensity"
+    )
     write_provenance(figure, inputs.table, bars=note)
     return figure, data
 
@@ -73,7 +80,7 @@ def measured_points(inputs: FigureInputs) -> pd.DataFrame:
     numbers = ["batch", "context_tokens", X, Y, STEP, "predicted_ms"]
     keys = ["model", "dataset", "gpu", "batch_cap", "fate"]
     means = compared.groupby(keys, sort=False, as_index=False)[numbers].mean()
-    return means.assign(kind=MEASURED)[COLUMNS]
+    return means.assign(kind=MEASURED, fits="yes")[COLUMNS]
 
 
 def _gpu(inputs: FigureInputs, measured: pd.DataFrame) -> Gpu:
@@ -92,7 +99,7 @@ def _draw_roofs(axes: Axes, gpu: Gpu, predictions: pd.DataFrame) -> None:
     """Draw the memory roof and the compute roofs of the dtypes in use, and where attention stands."""
     dtypes = set(predictions["dtype"]) or {"float16"}
     kind = "bf16" if dtypes == {"bfloat16"} else "fp16"
-    roofs = [(gpu.flop_s[kind], f"{kind.upper()} tensor, dense"), (gpu.flop_s.get("fp32"), "FP32, no tensor units")]
+    roofs = [(gpu.flop_s[kind], f"{kind.upper()} tensor, dense"), (gpu.flop_s.get("fp32"), "FP32, vector")]
     intensity = np.array(_SPAN)
     highest = max(peak for peak, _ in roofs if peak)
     ridge = highest / gpu.bandwidth_bytes_s
@@ -101,23 +108,26 @@ def _draw_roofs(axes: Axes, gpu: Gpu, predictions: pd.DataFrame) -> None:
     for peak, name in roofs:
         if peak:
             begin = peak / gpu.bandwidth_bytes_s
-            axes.plot([begin, _SPAN[1]], [peak, peak], color="black", linewidth=1.2 if peak == highest else 0.8)
+            colour = "black" if peak == highest else GREY
+            axes.plot([begin, _SPAN[1]], [peak, peak], color=colour, linewidth=1.2 if peak == highest else 0.8)
             axes.annotate(
                 f"{name}: {peak / 1e12:.0f} TFLOP/s",
                 (_SPAN[1], peak),
-                xytext=(-2, 2),
+                xytext=(-2, 3 if peak == highest else -3),
                 textcoords="offset points",
                 ha="right",
+                va="bottom" if peak == highest else "top",
                 fontsize="x-small",
+                color=colour,
             )
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(*intensity)
-    axes.set_ylim(_SPAN[0] * gpu.bandwidth_bytes_s / 8, highest * 3)
+    axes.set_ylim(_SPAN[0] * gpu.bandwidth_bytes_s / 2.5, highest * 2.5)
     axes.annotate(
         f"{gpu.bandwidth_bytes_s / 1e12:.2f} TB/s",
-        (2.0, 2.0 * gpu.bandwidth_bytes_s),
-        xytext=(-4, 10),
+        (ridge / 2, ridge / 2 * gpu.bandwidth_bytes_s),
+        xytext=(-6, 3),
         textcoords="offset points",
         ha="right",
         fontsize="x-small",
@@ -127,7 +137,7 @@ def _draw_roofs(axes: Axes, gpu: Gpu, predictions: pd.DataFrame) -> None:
         axes.axvline(value, color=GREY, linewidth=0.8, linestyle=":", zorder=1)
         axes.annotate(
             "attention alone",
-            (value, highest * 2),
+            (value, highest * 2.2),
             xytext=(2, 0),
             textcoords="offset points",
             rotation=90,
@@ -139,7 +149,13 @@ def _draw_roofs(axes: Axes, gpu: Gpu, predictions: pd.DataFrame) -> None:
 
 def _draw_model(axes: Axes, own: pd.DataFrame, x: str, y: str, colour: object, marker: str, model: str) -> None:
     line = own[own["kind"] == PREDICTED].sort_values("batch")
-    axes.plot(line[x], line[y], color=colour, linewidth=1.0, marker=".", markersize=3.5, label=f"{model}, predicted")
+    held = line[line["fits"] == "yes"]
+    beyond = line[line["batch"] >= held["batch"].max()] if not held.empty else line
+    dots = {"color": colour, "linewidth": 1.0, "marker": ".", "markersize": 3.5}
+    axes.plot(held[x], held[y], **dots)
+    if len(beyond) > 1 or held.empty:
+        axes.plot(beyond[x], beyond[y], linestyle="--", **dots)
+    axes.plot([], [], marker=marker, markerfacecolor="none", markersize=4.5, linewidth=1.0, color=colour, label=model)
     for good in (True, False):
         points = own[(own["kind"] == MEASURED) & ((own["fate"] == GOOD) == good)]
         if not points.empty:
@@ -151,7 +167,6 @@ def _draw_model(axes: Axes, own: pd.DataFrame, x: str, y: str, colour: object, m
                 markersize=4.5,
                 markerfacecolor="none",
                 markeredgecolor=colour if good else ALERT,
-                label=f"{model}, measured" if good else f"{model}, preempted",
             )
 
 
@@ -160,7 +175,7 @@ def _name_batches(axes: Axes, predicted: pd.DataFrame) -> None:
     if predicted.empty:
         return
     own = predicted[predicted["model"] == predicted["model"].iloc[0]].sort_values("batch")
-    for row in own.iloc[:: max(1, len(own) // 3)].to_dict("records"):
+    for row in own[own["batch"].isin(_NAMED_BATCHES)].to_dict("records"):
         axes.annotate(
             f"B={row['batch']:g}",
             (row[X], row[Y]),

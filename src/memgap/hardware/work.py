@@ -194,9 +194,7 @@ def step_kernels(
         attention = attention_prefill(architecture, prefill_sequences, prompt_tokens, dtype)
         kernels.append(Kernel("attention_prefill", "attention", TENSOR, layers, attention))
     written = _kv_bytes(architecture, rows, cache)
-    kernels.append(
-        Kernel("kv_write", "kv_write", VECTOR, layers, kv_write(architecture, rows, cache, dtype), written)
-    )
+    kernels.append(Kernel("kv_write", "kv_write", VECTOR, layers, kv_write(architecture, rows, cache, dtype), written))
     if family != "opt":
         elements = rows * (architecture.heads + architecture.kv_heads) * architecture.head_dim
         rotary = Work(_ROTARY_FLOP * elements, 2 * elements * size)
