@@ -1,4 +1,4 @@
-"""The roofline against measured points: roofline_error.py --config CONFIG --table TABLE... --csv FILE --html FILE ..."""
+"""The roofline against measured points: roofline_error.py --config CONFIG --table TABLE... --csv FILE ..."""
 
 import argparse
 import sys

@@ -1,9 +1,11 @@
 """Decode steps in the roofline of their GPU, predicted and measured, and their time over the batch.
 
-The intensity of measured points is analytic, from the model's shape, the mean batch and the mean context; their FLOP/s is
-that work by the measured step. Predictions are for one context length, so a measured point with another one stands beside
-the line.
+The intensity of measured points is analytic, from the model's shape, the mean batch and the mean context; their FLOP/s
+is that work by the measured step. Predictions are for one context length, so a measured point with another one stands
+beside the line.
 """
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,7 +76,7 @@ def measured_points(inputs: FigureInputs) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     compared = compare_steps(points, inputs.architectures)
     compared = compared.assign(
-        gpu=[gpu.alias if (gpu := gpu_of_nvml(name)) else None for name in compared["gpu_name"]],
+        gpu=compared["gpu_name"].map(lambda name: gpu.alias if (gpu := gpu_of_nvml(name)) else None),
         **{Y: compared["achieved_flop_s"]},
     ).dropna(subset=[X, Y])
     numbers = ["batch", "context_tokens", X, Y, STEP, "predicted_ms"]
@@ -151,7 +153,7 @@ def _draw_model(axes: Axes, own: pd.DataFrame, x: str, y: str, colour: object, m
     line = own[own["kind"] == PREDICTED].sort_values("batch")
     held = line[line["fits"] == "yes"]
     beyond = line[line["batch"] >= held["batch"].max()] if not held.empty else line
-    dots = {"color": colour, "linewidth": 1.0, "marker": ".", "markersize": 3.5}
+    dots: dict[str, Any] = {"color": colour, "linewidth": 1.0, "marker": ".", "markersize": 3.5}
     axes.plot(held[x], held[y], **dots)
     if len(beyond) > 1 or held.empty:
         axes.plot(beyond[x], beyond[y], linestyle="--", **dots)

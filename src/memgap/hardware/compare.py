@@ -36,9 +36,9 @@ def compare_steps(
     `points` has model, batch (sequences that a server decodes in a step), context_tokens (mean length) and step_ms.
     Read where they are there: gpu_name (as NVML says; else `gpu`), dtype (float16), kv_dtype (dtype), gpus (1),
     replicas (1: that many servers take turns on the GPU, so a step of one waits for a step of each other),
-    prefill_sequences (of those in `batch`, how many are taken in by a mean step; 0) and prompt_tokens (their mean length).
-    A row without a known GPU or with a value missing has empty predictions. Raises UserError for a missing column and
-    for a model without an architecture.
+    prefill_sequences (of those in `batch`, how many are taken in by a mean step; 0) and prompt_tokens (their mean
+    length). A row without a known GPU or with a value missing has empty predictions. Raises UserError for a missing
+    column and for a model without an architecture.
     """
     for column in REQUIRED:
         if column not in points.columns:

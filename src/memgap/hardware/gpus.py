@@ -89,7 +89,9 @@ def gpu_of_nvml(name: str | None) -> Gpu | None:
 
 
 def find_gpu(name: str) -> Gpu:
-    """Return the GPU of an alias such as "H200" (upper or lower case) or of NVML's name; UserError for an unknown one."""
+    """Return the GPU of an alias such as "H200" (upper or lower case) or of NVML's name; UserError for an
+    unknown one.
+    """
     for gpu in known_gpus().values():
         if name.casefold() in (gpu.alias.casefold(), gpu.name.casefold()):
             return gpu

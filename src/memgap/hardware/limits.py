@@ -1,8 +1,8 @@
 """Model bandwidth and model FLOP utilization (MBU, MFU) of a measured point: its traffic and work by the GPU's peaks.
 
 Only what the model itself asks for counts, as in the definitions of both terms: a decode step reads every weight once
-and the KV cache of the running sequences once; a token costs two operations a weight, and four a layer, unit of all heads
-and token of context for attention (`memgap.hardware.work.model_flop`).
+and the KV cache of the running sequences once; a token costs two operations a weight, and four a layer, unit of all
+heads and token of context for attention (`memgap.hardware.work.model_flop`).
 """
 
 from collections.abc import Mapping

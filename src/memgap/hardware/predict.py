@@ -27,8 +27,8 @@ _VERY_LARGE = 2.0**30
 class Setup:
     """A model on `gpus` GPUs that share its weights, heads and KV cache evenly, without any cost of communication.
 
-    `efficiency` is the share of the datasheet's bandwidth that kernels reach; 1 is the pure roofline. `dtype` is that of
-    weights and activations, `kv_dtype` that of the KV cache.
+    `efficiency` is the share of the datasheet's bandwidth that kernels reach; 1 is the pure roofline. `dtype` is that
+    of weights and activations, `kv_dtype` that of the KV cache.
     """
 
     architecture: ModelArchitecture
@@ -114,8 +114,8 @@ def bound(setup: Setup, kernels: Sequence[Kernel]) -> str:
 
 @dataclass(frozen=True)
 class DecodePrediction:
-    """A decode step by the roofline. `flop_s` and `intensity_flop_byte` place it in the roofline; MBU counts the weights
-    and the KV cache that the step reads, MFU follows `memgap.hardware.work.model_flop`.
+    """A decode step by the roofline. `flop_s` and `intensity_flop_byte` place it in the roofline; MBU counts the
+    weights and the KV cache that the step reads, MFU follows `memgap.hardware.work.model_flop`.
     """
 
     batch: float
@@ -173,7 +173,9 @@ def check_positive(**values: float) -> None:
 
 
 def kv_capacity_tokens(setup: Setup) -> int:
-    """Return how many tokens the KV cache holds: memory x utilisation - weights - allowance; 0 where weights do not fit."""
+    """Return how many tokens the KV cache holds: memory x utilisation - weights - allowance; 0 where weights
+    do not fit.
+    """
     budget = setup.gpus * (setup.gpu.memory_bytes * setup.utilization - setup.allowance_bytes)
     left = budget - setup.architecture.weight_bytes(setup.dtype)
     tokens = max(0.0, left) / setup.architecture.kv_bytes_per_token(setup.cache_dtype)

@@ -1,9 +1,10 @@
 """The work of one step of a model, counted from its shape: operations, and bytes to and from the GPU's memory.
 
-An operation is one addition or multiplication, so a multiply-add counts two. Every kernel reads its inputs and writes its
-outputs once; what caches save is not known without running it. Counted as the engine runs them: the projections of Q, K
-and V are one product, so are up and gate; a residual addition is part of the norm after it; only tokens that need logits
-pass the LM head. Not counted: the softmax's operations (matrix units do not do them), tables of blocks, launches.
+An operation is one addition or multiplication, so a multiply-add counts two. Every kernel reads its inputs and writes
+its outputs once; what caches save is not known without running it. Counted as the engine runs them: the projections of
+Q, K and V are one product, so are up and gate; a residual addition is part of the norm after it; only tokens that need
+logits pass the LM head. Not counted: the softmax's operations (matrix units do not do them), tables of blocks,
+launches.
 
 Batches and lengths may be fractions, such as means over a run.
 """
@@ -69,8 +70,8 @@ class Gemm:
 class Kernel:
     """A kernel that a step launches `count` times; `work` is that of one launch.
 
-    `required_bytes` is the part of its bytes that no cache can save: weights and KV cache. `unit` (tensor or vector) says
-    which peak bounds its operations. `kernel_class` is named as in the tables of kernels.
+    `required_bytes` is the part of its bytes that no cache can save: weights and KV cache. `unit` (tensor or vector)
+    says which peak bounds its operations. `kernel_class` is named as in the tables of kernels.
     """
 
     name: str
@@ -140,7 +141,8 @@ def attention_decode(
 def attention_prefill(architecture: ModelArchitecture, sequences: float, prompt_tokens: float, dtype: str) -> Work:
     """Return the work of one layer's attention kernel over whole prompts, each token attending to those before it.
 
-    Queries, keys and values are read and outputs written once, as tiled kernels do. Raises UserError for an unknown dtype.
+    Queries, keys and values are read and outputs written once, as tiled kernels do. Raises UserError for an unknown
+    dtype.
     """
     heads, kv_heads, width = architecture.heads, architecture.kv_heads, architecture.head_dim
     kept = kept_tokens(architecture, prompt_tokens)
@@ -250,8 +252,8 @@ def total(kernels: Sequence[Kernel], kernel_class: str | None = None) -> Work:
 
 
 def model_flop(architecture: ModelArchitecture, tokens: float, attended_tokens: float) -> float:
-    """Return the operations of `tokens` by the convention of MFU: two a parameter, embeddings included, and four a layer
-    and unit of all heads for each of the `attended_tokens`, the sum over tokens of what each attends to.
+    """Return the operations of `tokens` by the convention of MFU: two a parameter, embeddings included, and four a
+    layer and unit of all heads for each of the `attended_tokens`, the sum over tokens of what each attends to.
     """
     width = architecture.heads * architecture.head_dim
     return 2 * architecture.parameter_count() * tokens + 4 * architecture.layers * width * attended_tokens
