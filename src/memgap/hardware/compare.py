@@ -125,7 +125,7 @@ def online_points(table: pd.DataFrame) -> pd.DataFrame:
             "step_ms": 1000 * kept["mean_running_reqs"] / kept["output_throughput_tok_s"],
         }
     )
-    complete = points[["batch", "context_tokens", "prompt_tokens", "step_ms"]]
+    complete = points[["batch", "context_tokens", "prefill_sequences", "prompt_tokens", "step_ms"]]
     known = complete.notna().all(axis=1) & (complete > 0).all(axis=1)
     return points[known].reset_index(drop=True)
 

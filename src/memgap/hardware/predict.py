@@ -183,7 +183,8 @@ def kv_capacity_tokens(setup: Setup) -> int:
 
 
 def largest_batch(setup: Setup, context_tokens: float) -> int:
-    """Return how many sequences of `context_tokens` the KV cache holds, in whole blocks."""
+    """Return how many sequences of `context_tokens` the KV cache holds, in whole blocks; UserError for none above 0."""
+    check_positive(context_tokens=context_tokens)
     kept = context_tokens
     if setup.architecture.sliding_window is not None:
         kept = min(kept, setup.architecture.sliding_window)
