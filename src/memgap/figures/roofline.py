@@ -50,6 +50,8 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     log2_axis(time, list(data["batch"]))
     time.set_yscale("log")
     time.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    within_a_decade = data[STEP].max() < 10 * data[STEP].min()
+    time.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if within_a_decade else "")
     contexts = sorted(set(data.loc[data["kind"] == PREDICTED, "context_tokens"]))
     roof.set_title(f"Roofline of the {gpu.alias}")
     time.set_title(f"Step time, lines at {', '.join(f'{one:g}' for one in contexts)} tokens of context")
@@ -101,7 +103,7 @@ def _draw_roofs(axes: Axes, gpu: Gpu, predictions: pd.DataFrame) -> None:
     """Draw the memory roof and the compute roofs of the dtypes in use, and where attention stands."""
     dtypes = set(predictions["dtype"]) or {"float16"}
     kind = "bf16" if dtypes == {"bfloat16"} else "fp16"
-    roofs = [(gpu.flop_s[kind], f"{kind.upper()} tensor, dense"), (gpu.flop_s.get("fp32"), "FP32, vector")]
+    roofs = [(gpu.flop_s[kind], f"{kind.upper()} tensor, dense"), (gpu.flop_s.get("fp32"), "FP32")]
     intensity = np.array(_SPAN)
     highest = max(peak for peak, _ in roofs if peak)
     ridge = highest / gpu.bandwidth_bytes_s
