@@ -119,6 +119,20 @@ def test_claims_about_one_server() -> None:
     assert plateau["verdict"] == HOLDS
 
 
+@pytest.mark.parametrize(
+    ("ratio", "verdict"), [(1.02, HOLDS), (0.8, FAILS), (None, FAILS)], ids=["as predicted", "slower", "did not serve"]
+)
+def test_the_advised_server_is_judged_where_it_was_measured(ratio: float | None, verdict: str) -> None:
+    claim = "The advised server has the predicted throughput (the paper starts none)"
+    compared = {} if ratio is None else {"predicted_and_measured": {"total_throughput_tok_s": {"ratio": ratio}}}
+    verified = {"opt-1.3b": {"holds": verdict == HOLDS, "sentence": "Run as advised.", **compared}}
+    found = claims_table(Study(online(), replication(24_000), ADVICE, verified)).set_index("claim")
+    assert found.loc[claim, "verdict"] == verdict
+    assert found.loc[claim, "because"] == "Run as advised."
+    unmeasured = {"opt-1.3b": {"holds": None, "sentence": "Not measured."}}
+    assert claim not in set(claims_table(Study(online(), replication(24_000), ADVICE, unmeasured))["claim"])
+
+
 def test_what_was_not_measured_says_so() -> None:
     found = claims_table(Study(online(), as_table([]), {})).set_index("claim")
     assert found.loc["Replicas under MPS beat one server at MAX", "verdict"] == UNKNOWN

@@ -6,11 +6,10 @@ the published script keeps them among the others, and leaves failed runs out in 
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.container import Container
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -33,7 +32,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     figure, panels = new_grid(len(inputs.models))
     labels = series_labels(data)
     looks = _looks(list(dict.fromkeys(dataset for dataset, _ in labels)))
-    shown: dict[str, Artist | Container] = {}
+    shown: dict[str, Any] = {}
     for axes, model in zip(panels, inputs.models, strict=False):
         own = data[data["model"] == model]
         if inputs.paper_reference is not None:
@@ -123,7 +122,7 @@ def _draw_series(
     )
 
 
-def _legend(figure: Figure, shown: Mapping[str, Artist | Container], series: list[str]) -> None:
+def _legend(figure: Figure, shown: Mapping[str, Any], series: list[str]) -> None:
     """Write one legend above the panels: the series in order, then what else is drawn."""
     names = [name for name in series if name in shown] + [name for name in shown if name not in series]
     if names:
