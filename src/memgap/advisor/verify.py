@@ -18,12 +18,11 @@ import yaml
 
 from memgap.canonical import canonical_json, content_key
 from memgap.config.files import read_config_files
-from memgap.datasets import build_dataset, save_dataset, source_files
 from memgap.errors import UserError
 from memgap.figures.plot import read_advice
-from memgap.models import write_synthetic_model
 from memgap.plans import plan_of
 from memgap.script import run_script
+from memgap.session.inputs import write_inputs
 from memgap.store.atomic import write_text
 from memgap.workflow import load_study
 
@@ -119,15 +118,6 @@ def read_verifications(paths: Sequence[Path]) -> dict[str, Record]:
 def _compared(predicted: float, measured: float | None) -> dict[str, float]:
     value = float("nan") if measured is None else float(measured)
     return {"predicted": predicted, "measured": value, "ratio": value / predicted if predicted else float("nan")}
-
-
-def write_inputs(session: Mapping[str, Any], results: Path) -> None:
-    """Write the model's folder, where its weights are synthetic, and the dataset that a session plan needs."""
-    for record in (point["record"] for point in session["points"]):
-        if session["model_folder"] is not None:
-            write_synthetic_model(record["model"], results / "models" / session["model_folder"])
-        spec = record["dataset"]
-        save_dataset(results / "datasets" / f"{spec['key']}.npz", spec, build_dataset(spec), source_files(spec))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
