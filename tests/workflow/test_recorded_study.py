@@ -32,6 +32,9 @@ def test_figures_and_tables_of_the_recorded_study(tmp_path: Path) -> None:
     assert len(pd.read_csv(tmp_path / "results/tables/other-gpus.predictions.csv")) == 90
     advice = yaml.safe_load((tmp_path / "results/advisor/opt-1.3b.yaml").read_text())
     assert advice["b_opt"] == 96
+    for model in ("opt-1.3b", "opt-2.7b", "llama-2-7b", "llama-2-13b"):
+        verified = yaml.safe_load((tmp_path / f"results/advisor/{model}.verified.yaml").read_text())
+        assert verified["holds"] is not None or "Not measured: the recorded data" in verified["sentence"]
     again = subprocess.run([*command, "--quiet"], capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert "Nothing to be done" in again.stdout + again.stderr or again.stderr.strip() == ""
 

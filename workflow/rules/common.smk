@@ -56,7 +56,7 @@ def figure_sweeps():
 
 
 def advice_files():
-    verified = ("verified.yaml",) if CONFIG["advisor"]["verify"] else ()
+    verified = ("verified.yaml", "verified.html") if CONFIG["advisor"]["verify"] else ()
     return [
         f"results/advisor/{model}.{kind}"
         for sweep in figure_sweeps()
@@ -218,6 +218,16 @@ def study_advice(name):
     ]
 
 
+def study_verifications(name):
+    """Verifications of the advice, where the configuration has them made."""
+    models = (
+        STUDY.models_of(study_sweeps(name)["online"])
+        if CONFIG["advisor"]["verify"]
+        else []
+    )
+    return [f"results/advisor/{model}.verified.yaml" for model in models]
+
+
 def study_table_in_report(name, kind):
     return report(
         f"results/tables/{name}.{kind}",
@@ -263,6 +273,15 @@ def advice_in_report(kind):
         caption="../report/advice.rst",
         category="Advice",
         labels={"model": "{model}", "file": page_first(kind)},
+    )
+
+
+def verification_in_report(kind):
+    return report(
+        f"results/advisor/{{model}}.verified.{kind}",
+        caption="../report/verified.rst",
+        category="Advice",
+        labels={"model": "{model}", "file": f"verified, {page_first(kind)}"},
     )
 
 

@@ -22,6 +22,7 @@ rule claims:
     input:
         unpack(study_tables("claims")),
         advice=study_advice("claims"),
+        verified=lambda wildcards: study_verifications("claims"),
         script=script("study_table.py"),
         code=package_path("tables/claims.py"),
     output:
@@ -35,4 +36,4 @@ rule claims:
         "What the paper claims against what was measured"
     shell:
         "python {input.script} claims --replication {input.replication} --online {input.online}"
-        " --advice {input.advice} --csv {output.csv} --html {output.html} 2> {log}"
+        " --advice {input.advice} --verified {input.verified} --csv {output.csv} --html {output.html} 2> {log}"

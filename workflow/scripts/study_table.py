@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from memgap.advisor.verify import read_verifications
 from memgap.collect.table import read_table
 from memgap.figures.plot import read_advice
 from memgap.figures.provenance import provenance_line
@@ -23,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--replication", type=Path, required=True, help="table of the sweep of replicas")
     parser.add_argument("--online", type=Path, required=True, help="table of the sweep of one server")
     parser.add_argument("--advice", type=Path, nargs="*", default=[], help="advice files, for the claims")
+    parser.add_argument(
+        "--verified", type=Path, nargs="*", default=[], help="verifications of the advice, for the claims"
+    )
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--html", type=Path, required=True)
     options = parser.parse_args(arguments)
@@ -32,7 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.kind == "tab04":
             found = tab04.table(replication, online)
         else:
-            found = claims_table(Study(online, replication, read_advice(options.advice)))
+            found = claims_table(
+                Study(online, replication, read_advice(options.advice), read_verifications(options.verified))
+            )
         write_text(options.csv, found.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
         write_text(options.html, study_page(TITLES[options.kind], found, provenance_line(replication)))
 
