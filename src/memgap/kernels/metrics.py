@@ -7,8 +7,8 @@ published peaks:
   = 66.9 TFLOP/s, the datasheet's FP32 peak. FP64 alike with 64 a cycle and SM.
 - Scalar FP16: instructions are counted per thread, a packed pair once. NVIDIA's derived metrics say so in their names
   (`..._hadd_pred_on_x2`, `..._hmul_pred_on_x2`, `..._hfma_pred_on_x4`) and 128 x 4 x 132 x 1.98 GHz = 133.8 TFLOP/s is
-  what NVIDIA gives for this chip's FP16 without tensor cores. So HADD2 and HMUL2 are 2 FLOP, HFMA2 is 4. This is an upper bound: a
-  compiler also uses HFMA2 with one useful half, or to load a constant.
+  what NVIDIA gives for this chip's FP16 without tensor cores. So HADD2 and HMUL2 are 2 FLOP, HFMA2 is 4. This is an
+  upper bound: a compiler also uses HFMA2 with one useful half, or to load a constant.
 - Tensor cores: `sm__ops_path_tensor_src_*` counts a multiply and an add as two operations. The dense peak of
   `op_hgmma_src_fp16_sparsity_off` is 540,672 a cycle; x 1.83 GHz (tensor clock) = 989 TFLOP/s, the datasheet's dense
   peak. The peaks of the metrics without `sparsity` in their names (`src_fp16` 1,081,344, `src_tf32_dst_fp32` 540,672,
