@@ -28,6 +28,7 @@ localrules:
     synthetic_model,
     dataset,
     collect,
+    offline_tables,
     advise,
     goodput,
     series,
@@ -69,6 +70,7 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/sessions.smk"
 include: "workflow/rules/collect.smk"
+include: "workflow/rules/offline.smk"
 include: "workflow/rules/requests.smk"
 include: "workflow/rules/advisor.smk"
 include: "workflow/rules/figures.smk"

@@ -28,6 +28,7 @@ KINDS = (
     "verification",
     "predictions",
     "roofline",
+    "offline",
 )
 
 
@@ -45,6 +46,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         "goodput": study.sweeps,
         "series": study.sweeps,
         "kernels": study.sweeps,
+        "offline": study.offline,
         "model": study.model_folders,
         "dataset": study.datasets,
         "fleet": study.config["fleets"],
@@ -54,7 +56,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
     known(name, names[kind], kind, "plan")
     if kind == "session":
         return study.session_plan(name)
-    if kind in ("sweep", "series", "kernels"):
+    if kind in ("sweep", "series", "kernels", "offline"):
         return study.sweep_plan(name)
     if kind == "goodput":
         return {**study.sweep_plan(name), "slos": study.config["slos"]}

@@ -75,6 +75,7 @@ def table_files():
 
 wildcard_constraints:
     sweep="|".join(re.escape(name) for name in STUDY.sweeps),
+    study="|".join(re.escape(name) for name in STUDY.offline) or "none",
     prediction="|".join(re.escape(name) for name in CONFIG["predictions"]) or "$^",
 
 
@@ -100,7 +101,11 @@ def session_model(wildcards):
 def session_datasets(wildcards):
     if CONFIG["recorded"]:
         return []
-    keys = {record["dataset"]["key"] for record in session_records(wildcards)}
+    keys = {
+        record["dataset"]["key"]
+        for record in session_records(wildcards)
+        if "dataset" in record
+    }
     return [ancient(f"results/datasets/{key}.npz") for key in sorted(keys)]
 
 
@@ -124,6 +129,13 @@ def sweep_sessions(wildcards):
     return [
         f"results/sessions/{session}.json"
         for session in STUDY.sessions_of(wildcards.sweep)
+    ]
+
+
+def offline_sessions(wildcards):
+    return [
+        f"results/sessions/{session}.json"
+        for session in STUDY.sessions_of(wildcards.study)
     ]
 
 

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from memgap.offline.point import is_offline, offline_session_name
 from memgap.recorded.files import THINNED, points_file, read_points, read_series, series_file, write_series
 from memgap.store.points import PointStore
 from memgap.sweep.point import session_name
 
 TELEMETRY_ROWS = 60
+STEPS_KEPT = 8
+"""Of an offline point each eighth decode step is recorded, as it was."""
 KERNELS_S = 0.05
 
 
@@ -28,7 +31,7 @@ def export(results: Path, folder: Path) -> int:
     for key in store.stored_keys():
         point = store.read(key)
         if point is not None and "recorded" not in point:
-            by_session.setdefault(session_name(point["record"]), []).append(point)
+            by_session.setdefault(_session_of(point["record"]), []).append(point)
     for session, points in by_session.items():
         new = {point["key"] for point in points}
         path = points_file(folder, session)
@@ -47,12 +50,32 @@ def _export_series(results: Path, folder: Path, session: str, kind: str, keys: l
         source = results / "points" / key / f"{kind}.csv.gz"
         if source.exists():
             table = pd.read_csv(source)
-            thin = thin_telemetry(table) if kind == "telemetry" else table[table["start_s"] < KERNELS_S]
-            tables.append(thin.assign(key=key))
+            tables.append(_thin(table, kind).assign(key=key))
     if not tables:
         return
     old = read_series(target)
     write_series(target, pd.concat([old[~old["key"].isin(keys)], *tables], ignore_index=True))
+
+
+def _thin(table: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Return what is recorded of a point's series of a kind of `THINNED`."""
+    if kind == "telemetry":
+        return thin_telemetry(table)
+    if kind == "kernels":
+        return table[table["start_s"] < KERNELS_S]
+    if kind == "steps":
+        return table[(table["phase"] != "decode") | (table["step"] % STEPS_KEPT == 0)]
+    if kind == "gpu":
+        return _thin_counters(table)
+    return table
+
+
+def _thin_counters(table: pd.DataFrame) -> pd.DataFrame:
+    """Return device counters averaged over equal parts of each phase, `TELEMETRY_ROWS` at most."""
+    span = table.groupby("phase")["time_ms"].transform("max").clip(lower=1e-9)
+    place = np.minimum(table["time_ms"] / span * TELEMETRY_ROWS, TELEMETRY_ROWS - 1).astype(int)
+    keys = ["phase", "metric", "profiler", place.rename("place")]
+    return table.groupby(keys, sort=False).mean(numeric_only=True).reset_index().drop(columns="place")
 
 
 def thin_telemetry(table: pd.DataFrame) -> pd.DataFrame:
@@ -64,9 +87,13 @@ def thin_telemetry(table: pd.DataFrame) -> pd.DataFrame:
     return table.groupby(place).mean().reset_index(drop=True)
 
 
+def _session_of(record: Mapping[str, Any]) -> str:
+    return offline_session_name(record) if is_offline(record) else session_name(dict(record))
+
+
 def _place(point: Mapping[str, Any]) -> tuple[int, int, str]:
     record = point["record"]
-    return record["batch_cap"], record["repeat"], point["key"]
+    return record.get("batch_cap") or record["batch"], record["repeat"], point["key"]
 
 
 def _tidy(point: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 For each session `<session>.jsonl`, one measured point a line as it was stored, and beside it
 `<session>.telemetry.csv.gz` (samples averaged to at most 60 a point) and `<session>.kernels.csv.gz` (the kernels of a
-profiled point's first 50 ms).
+profiled point's first 50 ms). Offline points have `.steps` (each eighth decode step), `.classes`, `.timeline`, `.counters`
+and `.gpu` (averaged like telemetry).
 """
 
 import gzip
@@ -16,7 +17,7 @@ import pandas as pd
 
 from memgap.errors import UserError
 
-THINNED = ("telemetry", "kernels")
+THINNED = ("telemetry", "kernels", "steps", "classes", "timeline", "counters", "gpu")
 
 
 def study_folder(name: str) -> Path:

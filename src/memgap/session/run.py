@@ -14,6 +14,7 @@ from memgap.engine.failure import ServerFailureError
 from memgap.engine.identity import engine_python
 from memgap.engine.replicas import Replicas
 from memgap.errors import UserError
+from memgap.offline.point import is_offline
 from memgap.plans import add_plan_arguments, requested_plan
 from memgap.session.lease import Lease
 from memgap.session.measure import Measurement, Point
@@ -300,6 +301,15 @@ def check_plan(plan: Plan) -> None:
         )
 
 
+def _session_class(plan: Plan) -> type[Session]:
+    """Return what measures the plan's points; all of them are of one kind."""
+    if not is_offline(plan["points"][0]["record"]):
+        return Session
+    from memgap.offline.session import OfflineSession  # needs pandas, which an engine's environment may lack
+
+    return OfflineSession
+
+
 def run_sessions(job: Callable[[Callable[[Plan], None]], None], results: Path, log: Path | None) -> int:
     """Call `job` with what measures a session plan; returns the exit status after one sentence for whatever went wrong.
 
@@ -316,7 +326,7 @@ def run_sessions(job: Callable[[Callable[[Plan], None]], None], results: Path, l
 
         def measure(plan: Plan) -> None:
             check_plan(plan)
-            Session(plan, results, Progress(plan["session"], stream), watch).run()
+            _session_class(plan)(plan, results, Progress(plan["session"], stream), watch).run()
 
         job(measure)
     except UserError as error:

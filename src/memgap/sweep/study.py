@@ -10,6 +10,7 @@ from memgap.datasets.spec import resolve_dataset
 from memgap.engine.identity import engine_record
 from memgap.errors import UserError
 from memgap.models.registry import resolve_model
+from memgap.offline.study import offline_points
 from memgap.sweep.expand import expand_sweep
 from memgap.sweep.point import Point, Record, make_point, server_record, whole_flag
 
@@ -20,24 +21,28 @@ REQUIRED_ARGUMENTS = ("model", "dataset", "batch_cap")
 class Study:
     """The expanded configuration.
 
-    `points` by key; `sweeps`: sweep name -> list of (experiment, point key); `sessions`: session name -> point keys in
-    the order of measurement; `model_folders` and `datasets`: folder or file stem -> full specification.
+    `points` by key; `sweeps` and `offline`: name of a sweep or offline study -> list of (experiment, point key);
+    `sessions`: session name -> point keys in the order of measurement; `model_folders` and `datasets`: folder or file stem -> full specification.
     """
 
     config: Config
     points: dict[str, Point] = field(default_factory=dict)
     sweeps: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     sessions: dict[str, list[str]] = field(default_factory=dict)
+    offline: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     model_folders: dict[str, Record] = field(default_factory=dict)
     datasets: dict[str, Record] = field(default_factory=dict)
 
     def sessions_of(self, sweep: str) -> list[str]:
         """Return the names of the sessions that measure a sweep, in order, each once."""
-        return list(dict.fromkeys(self.points[key].session for _, key in self.sweeps[sweep]))
+        return list(dict.fromkeys(self.points[key].session for _, key in self._members(sweep)))
 
     def models_of(self, sweep: str) -> list[str]:
         """Return the names of the models of a sweep, in order, each once."""
         return list(dict.fromkeys(self.points[key].record["model"]["name"] for _, key in self.sweeps[sweep]))
+
+    def _members(self, name: str) -> list[tuple[str, str]]:
+        return self.sweeps[name] if name in self.sweeps else self.offline[name]
 
     def advised_sweep(self, model: str) -> str | None:
         """Return the sweep that a model's advice is from: the first one of a figure that measures it, or None."""
@@ -101,7 +106,7 @@ class Study:
         return rules if any(_spares(rule["stop"]) for rule in rules) else []
 
     def sweep_plan(self, sweep: str) -> Record:
-        """Return what the collection of a sweep reads: its points with their experiment and session."""
+        """Return what the collection of a sweep or an offline study reads: its points with their experiment and session."""
         return {
             "sweep": sweep,
             "points": [
@@ -111,7 +116,7 @@ class Study:
                     "experiment": experiment,
                     "record": self.points[key].record,
                 }
-                for experiment, key in self.sweeps[sweep]
+                for experiment, key in self._members(sweep)
             ],
         }
 
@@ -149,6 +154,10 @@ def expand_study(config: Config) -> Study:
                 _check_enough_prompts(point, where)
                 _check_stop(point, sweep["stop"], where)
                 _add(study, point, members, experiment)
+    for name, experiment, point in offline_points(config, engines, models):
+        if name in study.sweeps:
+            raise UserError(f"config: offline.{name} and sweeps.{name} have the same name; rename one.")
+        _add(study, point, study.offline.setdefault(name, []), experiment)
     return study
 
 
@@ -204,7 +213,8 @@ def _add(study: Study, point: Point, members: list[tuple[str, str]], experiment:
         folder = model_folder_name(point.record["model"])
         if folder is not None:
             study.model_folders[folder] = point.record["model"]
-        study.datasets[point.record["dataset"]["key"]] = point.record["dataset"]
+        if "dataset" in point.record:
+            study.datasets[point.record["dataset"]["key"]] = point.record["dataset"]
     members.append((experiment, point.key))
 
 

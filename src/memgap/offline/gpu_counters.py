@@ -1,0 +1,56 @@
+"""The device counters of a session's unprofiled batches: a sampler beside the worker, and their means over a phase."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+
+from memgap.telemetry.gpm import METRICS
+
+Row = dict[str, float]
+
+
+class GpmSampler:
+    """A process that samples NVML's GPM counters; used as a context manager."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "GpmSampler":
+        argv = [sys.executable, "-m", "memgap.telemetry.gpm", "--out", str(self._out)]
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is None or self._process.stdin is None:
+            return
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def rows(self, start_s: float, end_s: float) -> list[Row]:
+        """Return the rows that ended in a window of monotonic time; empty without counters."""
+        try:
+            with self._out.open(encoding="utf-8", newline="") as file:
+                found = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        except (OSError, ValueError):
+            return []
+        return [row for row in found if start_s < row.get("time_monotonic_s", -1.0) <= end_s]
+
+
+def phase_means(rows: list[Row], phase: str) -> dict[str, float]:
+    """Return `<phase>_<counter>_{mean,max}_fraction`; nothing for a counter without samples."""
+    found = {}
+    for name in METRICS:
+        values = [row[f"{name}_fraction"] for row in rows if f"{name}_fraction" in row]
+        if values:
+            found[f"{phase}_{name}_mean_fraction"] = sum(values) / len(values)
+            found[f"{phase}_{name}_max_fraction"] = max(values)
+    return found
