@@ -1,6 +1,7 @@
 """The device counters of a session's unprofiled batches: a sampler beside the worker, and their means over a phase."""
 
 import csv
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -39,10 +40,16 @@ class GpmSampler:
         """Return the rows that ended in a window of monotonic time; empty without counters."""
         try:
             with self._out.open(encoding="utf-8", newline="") as file:
-                found = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+                found = [_finite(row) for row in csv.DictReader(file)]
         except (OSError, ValueError):
             return []
         return [row for row in found if start_s < row.get("time_monotonic_s", -1.0) <= end_s]
+
+
+def _finite(row: dict[str, str]) -> Row:
+    """Return the numbers of a row; a counter that NVML gives as "not a number" is absent."""
+    numbers = {name: float(value) for name, value in row.items() if value}
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
 def phase_means(rows: list[Row], phase: str) -> dict[str, float]:

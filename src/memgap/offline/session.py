@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import os
 import shutil
 import time
@@ -118,7 +119,7 @@ class OfflineSession(Session):
             "status": outcome["status"],
             "flags": [],
             "error": error,
-            "summary": dict(summary),
+            "summary": {name: value for name, value in summary.items() if math.isfinite(value)},
             "engine": {**dataclasses.asdict(EngineFacts()), **engine},
             "hardware": hardware(),
             "remeasured_for": list(self.options["remeasure"]),
