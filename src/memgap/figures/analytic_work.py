@@ -1,7 +1,8 @@
 """FLOP and DRAM bytes that a decode step's attention and matrix products ask for, from the model's shape alone.
 
-Attention reads the keys and values of the whole context once, and multiplies and adds each of them once for every query
-head; a matrix product reads its weights once, its input and its output. Nothing else is counted, no padding, no cache.
+Attention reads the keys and values of the whole context once, and multiplies and adds each of them once for every
+query head; a matrix product reads its weights once, its input and its output. Nothing else is counted, no padding, no
+cache.
 """
 
 from collections.abc import Iterator

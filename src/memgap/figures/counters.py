@@ -1,6 +1,7 @@
 """Sums and means over the kernels that ncu counted, weighted by how long each ran."""
 
 import math
+from typing import Any
 
 import pandas as pd
 
@@ -28,7 +29,7 @@ def weighted_mean(kernels: pd.DataFrame, column: str) -> float:
 
 
 def rooflines(counters: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a model, kernel class (attention, matmul), attention backend and batch: sums over its decode kernels.
+    """Return a row a model, kernel class (attention, matmul), attention backend and batch: sums over kernels.
 
     Columns: those of `GROUP`, kernels, flop_s, dram_bytes_s, intensity_flop_byte (all FLOP counted over all DRAM
     traffic), analytic_intensity_flop_byte (from the model's shape, not a number where that is unknown) and the peaks.
@@ -43,7 +44,7 @@ def rooflines(counters: pd.DataFrame) -> pd.DataFrame:
         counted = own[list(FLOP)].notna().any(axis=None) and own["dram_read_bytes"].notna().all()
         if not counted or seconds <= 0:
             continue
-        named = dict(zip(GROUP, key, strict=True))
+        named: dict[str, Any] = dict(zip(GROUP, key, strict=True))
         flop, moved = own[list(FLOP)].sum().sum(), own[list(BYTES)].sum().sum()
         work = step_work(named["model"], named["kernel_class"], named["batch"], weighted_mean(own, "context_tokens"))
         rows.append(

@@ -7,6 +7,7 @@ one step is weighted by the kernels' durations and multiplied by the share of th
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -37,7 +38,8 @@ def phase_metrics(
 
     `points`: unprofiled points, one model and batch. Fractions of the GPU's peak. Empty with "" where nothing is known.
     """
-    place = points.iloc[0][["model", "batch", "prompt_tokens", "output_tokens"]].to_dict()
+    head = points.iloc[0]
+    place: dict[str, Any] = {name: head[name] for name in ("model", "batch", "prompt_tokens", "output_tokens")}
     for found, source in (
         _sampled(tables.gpu, place, phase),
         (_by_nvml(points, phase), NVML),
@@ -54,8 +56,8 @@ def samples_of(gpu: pd.DataFrame, model: str, batch: float, phase: str) -> pd.Da
     return own[own["key"] == own["key"].iloc[0]] if len(own) else own
 
 
-def _sampled(gpu: pd.DataFrame, place: Mapping[str, object], phase: str) -> tuple[dict[str, tuple[float, float]], str]:
-    own = samples_of(gpu, str(place["model"]), float(str(place["batch"])), phase).dropna(subset=["value_fraction"])
+def _sampled(gpu: pd.DataFrame, place: Mapping[str, Any], phase: str) -> tuple[dict[str, tuple[float, float]], str]:
+    own = samples_of(gpu, place["model"], place["batch"], phase).dropna(subset=["value_fraction"])
     found = {
         str(metric): (float(values.mean()), float(values.max()))
         for metric, values in own.groupby("metric", sort=False)["value_fraction"]
@@ -73,11 +75,11 @@ def _by_nvml(points: pd.DataFrame, phase: str) -> dict[str, tuple[float, float]]
     return found
 
 
-def _by_kernels(tables: OfflineTables, place: Mapping[str, object], phase: str) -> dict[str, tuple[float, float]]:
+def _by_kernels(tables: OfflineTables, place: Mapping[str, Any], phase: str) -> dict[str, tuple[float, float]]:
     kernels = tables.counters[tables.counters["phase"] == phase]
     for column, value in place.items():
         kernels = kernels[kernels[column] == value]
-    busy = busy_fraction(tables.classes, str(place["model"]), float(str(place["batch"])), phase)
+    busy = busy_fraction(tables.classes, place["model"], place["batch"], phase)
     found = {}
     for metric, column in KERNEL_COLUMNS.items():
         mean = weighted_mean(kernels, column)

@@ -2,9 +2,9 @@
 
 A point is a batch: all FLOP that ncu counted in the kernels of a class (tensor cores, FP16 and FP64 beside FP32) over
 their DRAM traffic, read and written, and over their time. Hollow markers stand at the intensity that the model's shape
-asks for. The published script counts FP32 only, so that matrix products seem to do next to nothing, labels the FP64 roof
-as single precision, joins two different kernels to one line, and draws batch 1 and MAX only; here the roofs are those of
-dense FP16 tensor cores and of FP32, every batch is drawn, and all kernels of a class count as they are.
+asks for. The published script counts FP32 only, so that matrix products seem to do next to nothing, labels the FP64
+roof as single precision, joins two different kernels to one line, and draws batch 1 and MAX only; here the roofs are
+those of dense FP16 tensor cores and of FP32, every batch is drawn, and all kernels of a class count as they are.
 """
 
 import numpy as np
@@ -71,7 +71,8 @@ def _draw_roofs(axes: Axes, own: pd.DataFrame) -> None:
             axes.annotate(
                 f"{label}: {peaks[name] / 1e12:.0f} TFLOP/s",
                 (high, peaks[name]),
-                xytext=(-2, 2),
+                xytext=(-2, -2),
+                va="top",
                 textcoords="offset points",
                 ha="right",
                 fontsize=5.5,

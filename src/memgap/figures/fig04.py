@@ -39,7 +39,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
 
 
 def plotted(tables: OfflineTables) -> pd.DataFrame:
-    """Return one row a model and batch with the columns of `COLUMNS`; times are means over repeats, without profiler."""
+    """Return one row a model and batch with the columns of `COLUMNS`; times are means over unprofiled repeats."""
     points = main_points(tables).dropna(subset=["prefill_s", "decode_s"])
     rows = []
     for (model, batch), own in points.groupby(["model", "batch"], sort=False):

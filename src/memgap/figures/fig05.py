@@ -1,9 +1,9 @@
 """Figure 5: DRAM traffic and warps in flight of a decode phase, mean and maximum over the batch.
 
-Above, both over time for the smallest and the largest batch of the model with the most batches; below, one panel a model.
-The source is named over each panel (see `device_metrics`): device counters over time, NVML's means over the phase, or
-ncu's counters of single kernels, laid along one step above. NVML counts DRAM reads and writes together. The published
-script draws 1.5 ms to 105 ms of chosen sample numbers, and integer percents.
+Above, both over time for the smallest and the largest batch of the model with the most batches; below, one panel a
+model. The source is named over each panel (see `device_metrics`): device counters over time, NVML's means over the
+phase, or ncu's counters of single kernels, laid along one step above. NVML counts DRAM reads and writes together. The
+published script draws 1.5 ms to 105 ms of chosen sample numbers, and integer percents.
 """
 
 import pandas as pd
@@ -91,8 +91,7 @@ def _draw_bars(axes: Axes, own: pd.DataFrame, inputs: FigureInputs) -> None:
             if inputs.paper_reference is not None:
                 _overlay_paper(axes, inputs, str(own["model"].iloc[0]), metric, statistic, batches, 0.4 * turn - 0.2)
     axes.set_xticks(range(len(batches)), [batch_label(batch) for batch in batches], fontsize="x-small")
-    axes.set_ylim(0, 100)
-    axes.set_ylabel("% of peak", fontsize="small")
+    _percent(axes)
     axes.set_xlabel("Batch size (requests)", fontsize="small")
     axes.set_title(f"{own['model'].iloc[0]} ({', '.join(dict.fromkeys(own['source']))})", fontsize="small")
     axes.legend(fontsize=5.5, ncols=2, loc="upper left")
@@ -133,7 +132,7 @@ def _draw_series(axes: Axes, tables: OfflineTables, model: str, batch: float) ->
             own = _pooled(samples[samples["metric"] == metric])
             found.append((metric, list(own["time_ms"]), list(own["value_fraction"])))
     else:
-        source = f"{NCU} along one step"
+        source = "ncu, along one step"
         step = one_step(tables, model, batch)
         for metric, column in (("dram_read", "dram_read_fraction"), ("warps", "warps_in_flight_fraction")):
             if step[column].notna().any():
@@ -148,11 +147,17 @@ def _draw_series(axes: Axes, tables: OfflineTables, model: str, batch: float) ->
         rows += [
             ("series", model, batch, metric, "", time, value, source) for time, value in zip(times, values, strict=True)
         ]
-    axes.set_ylim(0, 100)
+    _percent(axes)
     axes.set_xlabel("Time (ms)", fontsize="small")
-    axes.set_ylabel("% of peak", fontsize="small")
     axes.legend(fontsize=5.5, loc="upper right")
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _percent(axes: Axes) -> None:
+    """Set an axis of percent with room for the legend above 100."""
+    axes.set_ylim(0, 140)
+    axes.set_yticks(range(0, 101, 20))
+    axes.set_ylabel("% of peak", fontsize="small")
 
 
 def _pooled(samples: pd.DataFrame) -> pd.DataFrame:
@@ -173,7 +178,7 @@ def _about(bars: pd.DataFrame, tables: OfflineTables) -> str:
         counted = tables.counters[tables.counters["phase"] == "decode"]["kernel_class"]
         kinds = ", ".join(sorted(set(counted.dropna())))
         notes.append(
-            f"by ncu: mean over the counted kernels ({kinds}), weighted by their time, times the share of the step with "
-            "a kernel; maximum is the busiest kernel"
+            f"by ncu: mean over the counted kernels ({kinds}), weighted by their time, times the share of the step "
+            "with a kernel; maximum is the busiest kernel"
         )
     return "; ".join(notes)

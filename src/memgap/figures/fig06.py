@@ -1,9 +1,9 @@
-"""Figure 6: a decode step by kernel class: attention (with the writes to the KV cache), matrix products, CPU time, other.
+"""Figure 6: a decode step by kernel class: attention (with KV-cache writes), matrix products, CPU time, other.
 
 One panel a model, one bar a batch, 100 % being the wall time of an unprofiled decode step. CPU time is what is left of
-that when all the time with any kernel is taken off: the GPU waits for the host. Kernel times come from a profiled run of
-the same point. The published script finds classes by exact kernel names, so that matrix products of unclear name are
-"other", and measures the window under the profiler, whose own cost counts as CPU time.
+that when all the time with any kernel is taken off: the GPU waits for the host. Kernel times come from a profiled run
+of the same point. The published script finds classes by exact kernel names, so that matrix products of unclear name
+are "other", and measures the window under the profiler, whose own cost counts as CPU time.
 """
 
 import math
@@ -31,16 +31,17 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     data = shares(inputs.offline.classes)
     models = list(dict.fromkeys(data["model"]))
     figure, panels = new_grid(len(models))
-    for place, (axes, model) in enumerate(zip(panels, models, strict=False)):
+    for axes, model in zip(panels, models, strict=False):
         _draw_model(axes, data[data["model"] == model], inputs)
         axes.set_title(model)
-        if place == 0:
-            axes.legend(fontsize=5.5, loc="lower left", framealpha=0.85, frameon=True)
     for axes in panels:
         axes.set_xlabel("Batch size (requests)", fontsize="small")
         axes.set_ylabel("Share of a decode step (%)", fontsize="small")
     if data.empty:
         say_empty(panels[0], "no point of this study has kernel classes")
+    else:
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, fontsize=6, loc="outside upper center", ncols=5)
     write_notes(figure, inputs.offline, [_about(data)])
     return figure, data
 
@@ -114,7 +115,7 @@ def _overlay_paper(axes: Axes, inputs: FigureInputs, model: str, batches: list[f
 def _about(data: pd.DataFrame) -> str:
     if data.empty:
         return ""
-    worst = data.loc[data["unclassified_fraction"].idxmax()]
+    worst = data.sort_values("unclassified_fraction", kind="stable").iloc[-1]
     notes = [
         f"kernels by {', '.join(sorted(set(data['profiler'])))}",
         f"unclassified kernels take at most {worst['unclassified_fraction']:.1%} of a step "
@@ -122,6 +123,8 @@ def _about(data: pd.DataFrame) -> str:
     ]
     alone = data[data["of"] == BUSY].drop_duplicates(["model", "batch"])
     if len(alone):
-        named = ", ".join(f"{row.model} batch {batch_label(row.batch)}" for row in alone.itertuples())
+        named = ", ".join(
+            f"{model} batch {batch_label(batch)}" for model, batch in zip(alone["model"], alone["batch"], strict=True)
+        )
         notes.append(f"no unprofiled step of {named}: shares of the time with a kernel")
     return "; ".join(notes)

@@ -70,7 +70,8 @@ def _window(step: pd.DataFrame) -> pd.DataFrame:
 
 def _draw_curves(axes: Axes, window: pd.DataFrame, title: str) -> None:
     axes.set_title(title, fontsize="small")
-    axes.set_ylim(0, 100)
+    axes.set_ylim(0, 140)
+    axes.set_yticks(range(0, 101, 20))
     axes.set_ylabel("% of peak", fontsize="small")
     axes.set_xlim(0, float(window["end_ms"].max()))
     axes.tick_params(labelbottom=False)

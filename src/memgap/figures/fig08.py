@@ -1,8 +1,8 @@
 """Figure 8: why the warps of attention kernels wait, at batch 1 and MAX, by model and attention backend.
 
 Each bar is the latency between two issued instructions of a warp, in shares of its reasons; the lowest part, with its
-number, is the share of the long scoreboard (waiting for data from memory), which is all that the published figure shows,
-as "idle cycles". Kernels are weighted by their duration.
+number, is the share of the long scoreboard (waiting for data from memory), which is all that the published figure
+shows, as "idle cycles". Kernels are weighted by their duration.
 """
 
 import pandas as pd

@@ -1,9 +1,11 @@
 """Figure 9: why the warps of the attention kernel wait over the length of prompt and output, at the smallest batch.
 
 Bars as in figure 8, of the last profiled decode step, at which the context is what the axis and the CSV say. The
-published figure averages the first and the last step, so that its output curve mixes a step whose context never changes
-into every point; and it shows one reason only.
+published figure averages the first and the last step, so that its output curve mixes a step whose context never
+changes into every point; and it shows one reason only.
 """
+
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -35,7 +37,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         lengths = sorted(set(own[moving]))
         bars = [own[own[moving] == length] for length in lengths]
         what = moving.removesuffix("_tokens")
-        axes.set_xlabel(f"Length of the {what} (tokens), below it the context's", fontsize="small")
+        axes.set_xlabel(f"{what.capitalize()} (tokens), below: context", fontsize="small")
         if own.empty:
             say_empty(axes, f"no point of this study varies the length of the {what}")
             continue
@@ -73,10 +75,17 @@ def stalls_by_length(counters: pd.DataFrame) -> pd.DataFrame:
         counts = counts[counts >= 2]
         if counts.empty:
             continue
-        best = dict(zip(setting, counts.idxmax(), strict=True))
+        best: dict[Any, Any] = (
+            counts.reset_index().sort_values(moving, ascending=False, kind="stable").iloc[0][setting].to_dict()
+        )
         own = kernels[(kernels[setting] == pd.Series(best)).all(axis=1)]
         for length, at in own.groupby(moving):
-            head = {**best, "varied": varied, moving: length, "context_tokens": weighted_mean(at, "context_tokens")}
+            head: dict[str, Any] = {
+                **best,
+                "varied": varied,
+                moving: length,
+                "context_tokens": weighted_mean(at, "context_tokens"),
+            }
             rows += stall_rows(at, head)
     return pd.DataFrame(rows, columns=COLUMNS)
 

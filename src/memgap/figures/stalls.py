@@ -53,12 +53,11 @@ def draw_stalls(axes: Axes, bars: Sequence[pd.DataFrame], labels: Sequence[str],
             for place, height in enumerate(heights):
                 axes.annotate(
                     f"{height:.0f}",
-                    (place, height),
-                    xytext=(0, -1),
-                    textcoords="offset points",
+                    (place, height / 2),
                     ha="center",
-                    va="top" if height > 8 else "bottom",
-                    fontsize=5.5,
+                    va="center",
+                    color="white",
+                    fontsize="x-small",
                 )
         bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
     axes.set_xticks(range(len(bars)), labels, fontsize=5.5)

@@ -20,7 +20,7 @@ def short_name(name: str) -> str:
 
 
 def one_step(tables: OfflineTables, model: str, batch: float, phase: str = "decode") -> pd.DataFrame:
-    """Return the kernels of one step (of the last point and step that the timelines have) with the columns of `COUNTED`.
+    """Return the kernels of one step (the last that the timelines have) with the columns of `COUNTED`.
 
     The rows are in the order of their start. Empty where the study has no timeline of this model and batch.
     """
@@ -34,16 +34,19 @@ def one_step(tables: OfflineTables, model: str, batch: float, phase: str = "deco
 
 
 def _counted(counters: pd.DataFrame, model: str, batch: float, phase: str) -> pd.DataFrame:
-    own = counters[(counters["model"] == model) & (counters["batch"] == batch) & (counters["phase"] == phase)]
+    own: pd.DataFrame = counters[
+        (counters["model"] == model) & (counters["batch"] == batch) & (counters["phase"] == phase)
+    ]
     own = main_setting(own, ("prompt_tokens", "output_tokens"))
     if own.empty:
         return own
     own = own[own["key"] == own["key"].iloc[-1]]
-    return own[own["step"] == own["step"].max()].sort_values("instance", kind="stable")
+    last: pd.DataFrame = own[own["step"] == own["step"].max()]
+    return last.sort_values("instance", kind="stable")
 
 
 def _with_counters(kernels: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
-    result = kernels.assign(**dict.fromkeys(COUNTED, float("nan")))
+    result: pd.DataFrame = kernels.assign(**dict.fromkeys(COUNTED, float("nan")))
     for naming in (lambda name: name, short_name):
         left = result[list(COUNTED)].isna().all(axis=1)
         mine, theirs = result.loc[left, "name"].map(naming), counted["name"].map(naming)

@@ -1,12 +1,13 @@
 """Where the time goes: the wall time of a decode step in its parts, in ms above and in percent below, over the batch.
 
-One column a model. The parts sum to the wall time; the residual is drawn and the largest one printed, in red beyond 3 %.
-Where a batch ran in several variants (scheduling, detokenising in the engine's process) each has a bar. With an online
-sweep the last part is what the same batch takes longer behind an API server. The paper has no such figure: it names the
-GPU's memory, and here the host's part stands beside it.
+One column a model. The parts sum to the wall time; the residual is drawn and the largest one printed, in red beyond 3
+%. Where a batch ran in several variants (scheduling, detokenising in the engine's process) each has a bar. With an
+online sweep the last part is what the same batch takes longer behind an API server. The paper has no such figure: it
+names the GPU's memory, and here the host's part stands beside it.
 """
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -14,7 +15,7 @@ from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.offline_points import batch_label
 from memgap.figures.step_time import ONLINE, PARTS, VARIANT, residuals, step_parts
-from memgap.figures.style import apply_style, palette
+from memgap.figures.style import GREY, apply_style, palette
 
 RESIDUAL_BOUND = 0.03
 
@@ -26,7 +27,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     apply_style()
     columns = max(len(models), 1)
     figure = Figure(figsize=(max(5.4, 1.2 + 2.6 * columns), 5.2), layout="constrained")
-    handles: dict[str, object] = {}
+    handles: dict[str, Artist] = {}
     for place, model in enumerate(models):
         own = data[data["model"] == model]
         upper, lower = (figure.add_subplot(2, columns, 1 + row * columns + place) for row in (0, 1))
@@ -40,7 +41,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         handles.update(dict(zip(*reversed(upper.get_legend_handles_labels()), strict=True)))
     if models:
         ordered = [label for label in PARTS.values() if label in handles]
-        figure.legend([handles[one] for one in ordered], ordered, fontsize=6, loc="outside upper center", ncols=4)  # type: ignore[arg-type]
+        figure.legend([handles[one] for one in ordered], ordered, fontsize=6, loc="outside upper center", ncols=4)
     else:
         say_empty(figure.add_subplot(1, 1, 1), "no point of this study has the parts of its decode step")
     notes, alerts = _residual_note(data)
@@ -52,7 +53,10 @@ def _draw_bars(axes: Axes, own: pd.DataFrame, column: str, scale: float) -> None
     bars = own.drop_duplicates(["batch", *VARIANT])[["batch", *VARIANT]].reset_index(drop=True)
     keys = list(bars.itertuples(index=False, name=None))
     table = own.assign(bar=[keys.index(key) for key in own[["batch", *VARIANT]].itertuples(index=False, name=None)])
-    colours = dict(zip(PARTS, palette(len(PARTS)), strict=True)) | {"residual": (0.8, 0.8, 0.8)}
+    colours = dict(zip(PARTS, palette(len(PARTS)), strict=True)) | {
+        "residual": (0.8, 0.8, 0.8),
+        ONLINE: (1.0, 1.0, 1.0),
+    }
     bottoms = pd.Series(0.0, index=range(len(keys)))
     for part in PARTS:
         heights = table[table["part"] == part].set_index("bar")[column]
@@ -67,7 +71,7 @@ def _draw_bars(axes: Axes, own: pd.DataFrame, column: str, scale: float) -> None
             color=colours[part],
             linewidth=0,
             hatch="////" if part == ONLINE else None,
-            edgecolor="white",
+            edgecolor=GREY if part == ONLINE else "white",
             label=PARTS[part],
         )
         bottoms[shown.index] += shown
@@ -101,8 +105,8 @@ def _about(data: pd.DataFrame) -> str:
         faster = online[online["ms"] < 0]
         notes.append("hatched: what the online sweep's step takes longer (running requests over output tokens/s)")
         notes += [
-            f"{row.model} batch {batch_label(row.batch)} is {-row.ms:.2f} ms faster online"
-            for row in faster.itertuples()
+            f"{model} batch {batch_label(batch)} is {-ms:.2f} ms faster online"
+            for model, batch, ms in zip(faster["model"], faster["batch"], faster["ms"], strict=True)
         ]
     return "; ".join(notes)
 
