@@ -225,7 +225,5 @@ def offline_study(**without: bool) -> OfflineTables:
         for time in range(10)
     ]
     given = {"classes": classes, "kernels": kernels, "counters": counters, "gpu": gpu}
-    tables = {
-        kind: checked(pd.DataFrame(rows), kind, kind) for kind, rows in given.items() if without.get(kind, True)
-    }
+    tables = {kind: checked(pd.DataFrame(rows), kind, kind) for kind, rows in given.items() if without.get(kind, True)}
     return OfflineTables(points=checked(pd.DataFrame(points), "offline", "points"), **tables)

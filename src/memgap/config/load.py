@@ -132,8 +132,13 @@ def _fill_defaults(value: Any, node: Mapping[str, Any]) -> None:
 
 
 def _check_references(config: Config) -> None:
-    for figure, settings in config["figures"].items():
-        known(settings["sweep"], config["sweeps"], "sweep", f"config: figures.{figure}.sweep")
+    for part in ("figures", "tables"):
+        for name, settings in config[part].items():
+            where = f"config: {part}.{name}"
+            for key in settings.keys() & {"sweep", "online", "replication"}:
+                known(settings[key], config["sweeps"], "sweep", f"{where}.{key}")
+            if "study" in settings:
+                known(settings["study"], config.get("offline", {}), "offline study", f"{where}.study")
     for fleet, settings in config["fleets"].items():
         for sweep in settings["sweeps"]:
             known(sweep, config["sweeps"], "sweep", f"config: fleets.{fleet}.sweeps")

@@ -3,7 +3,7 @@
 Above, both over time for the smallest and the largest batch of the model with the most batches; below, one panel a
 model. The source is named over each panel (see `device_metrics`): device counters over time, NVML's means over the
 phase, or ncu's counters of single kernels, laid along one step above. NVML counts DRAM reads and writes together. The
-published script draws 1.5 ms to 105 ms of chosen sample numbers, and integer percents.
+published script cuts its series at fixed sample numbers.
 """
 
 import pandas as pd
@@ -14,7 +14,7 @@ from memgap.figures.device_metrics import METRICS, NCU, phase_metrics, samples_o
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_inputs import OfflineTables
 from memgap.figures.offline_notes import say_empty, write_notes
-from memgap.figures.offline_points import NONE_MEASURED, batch_label, ends, main_points, richest_model
+from memgap.figures.offline_points import batch_label, ends, main_points, richest_model
 from memgap.figures.paper import LABEL, read_paper
 from memgap.figures.step_timeline import as_steps, one_step
 from memgap.figures.style import GREY, apply_style, palette
@@ -42,7 +42,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         if place < len(batches) and main:
             series.append(_draw_series(axes, tables, main, batches[place]))
         else:
-            say_empty(axes, NONE_MEASURED if main is None else "no other batch was measured")
+            say_empty(axes, "no other batch was measured" if main else "no point of this study has device counters")
     wide = len(models) < 2
     for place, model in enumerate(models):
         spot = grid[1, :] if wide else grid[1 + place // 2, place % 2]
