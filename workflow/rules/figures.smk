@@ -315,5 +315,4 @@ rule timeshare:
         "Where the time of a decode step goes"
     shell:
         "python {input.script} --figure timeshare --offline {input.offline} --classes {input.classes} {params.online:q}"
-        " --"
         " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
