@@ -16,14 +16,14 @@ from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.figures.files import write_figure
 from memgap.figures.inputs import FigureInputs
-from memgap.figures.plot import FIGURES, draw, read_advice
+from memgap.figures.plot import ONLINE, draw, read_advice
 from memgap.figures.points import failure_note, per_cap
 from memgap.figures.provenance import provenance_line
 from memgap.timeline.table import kernels_table
 
 from .records import small_config, small_study, store_point
 
-OF_RATES = sorted(set(FIGURES) - {"fig13"})
+OF_RATES = sorted(set(ONLINE) - {"fig13"})
 """Figure 13 draws timelines of profiled points, whose rates do not count."""
 WITH_BARS = ["fig02", "fig03", "fig10"]
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
@@ -133,7 +133,7 @@ def test_every_figure_names_what_it_does_not_draw(name: str, table: pd.DataFrame
     assert not data.empty
 
 
-@pytest.mark.parametrize("name", sorted(FIGURES))
+@pytest.mark.parametrize("name", sorted(ONLINE))
 def test_every_figure_can_be_drawn_from_nothing(name: str, plan: dict[str, Any], tmp_path: Path) -> None:
     none = {**advice(), "b_opt": None, "advice": "No cap can be judged.", "candidates": []}
     none["rule"] = {**none["rule"], "slo_ms": None}

@@ -14,7 +14,7 @@ from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.offline_points import batch_label, ends
 from memgap.figures.paper import LABEL, read_paper
-from memgap.figures.stalls import draw_stalls, named_reasons, stall_rows
+from memgap.figures.stalls import draw_stalls, legend_beside, named_reasons, stall_rows
 from memgap.figures.style import new_figure
 
 COLUMNS = ["attention_backend", "model", "batch", "batch_label", "kernels", "reason", "share_fraction"]
@@ -40,8 +40,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     panels[0].set_ylabel("Share of warp latency (%)", fontsize="small")
     if data.empty:
         say_empty(panels[0], "no point of this study has stall counters of attention kernels")
-    else:
-        panels[-1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend_beside(panels)
     write_notes(
         figure, inputs.offline, ["counters by ncu; numbers: long scoreboard, the published figure's idle cycles"]
     )

@@ -16,7 +16,7 @@ from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.offline_points import batch_label
 from memgap.figures.paper import LABEL, read_paper
-from memgap.figures.stalls import draw_stalls, named_reasons, stall_rows
+from memgap.figures.stalls import draw_stalls, legend_beside, named_reasons, stall_rows
 from memgap.figures.style import new_figure
 
 VARIED = {"prompt_length": ("prompt_tokens", "output_tokens"), "output_length": ("output_tokens", "prompt_tokens")}
@@ -51,9 +51,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         if inputs.paper_reference is not None:
             _overlay_paper(axes, inputs, varied, str(head["model"]), lengths)
     panels[0].set_ylabel("Share of warp latency (%)", fontsize="small")
-    drawn = [axes for axes in panels if axes.patches]
-    if drawn:
-        drawn[-1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend_beside(panels)
     write_notes(
         figure, inputs.offline, ["counters by ncu; numbers: long scoreboard, the published figure's idle cycles"]
     )

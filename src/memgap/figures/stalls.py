@@ -63,3 +63,10 @@ def draw_stalls(axes: Axes, bars: Sequence[pd.DataFrame], labels: Sequence[str],
     axes.set_xticks(range(len(bars)), labels, fontsize=5.5)
     axes.set_ylim(0, 100)
     axes.grid(visible=False)
+
+
+def legend_beside(panels: Sequence[Axes]) -> None:
+    """Name everything that any panel draws, once, to the right of the last one."""
+    named = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if named:
+        panels[-1].legend(named.values(), named.keys(), fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
