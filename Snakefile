@@ -45,6 +45,9 @@ localrules:
     fig12,
     fig13,
     timeshare,
+    roofline,
+    predict,
+    roofline_error,
     kernels,
     plan_fleet,
     tab01,
@@ -82,6 +85,7 @@ include: "workflow/rules/advisor.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/planner.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/roofline.smk"
 
 
 onsuccess:

@@ -1,4 +1,4 @@
-"""The command line: `python -m memgap list | doctor | where | unlock`."""
+"""The command line: `python -m memgap list | doctor | where | unlock | predict`."""
 
 import argparse
 import os
@@ -49,7 +49,38 @@ def _parser() -> argparse.ArgumentParser:
     unlock = commands.add_parser("unlock", help="remove Snakemake's lock where its driver is gone")
     unlock.add_argument("--directory", type=Path, default=Path())
     unlock.set_defaults(run=_unlock)
+
+    predict = commands.add_parser("predict", help="what the roofline allows a model on a GPU, without running it")
+    predict.add_argument("--model", required=True, nargs="+", help="names of the registry")
+    predict.add_argument("--gpu", required=True, nargs="+", help="such as H200, A100 or RTX4090")
+    predict.add_argument(
+        "--batch", default="1,8,32,128,512", help="sequences that decode together, with commas between"
+    )
+    predict.add_argument("--context", type=float, default=330.0, help="mean tokens of a sequence while it decodes")
+    predict.add_argument("--dtype", help="of weights and activations; the model's own unless given")
+    predict.add_argument("--kv-dtype", help="of the KV cache, such as fp8; that of the activations unless given")
+    predict.add_argument("--gpus", type=int, default=1, help="GPUs that share one model")
+    predict.add_argument("--efficiency", type=float, default=1.0, help="share of the bandwidth that kernels reach")
+    predict.add_argument("--format", choices=["text", "csv", "json"], default="text")
+    predict.set_defaults(run=_predict)
     return parser
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from memgap.hardware.report import print_predictions, read_batches
+
+    plan = {
+        "models": options.model,
+        "gpus": options.gpu,
+        "batch": read_batches(options.batch),
+        "context_tokens": options.context,
+        "dtype": options.dtype,
+        "kv_dtype": options.kv_dtype,
+        "gpus_per_server": options.gpus,
+        "efficiency": options.efficiency,
+    }
+    print_predictions(plan, options.format)
+    return 0
 
 
 def _list(options: argparse.Namespace) -> int:

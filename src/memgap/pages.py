@@ -65,6 +65,21 @@ def advice_page(advice: Mapping[str, Any]) -> str:
     return _page(f"Advice for {advice['model']}", "".join(parts))
 
 
+def verification_page(found: Mapping[str, Any]) -> str:
+    """Return a verification (see `memgap.advisor.verify.verification`) as a page."""
+    parts = [f'<p class="lead">{escape(str(found["sentence"]))}</p>']
+    if "flags" in found:
+        parts.append(f"<h2>Flags of the advised server</h2><pre>{escape(' '.join(found['flags']))}</pre>")
+    if "predicted_and_measured" in found:
+        rows = [{"what": name, **one} for name, one in found["predicted_and_measured"].items()]
+        parts.append(f"<h2>Predicted and measured</h2>{_table(pd.DataFrame(rows))}")
+        met = [
+            {"check": name.replace("_", " "), "met": "yes" if kept else "no"} for name, kept in found["checks"].items()
+        ]
+        parts.append(f"<h2>Checks</h2>{_table(pd.DataFrame(met))}")
+    return _page(f"The advice for {found['model']}, verified", "".join(parts))
+
+
 def _facts(facts: Mapping[str, Any]) -> str:
     rows = [(name, _text(value)) for name, value in facts.items() if value is not None]
     return _table(pd.DataFrame(rows, columns=["what", "value"]))

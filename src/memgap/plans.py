@@ -12,16 +12,33 @@ from typing import Any
 
 from memgap.config.load import check_config, known
 from memgap.errors import UserError
+from memgap.models.architecture import ModelArchitecture
 from memgap.sweep.study import Study, expand_study
 
-KINDS = ("session", "sweep", "model", "dataset", "advisor", "goodput", "series", "kernels", "fleet", "verification")
+KINDS = (
+    "session",
+    "sweep",
+    "model",
+    "dataset",
+    "advisor",
+    "goodput",
+    "series",
+    "kernels",
+    "fleet",
+    "verification",
+    "predictions",
+    "roofline",
+)
 
 
 def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
-    """Return the plan of that kind and name (the advisor has one); raises UserError for an unknown name."""
+    """Return the plan of that kind and name (advisor and roofline have one); raises UserError for an unknown name."""
     if kind == "advisor":
         settings: dict[str, Any] = study.config["advisor"]
         return settings
+    if kind == "roofline":
+        models = {point.record["model"]["name"]: point.record["model"] for point in study.points.values()}
+        return {"models": models}
     names: dict[str, Iterable[str]] = {
         "session": study.sessions,
         "sweep": study.sweeps,
@@ -31,6 +48,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         "model": study.model_folders,
         "dataset": study.datasets,
         "fleet": study.config["fleets"],
+        "predictions": study.config["predictions"],
         "verification": {model for sweep in study.sweeps for model in study.models_of(sweep)},
     }
     known(name, names[kind], kind, "plan")
@@ -45,6 +63,9 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
     if kind == "fleet":
         fleet: dict[str, Any] = study.config["fleets"][name]
         return fleet
+    if kind == "predictions":
+        asked: dict[str, Any] = study.config["predictions"][name]
+        return {**asked, "config_models": study.config["models"]}
     return study.model_folders[name] if kind == "model" else study.datasets[name]
 
 
@@ -63,6 +84,15 @@ def requested_plan(options: argparse.Namespace, kind: str) -> dict[str, Any]:
         raise UserError("give either --plan FILE, or --config FILE and --name NAME.")
     config = _read_json(options.config, "configuration")
     return plan_of(expand_study(check_config(config)), kind, options.name)
+
+
+def models_of(config: Path) -> dict[str, ModelArchitecture]:
+    """Return the architectures by name of the models that a configuration's points use; raises UserError."""
+    study = expand_study(check_config(_read_json(config, "configuration")))
+    return {
+        name: ModelArchitecture.from_dict(model["architecture"])
+        for name, model in plan_of(study, "roofline", "settings")["models"].items()
+    }
 
 
 def _read_json(path: Path, what: str) -> dict[str, Any]:

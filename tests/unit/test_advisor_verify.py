@@ -87,6 +87,8 @@ def test_a_server_that_does_not_start_as_advised_is_a_result() -> None:
     assert "did not serve: oom" in verification(advice(), failed)["sentence"]
     nothing = verification({**advice(), "b_opt": None}, None)
     assert nothing["holds"] is None
+    assert "Nothing was advised" in nothing["sentence"]
+    assert "Not measured" in verification(advice(), None)["sentence"]
 
 
 def test_from_sweep_to_verified_advice(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ HOST = "The host has no part in the gap: throughput with detokenising in the eng
 
 def judged(offline: OfflineTables) -> pd.DataFrame:
     """Return the claims on one model by a study alone."""
-    found = claims_table(Study(as_table([]), as_table([]), {}, offline))
+    found = claims_table(Study(as_table([]), as_table([]), {}, offline=offline))
     return found[found["model"] == "opt-1.3b"].set_index("claim")
 
 

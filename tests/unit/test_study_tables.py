@@ -1,10 +1,12 @@
 """Table IV, the claims, and the figures of the study, from made-up tables."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from memgap.collect.table import as_table
 from memgap.figures.inputs import FigureInputs
@@ -23,6 +25,7 @@ def row(cap: int, tok_s: float, replicas: int = 1, mps: str = "no", **changes: A
         "engine": "vllm",
         "engine_version": "1",
         "cap_side": "client",
+        "dataset": "out130",
         "batch_cap": cap,
         "replicas": replicas,
         "mps": mps,
@@ -117,6 +120,20 @@ def test_claims_about_one_server() -> None:
     assert plateau["verdict"] == HOLDS
 
 
+@pytest.mark.parametrize(
+    ("ratio", "verdict"), [(1.02, HOLDS), (0.8, FAILS), (None, FAILS)], ids=["as predicted", "slower", "did not serve"]
+)
+def test_the_advised_server_is_judged_where_it_was_measured(ratio: float | None, verdict: str) -> None:
+    claim = "The advised server has the predicted throughput (the paper starts none)"
+    compared = {} if ratio is None else {"predicted_and_measured": {"total_throughput_tok_s": {"ratio": ratio}}}
+    verified = {"opt-1.3b": {"holds": verdict == HOLDS, "sentence": "Run as advised.", **compared}}
+    found = claims_table(Study(online(), replication(24_000), ADVICE, verified)).set_index("claim")
+    assert found.loc[claim, "verdict"] == verdict
+    assert found.loc[claim, "because"] == "Run as advised."
+    unmeasured = {"opt-1.3b": {"holds": None, "sentence": "Not measured."}}
+    assert claim not in set(claims_table(Study(online(), replication(24_000), ADVICE, unmeasured))["claim"])
+
+
 def test_what_was_not_measured_says_so() -> None:
     found = claims_table(Study(online(), as_table([]), {})).set_index("claim")
     assert found.loc["Replicas under MPS beat one server at MAX", "verdict"] == UNKNOWN
@@ -137,13 +154,91 @@ def test_figure_11_without_a_gpu_says_what_it_knows() -> None:
     assert "CPU: pool only" in figure.axes[0].get_xticklabels()[0].get_text()
 
 
-def test_figure_12_has_a_series_for_each_output_length() -> None:
-    longer = [row(cap, 5000.0 + cap, output_tokens=52_000.0) for cap in (8, 32)]
+def test_figure_11_says_where_nothing_was_advised_or_known() -> None:
+    nothing = {**ADVICE["opt-1.3b"], "b_opt": None, "memory": {}}
+    unknown = {**ADVICE["opt-1.3b"], "memory": {"kv_with_margin_bytes": None}}
+    figure, data = draw("fig11", FigureInputs(online(), {**ADVICE, "none": nothing, "unknown": unknown}))
+    assert set(data["model"]) == {"opt-1.3b"}
+    assert {text.get_text() for text in figure.axes[0].texts} >= {"nothing advised: no cap fits", "memory not known"}
+
+
+def test_figure_11_tells_a_gpu_of_unknown_memory_from_a_cpu() -> None:
+    memory = {"kv_with_margin_bytes": 1e8, "kv_freed_bytes": 2e8, "device_memory_bytes": None, "weights_bytes": 1e9}
+    on_gpu = online().assign(device="cuda")
+    figure, _ = draw("fig11", FigureInputs(on_gpu, {"opt-1.3b": {**ADVICE["opt-1.3b"], "memory": memory}}))
+    tick = figure.axes[0].get_xticklabels()[0].get_text()
+    assert "CPU" not in tick
+    assert "(unknown: other, card's size)" in tick
+
+
+def test_figure_11_names_the_paper_where_it_lacks_the_first_model(tmp_path: Path) -> None:
+    (tmp_path / "fig11.csv").write_text("model,component,memory_gb\nopt-1.3b,model_weights,3.0\n")
+    advice = {"other-model": ADVICE["opt-1.3b"], **ADVICE}
+    figure, _ = draw("fig11", FigureInputs(online(), advice, paper_reference=tmp_path))
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()].count("unfilled: paper (H100, 64 GB)") == 1
+
+
+def of_length(tokens: int, cap: int, tok_s: float, **changes: Any) -> dict[str, Any]:
+    """Return a row of the dataset whose requests all get so many tokens."""
+    return row(cap, tok_s, **{"dataset": f"out{tokens}", "output_tokens": 100.0 * tokens, **changes})
+
+
+def legend_of(figure: Figure) -> list[str]:
+    """Return what the legend above the panels names."""
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_figure_12_has_a_series_for_each_dataset() -> None:
+    longer = [of_length(520, cap, 5000.0 + cap) for cap in (8, 32)]
     preempted = row(64, 9000, flags="preempted")
-    figure, data = draw("fig12", FigureInputs(as_table([row(8, 9000), row(32, 20_000), preempted, *longer])))
+    figure, data = draw("fig12", FigureInputs(as_table([*longer, row(8, 9000), row(32, 20_000), preempted])))
+    assert list(dict.fromkeys(data["dataset"])) == ["out130", "out520"]
     assert sorted(set(data["output_tokens_mean"])) == [130.0, 520.0]
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert labels == ["130", "130, preempted", "520"]
+    assert legend_of(figure) == ["130 tokens", "520 tokens", "preempted"]
+    assert figure.axes[0].get_legend() is None
+
+
+def test_figure_12_draws_any_number_of_output_lengths() -> None:
+    lengths = [10 * number for number in range(1, 14)]
+    figure, data = draw(
+        "fig12", FigureInputs(as_table([of_length(n, cap, 100.0 * n) for n in lengths for cap in (1, 2)]))
+    )
+    assert data["dataset"].nunique() == 13
+    assert legend_of(figure) == [f"{length} tokens" for length in lengths]
+
+
+def test_figure_12_keeps_a_dataset_together_whose_caps_differ_in_length() -> None:
+    drifting = [row(cap, 1000.0 * cap, dataset="chat", output_tokens=13_000.0 + 100 * cap) for cap in (1, 2, 4)]
+    _, data = draw("fig12", FigureInputs(as_table(drifting)))
+    assert len(set(data["output_tokens_mean"])) == 1
+
+
+def test_figure_12_tells_datasets_of_one_length_and_sides_of_one_cap_apart() -> None:
+    rows = [
+        row(8, 9000),
+        row(8, 8000, dataset="chat", output_tokens=13_020.0),
+        row(8, 7000, dataset="chat", output_tokens=13_020.0, cap_side="server"),
+    ]
+    figure, data = draw("fig12", FigureInputs(as_table(rows)))
+    assert list(data["total_throughput_tok_s"]) == [9000.0, 8000.0, 7000.0]
+    assert legend_of(figure) == [
+        "130 tokens (out130), cap on the client",
+        "130 tokens (chat), cap on the client",
+        "130 tokens (chat), cap on the server",
+    ]
+
+
+def test_figure_12_has_bars_over_repeats_and_names_datasets_in_its_notes() -> None:
+    rows = [row(8, 9000), row(8, 9100, repeat=1), of_length(520, 8, 1.0, status="oom")]
+    figure, data = draw("fig12", FigureInputs(as_table(rows)))
+    assert list(data["repeats"]) == [2]
+    assert data["total_throughput_tok_s_low"].iloc[0] < 9050.0 < data["total_throughput_tok_s_high"].iloc[0]
+    footer = figure._supxlabel.get_text()  # type: ignore[attr-defined]
+    assert "2 repeats, Student t, 95 %" in footer
+    assert "not drawn: 1 oom (opt-1.3b out520 cap 8)" in " ".join(footer.split())
 
 
 def kernels(source: str = "kernels") -> pd.DataFrame:

@@ -8,7 +8,7 @@ import yaml
 
 from .conftest import REPOSITORY, SNAKEMAKE
 
-FIGURES = ("fig02", "fig03", "fig10", "fig11", "fig12", "fig13")
+FIGURES = ("fig02", "fig03", "fig10", "fig11", "fig12", "fig13", "roofline")
 
 
 def test_figures_and_tables_of_the_recorded_study(tmp_path: Path) -> None:
@@ -28,8 +28,13 @@ def test_figures_and_tables_of_the_recorded_study(tmp_path: Path) -> None:
     assert claims.loc[("Batching multiplies throughput over batch 1", "opt-1.3b"), "verdict"] == "holds"
     assert claims.loc[("Replicas under MPS beat one server at MAX", "opt-1.3b"), "verdict"] == "does not hold"
     assert len(pd.read_csv(tmp_path / "results/tables/tab04.csv")) >= 20
+    assert len(pd.read_csv(tmp_path / "results/tables/roofline_error.csv")) == 139, "every recorded point is compared"
+    assert len(pd.read_csv(tmp_path / "results/tables/other-gpus.predictions.csv")) == 90
     advice = yaml.safe_load((tmp_path / "results/advisor/opt-1.3b.yaml").read_text())
     assert advice["b_opt"] == 96
+    for model in ("opt-1.3b", "opt-2.7b", "llama-2-7b", "llama-2-13b"):
+        verified = yaml.safe_load((tmp_path / f"results/advisor/{model}.verified.yaml").read_text())
+        assert verified["holds"] is not None or "Not measured: the recorded data" in verified["sentence"]
     again = subprocess.run([*command, "--quiet"], capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert "Nothing to be done" in again.stdout + again.stderr or again.stderr.strip() == ""
 

@@ -25,19 +25,16 @@ rule advise:
         " --model {wildcards.model} --out {output.yaml} --html {output.html} 2> {log}"
 
 
-# The advised server, started and measured: a session of its own, known only once there is an advice.
+# The advised server, started and measured: a session of its own, known only once there is an advice. With recorded data
+# nothing is started: the recorded run is taken where there is one.
 rule verify:
     input:
         advice="results/advisor/{model}.yaml",
         table=advised_table,
         script=script("verify_advice.py"),
     output:
-        report(
-            "results/advisor/{model}.verified.yaml",
-            caption="../report/advice.rst",
-            category="Advice",
-            labels={"model": "{model}", "file": "verified"},
-        ),
+        yaml=verification_in_report("yaml"),
+        html=verification_in_report("html"),
     log:
         "logs/verify/{model}.log",
     wildcard_constraints:
@@ -56,4 +53,4 @@ rule verify:
         "Verification of the advice for {wildcards.model}"
     shell:
         "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.model} --advice {input.advice}"
-        " --results results --out {output} --log {log}"
+        " --results results --out {output.yaml} --html {output.html} --log {log}"

@@ -50,7 +50,7 @@ def figure_files():
 
 
 def advice_files():
-    verified = ("verified.yaml",) if CONFIG["advisor"]["verify"] else ()
+    verified = ("verified.yaml", "verified.html") if CONFIG["advisor"]["verify"] else ()
     return [
         f"results/advisor/{model}.{kind}"
         for sweep in STUDY.figure_sweeps()
@@ -65,17 +65,30 @@ def table_files():
     names += [
         f"{name}.{kind}"
         for name in CONFIG["tables"]
-        for kind in ("csv", "html", *(("md", "tex") if name != "claims" else ()))
+        for kind in ("csv", "html", *(("md", "tex") if name.startswith("tab") else ()))
     ]
+    names += [f"{name}.predictions.csv" for name in CONFIG["predictions"]]
     return [f"results/tables/{name}" for name in names]
 
 
 wildcard_constraints:
     sweep="|".join(re.escape(name) for name in STUDY.sweeps),
+    prediction="|".join(re.escape(name) for name in CONFIG["predictions"]) or "$^",
 
 
 # a sweep's name may have a dot, so the tables of its requests have to be told from its own
-ruleorder: tab01 > tab02 > tab03 > tab04 > claims > goodput > series > kernels > collect
+ruleorder:
+    tab01
+    > tab02
+    > tab03
+    > tab04
+    > claims
+    > roofline_error
+    > predict
+    > goodput
+    > series
+    > kernels
+    > collect
 ruleorder: verify > advise
 
 
@@ -143,6 +156,37 @@ def figure_sweep(name):
 
 def figure_table(name):
     return lambda wildcards: f"results/tables/{figure_sweep(name)}.parquet"
+
+
+def figure_predictions(name):
+    """The predictions that a figure draws beside its sweep; missing is an error only where the figure is wanted."""
+
+    def table(wildcards):
+        figure_sweep(name)
+        return (
+            f"results/tables/{CONFIG['figures'][name]['predictions']}.predictions.csv"
+        )
+
+    return table
+
+
+def roofline_sweeps(wildcards):
+    if "roofline_error" not in CONFIG["tables"]:
+        raise WorkflowError(
+            "memgap: config: tables.roofline_error is missing; name the sweeps that it compares."
+        )
+    return [
+        f"results/tables/{sweep}.parquet"
+        for sweep in CONFIG["tables"]["roofline_error"]["sweeps"]
+    ]
+
+
+def roofline_code():
+    """What counts the work and holds the peaks: editing it predicts anew."""
+    return [
+        package_path(f"hardware/{name}")
+        for name in ("gpus.yaml", "gpus.py", "work.py", "predict.py")
+    ]
 
 
 def figure_kernels(name):
@@ -218,6 +262,16 @@ def study_advice(name):
     ]
 
 
+def study_verifications(name):
+    """Verifications of the advice, where the configuration has them made."""
+    models = (
+        STUDY.models_of(study_sweeps(name)["online"])
+        if CONFIG["advisor"]["verify"]
+        else []
+    )
+    return [f"results/advisor/{model}.verified.yaml" for model in models]
+
+
 def study_table_in_report(name, kind):
     return report(
         f"results/tables/{name}.{kind}",
@@ -263,6 +317,15 @@ def advice_in_report(kind):
         caption="../report/advice.rst",
         category="Advice",
         labels={"model": "{model}", "file": page_first(kind)},
+    )
+
+
+def verification_in_report(kind):
+    return report(
+        f"results/advisor/{{model}}.verified.{kind}",
+        caption="../report/verified.rst",
+        category="Advice",
+        labels={"model": "{model}", "file": f"verified, {page_first(kind)}"},
     )
 
 

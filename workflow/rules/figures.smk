@@ -316,3 +316,30 @@ rule timeshare:
     shell:
         "python {input.script} --figure timeshare --offline {input.offline} --classes {input.classes} {params.online:q}"
         " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+
+
+rule roofline:
+    input:
+        table=figure_table("roofline"),
+        predictions=figure_predictions("roofline"),
+        script=script("plot_figure.py"),
+        code=[
+            figure_module("roofline"),
+            package_path("hardware/compare.py"),
+            *roofline_code(),
+        ],
+    output:
+        pdf=in_report("roofline", "pdf"),
+        png=in_report("roofline", "png"),
+        csv=in_report("roofline", "csv"),
+    log:
+        "logs/figures/roofline.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        plan=plan("roofline"),
+    message:
+        "The roofline: decode steps predicted and measured"
+    shell:
+        "python {input.script} --figure roofline --table {input.table} --predictions {input.predictions}"
+        " --config $MEMGAP_CONFIG --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"

@@ -90,6 +90,7 @@ rule claims:
         unpack(study_tables("claims")),
         advice=study_advice("claims"),
         study=list(claims_study_tables().values()),
+        verified=lambda wildcards: study_verifications("claims"),
         script=script("study_table.py"),
         code=package_path("tables/claims.py"),
         offline_code=package_path("tables/offline_claims.py"),
@@ -106,4 +107,5 @@ rule claims:
         "What the paper claims against what was measured"
     shell:
         "python {input.script} claims --replication {input.replication} --online {input.online}"
-        " --advice {input.advice} {params.study:q} --csv {output.csv} --html {output.html} 2> {log}"
+        " --advice {input.advice} --verified {input.verified} {params.study:q}"
+        " --csv {output.csv} --html {output.html} 2> {log}"

@@ -13,6 +13,8 @@ from memgap.figures.files import write_figure
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_inputs import read_offline
 from memgap.figures.plot import OFFLINE, draw, read_advice
+from memgap.hardware.predictions import read_predictions
+from memgap.plans import models_of
 from memgap.script import run_script
 from memgap.timeline.table import read_kernels_table
 
@@ -32,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         ("gpu", "device counters over time"),
     ):
         parser.add_argument(f"--{kind}", type=Path, help=f"an offline study's table of {what}")
+    parser.add_argument("--predictions", type=Path, help="table of predictions, for the roofline")
+    parser.add_argument("--config", type=Path, help="checked configuration as JSON, for the roofline's models")
     parser.add_argument("--paper-reference", type=Path, help="folder with the paper's numbers, to overlay")
     for form in ("pdf", "png", "csv"):
         parser.add_argument(f"--{form}", type=Path, required=True)
@@ -44,9 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
         table = read_table(options.table) if options.table is not None else as_table([])
         advice = read_advice(options.advice)
         kernels = read_kernels_table(options.kernels) if options.kernels is not None else None
+        predictions = read_predictions(options.predictions) if options.predictions is not None else None
+        models = models_of(options.config) if options.config is not None else {}
         kinds = ("offline", "classes", "counters", "gpu")
-        paths = {**{kind: getattr(options, kind) for kind in kinds}, "kernels": options.timeline}
-        inputs = FigureInputs(table, advice, options.paper_reference, kernels, read_offline(paths))
+        offline = read_offline({**{kind: getattr(options, kind) for kind in kinds}, "kernels": options.timeline})
+        inputs = FigureInputs(table, advice, options.paper_reference, kernels, predictions, models, offline)
         write_figure(*draw(options.figure, inputs), options.pdf, options.png, options.csv)
 
     return run_script(plot)

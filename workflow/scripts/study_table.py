@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from memgap.advisor.verify import read_verifications
 from memgap.collect.table import read_table
 from memgap.errors import UserError
 from memgap.figures.offline_inputs import OfflineTables, read_offline
@@ -44,6 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--advice", type=Path, nargs="*", default=[], help="advice files, for the claims")
     for kind in ("offline", "classes", "counters", "gpu"):
         parser.add_argument(f"--{kind}", type=Path, help=f"an offline study's {kind} table")
+    parser.add_argument(
+        "--verified", type=Path, nargs="*", default=[], help="verifications of the advice, for the claims"
+    )
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--html", type=Path, required=True)
     parser.add_argument("--md", type=Path)
@@ -68,7 +72,8 @@ def _made(options: argparse.Namespace) -> tuple[pd.DataFrame, str]:
     replication, online = read_table(options.replication), read_table(options.online)
     if options.kind == "tab04":
         return tab04.table(replication, online), provenance_line(replication)
-    claims = claims_table(Study(online, replication, read_advice(options.advice), offline))
+    advice, verified = read_advice(options.advice), read_verifications(options.verified)
+    claims = claims_table(Study(online, replication, advice, verified, offline))
     apart = [provenance_line(replication), *([provenance_line(offline.points)] if len(offline.points) else [])]
     return claims, "; offline: ".join(apart)
 

@@ -1,4 +1,4 @@
-"""Start the advised server and measure it: verify_advice.py --plan PLAN.json --advice FILE --out FILE."""
+"""Start the advised server and measure it: verify_advice.py --plan PLAN.json --advice FILE --out FILE --html FILE."""
 
 import argparse
 import sys
@@ -10,6 +10,7 @@ import yaml
 
 from memgap.advisor.verify import verification, verification_plan
 from memgap.figures.plot import read_advice
+from memgap.pages import verification_page
 from memgap.plans import add_plan_arguments, requested_plan
 from memgap.session.run import run_sessions
 from memgap.store.atomic import write_text
@@ -23,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--advice", type=Path, required=True)
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--html", type=Path, required=True)
     parser.add_argument("--log", type=Path, default=None)
     options = parser.parse_args(arguments)
 
@@ -36,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
             point = PointStore(options.results / "points").read(session["points"][0]["key"])
         found = verification(advice, point)
         write_text(options.out, yaml.safe_dump(found, sort_keys=False, width=110))
+        write_text(options.html, verification_page(found))
 
     return run_sessions(verify, options.results, options.log)
 

@@ -2,17 +2,33 @@
 
 The advice is taken from a sweep on a server with memory to spare; the advised server has the cap and the memory that
 the advice names. It gets the same requests as the sweep's point at B_opt.
+
+`python -m memgap.advisor.verify --configfile FILE --model NAME --plan FILE` writes the session plan of that point;
+workflow/scripts/run_session.py measures it, also on a machine without Snakemake.
 """
 
+import argparse
 import copy
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from memgap.canonical import content_key
+import yaml
+
+from memgap.canonical import canonical_json, content_key
+from memgap.config.files import read_config_files
 from memgap.errors import UserError
+from memgap.figures.plot import read_advice
+from memgap.plans import plan_of
+from memgap.script import run_script
+from memgap.session.inputs import write_inputs
+from memgap.store.atomic import write_text
+from memgap.workflow import load_study
 
 CLOSE = 0.05
 """Throughput and latency within this share of the prediction count as predicted."""
+NOT_MEASURED = "Not measured: the recorded data have no run of the advised server."
 Record = dict[str, Any]
 
 
@@ -40,18 +56,24 @@ def verification_plan(plan: Mapping[str, Any], advice: Mapping[str, Any]) -> Rec
                 "session": f"verify-{plan['model']}-{content_key(advised, 8)}",
                 "points": [{"key": content_key(advised), "record": advised}],
                 "model_folder": session["model_folder"],
-                "options": session["options"],
+                "options": dict(session["options"]),
                 "stop": [],
             }
     raise UserError(f"the advice for {plan['model']} names cap {advice['b_opt']}, which no point of its sweep has.")
 
 
 def verification(advice: Mapping[str, Any], point: Mapping[str, Any] | None) -> Record:
-    """Return predicted against measured, what holds of the advice, and a sentence."""
+    """Return predicted against measured, what holds of the advice, and a sentence.
+
+    `point` is the measured point of the advised server, None where it was not measured (recorded data may lack it).
+    `holds` is None where nothing was advised or measured.
+    """
     head: Record = {"model": advice["model"], "b_opt": advice["b_opt"]}
-    if point is None:
+    if advice["b_opt"] is None:
         return {**head, "holds": None, "sentence": "Nothing was advised, so there is nothing to verify."}
     head["flags"] = advice["server_flags"]
+    if point is None:
+        return {**head, "holds": None, "sentence": NOT_MEASURED}
     head["point"] = point["key"]
     if point["status"] != "ok":
         message = point["error"]["message"]
@@ -81,6 +103,48 @@ def verification(advice: Mapping[str, Any], point: Mapping[str, Any] | None) -> 
     return {**head, "holds": not failed, "sentence": sentence, "checks": checks, "predicted_and_measured": rows}
 
 
+def read_verifications(paths: Sequence[Path]) -> dict[str, Record]:
+    """Return stored verifications by model; raises UserError where a file is none."""
+    found = {}
+    for path in paths:
+        try:
+            one = yaml.safe_load(path.read_text(encoding="utf-8"))
+            found[str(one["model"])] = {**one, "holds": one["holds"], "sentence": str(one["sentence"])}
+        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not a verification ({error}); let Snakemake make it again.") from error
+    return found
+
+
 def _compared(predicted: float, measured: float | None) -> dict[str, float]:
     value = float("nan") if measured is None else float(measured)
     return {"predicted": predicted, "measured": value, "ratio": value / predicted if predicted else float("nan")}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the plan that measures an advised server; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m memgap.advisor.verify", description=main.__doc__)
+    parser.add_argument("--configfile", type=Path, nargs="*", default=[], help="as for snakemake")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--advice", type=Path, help="its advice; results/advisor/MODEL.yaml unless told")
+    parser.add_argument("--plan", type=Path, required=True, help="the session plan to write")
+    parser.add_argument("--results", type=Path, help="write model and dataset into this results folder as well")
+    options = parser.parse_args(arguments)
+
+    def write() -> None:
+        plan = plan_of(load_study(read_config_files(options.configfile)), "verification", options.model)
+        advice = read_advice([options.advice or Path(f"results/advisor/{options.model}.yaml")])
+        if options.model not in advice:
+            raise UserError(f"{options.advice} is the advice for {', '.join(advice)}, not for {options.model}.")
+        session = verification_plan(plan, advice[options.model])
+        if session is None:
+            raise UserError(f"nothing was advised for {options.model}, so there is nothing to verify.")
+        session["options"]["recorded"] = None
+        write_text(options.plan, canonical_json(session) + "\n")
+        if options.results is not None:
+            write_inputs(session, options.results)
+
+    return run_script(write)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -139,6 +139,11 @@ def _check_references(config: Config) -> None:
                 known(settings[key], config["sweeps"], "sweep", f"{where}.{key}")
             if "study" in settings:
                 known(settings["study"], config.get("offline", {}), "offline study", f"{where}.study")
+    predictions = config["figures"].get("roofline", {}).get("predictions")
+    if predictions is not None:
+        known(predictions, config["predictions"], "predictions", "config: figures.roofline.predictions")
+    for sweep in config["tables"].get("roofline_error", {}).get("sweeps", []):
+        known(sweep, config["sweeps"], "sweep", "config: tables.roofline_error.sweeps")
     for fleet, settings in config["fleets"].items():
         for sweep in settings["sweeps"]:
             known(sweep, config["sweeps"], "sweep", f"config: fleets.{fleet}.sweeps")

@@ -2,7 +2,8 @@
 
 One bar a model: weights, the KV cache that B_opt needs with its margin, other (activations, graphs, context), and the
 KV cache that is freed. One rule decides B_opt, the same as in figure 10; the published script has a second one here,
-which also admits preempted runs.
+which also admits preempted runs. "Other" ends at gpu_memory_utilization of the card; the paper's holds the rest of the
+card as well, which its engine was told to leave alone.
 """
 
 from collections.abc import Mapping
@@ -24,13 +25,15 @@ PARTS = {
     "other_bytes": "other",
     "kv_freed_bytes": "KV cache freed",
 }
+FREED = "kv_freed_bytes"
 PAPER_PARTS = {
     "model_weights": "weights_bytes",
     "kv_cache_at_b_opt": "kv_with_margin_bytes",
     "other": "other_bytes",
-    "extra_kv_cache": "kv_freed_bytes",
+    "extra_kv_cache": FREED,
 }
 COLUMNS = ["model", "b_opt", "part", "memory_gib", "share_fraction"]
+NOT_ADVISED, UNKNOWN = "nothing advised: no cap fits", "memory not known"
 
 
 def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
@@ -38,28 +41,30 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     data = plotted(inputs.advice)
     figure, (axes,) = new_figure(1, width_in=5.4, height_in=3.4)
     models = list(inputs.advice)
-    shift = 0.18 if inputs.paper_reference is not None else 0.0
+    with_paper = inputs.paper_reference is not None
+    shift, width = (0.18, 0.31) if with_paper else (0.0, 0.62)
     bottoms = dict.fromkeys(models, 0.0)
-    for (part, label), colour in zip(PARTS.items(), palette(len(PARTS)), strict=True):
+    for part, label in PARTS.items():
         own = data[data["part"] == part].set_index("model")["memory_gib"]
         heights = [float(own.get(model, 0.0)) for model in models]
-        freed = part == "kv_freed_bytes"
         axes.bar(
             [place - shift for place in range(len(models))],
             heights,
-            width=0.62 - 1.7 * shift,
+            width=width,
             bottom=[bottoms[model] for model in models],
-            color="white" if freed else colour,
-            edgecolor=GREY if freed else colour,
-            hatch="///" if freed else None,
+            color="white" if part == FREED else _colour(part),
+            edgecolor=_colour(part),
+            hatch="///" if part == FREED else None,
             linewidth=0.6,
             label=label,
         )
         bottoms = {model: bottoms[model] + height for model, height in zip(models, heights, strict=True)}
     _name_freed(axes, data, models, bottoms, shift)
-    if inputs.paper_reference is not None:
+    if not data.empty:
+        _draw_what_is_missing(axes, inputs, data, shift, width)
+    if with_paper:
         _overlay_paper(axes, inputs, models)
-    axes.set_xticks(range(len(models)), [_tick(model, inputs.advice[model]) for model in models])
+    axes.set_xticks(range(len(models)), [_tick(model, inputs) for model in models])
     axes.set_ylabel("GPU memory (GiB)")
     axes.set_ylim(bottom=0)
     axes.grid(visible=False, axis="x")
@@ -84,15 +89,47 @@ def plotted(advice: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _tick(model: str, advice: Mapping[str, Any]) -> str:
+def _colour(part: str) -> Any:
+    return GREY if part == FREED else palette(len(PARTS))[list(PARTS).index(part)]
+
+
+def _tick(model: str, inputs: FigureInputs) -> str:
+    """Return a model's name, its B_opt, and which part of its memory is not known."""
+    advice = inputs.advice[model]
     if advice["b_opt"] is None:
         return f"{model}\nno cap fits"
-    known = (advice.get("memory") or {}).get("device_memory_bytes") is not None
-    return f"{model}\nB_opt {advice['b_opt']}" + ("" if known else "\n(CPU: pool only)")
+    memory = advice.get("memory") or {}
+    lacking = [label for part, label in PARTS.items() if memory.get(part) is None]
+    named = f"{model}\nB_opt {advice['b_opt']}"
+    if len(lacking) == len(PARTS):
+        return f"{named}\n({UNKNOWN})"
+    if not _on_gpu(model, inputs):
+        return f"{named}\n(CPU: pool only)"
+    unknown = [*lacking, *(["card's size"] if memory.get("device_memory_bytes") is None else [])]
+    return named + (f"\n(unknown: {', '.join(unknown)})" if unknown else "")
+
+
+def _on_gpu(model: str, inputs: FigureInputs) -> bool:
+    """Whether the model ran on a GPU, as its points say or its advice, which knows no GPU's memory on a CPU."""
+    devices = inputs.table.loc[inputs.table["model"] == model, "device"].dropna()
+    memory = inputs.advice[model].get("memory") or {}
+    return bool((devices == "cuda").any()) or memory.get("device_memory_bytes") is not None
+
+
+def _draw_what_is_missing(axes: Axes, inputs: FigureInputs, data: pd.DataFrame, shift: float, width: float) -> None:
+    """Draw an empty bar with a sentence where a model has no part of memory to show."""
+    height = float(data.groupby("model")["memory_gib"].sum().max())
+    for place, (model, advice) in enumerate(inputs.advice.items()):
+        if model in set(data["model"]):
+            continue
+        x = place - shift
+        axes.bar(x, height, width=width, color="none", edgecolor=ALERT, linestyle=":", linewidth=0.8)
+        text = NOT_ADVISED if advice["b_opt"] is None else UNKNOWN
+        axes.text(x, height / 2, text, rotation=90, ha="center", va="center", fontsize=7, color=ALERT)
 
 
 def _name_freed(axes: Axes, data: pd.DataFrame, models: list[str], tops: Mapping[str, float], shift: float) -> None:
-    freed = data[data["part"] == "kv_freed_bytes"].dropna(subset=["share_fraction"])
+    freed = data[data["part"] == FREED].dropna(subset=["share_fraction"])
     shares = dict(zip(freed["model"], freed["share_fraction"].astype(float), strict=True))
     for place, model in enumerate(models):
         if model in shares:
@@ -103,9 +140,10 @@ def _name_freed(axes: Axes, data: pd.DataFrame, models: list[str], tops: Mapping
 
 
 def _overlay_paper(axes: Axes, inputs: FigureInputs, models: list[str]) -> None:
-    """Draw the paper's bars, outlined in grey, beside ours; its memory is in GB of a 64 GB card."""
+    """Draw the paper's bars beside ours, unfilled, in the colours of the same parts; its memory is of a 64 GB card."""
     assert inputs.paper_reference is not None
     paper = read_paper(inputs.paper_reference, "fig11", ["model", "component", "memory_gb"])
+    named = False
     for place, model in enumerate(models):
         bottom = 0.0
         for component, part in PAPER_PARTS.items():
@@ -119,8 +157,11 @@ def _overlay_paper(axes: Axes, inputs: FigureInputs, models: list[str]) -> None:
                 width=0.26,
                 bottom=bottom,
                 facecolor="none",
-                edgecolor=ALERT if part == "kv_freed_bytes" else GREY,
-                linewidth=0.8,
-                label=LABEL if place == 0 and component == "model_weights" else None,
+                edgecolor=_colour(part),
+                hatch="///" if part == FREED else None,
+                linewidth=1.0,
             )
             bottom += height
+        if bottom and not named:
+            axes.bar(place + 0.2, 0.0, facecolor="none", edgecolor=GREY, label=f"unfilled: {LABEL}")
+            named = True

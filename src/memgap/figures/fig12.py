@@ -1,82 +1,156 @@
-"""Figure 12: throughput over KV-cache usage for several output lengths, one panel a model.
+"""Figure 12: throughput over KV-cache usage for several output lengths, one panel a model, one series a dataset.
 
 x is the largest share of the pool in use inside the window. Preempted points are open markers and no part of a line;
 the published script keeps them among the others, and leaves failed runs out in silence.
 """
 
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from memgap.collect.fate import DRAWN, GOOD, fate, replicated
+from memgap.collect.fate import DRAWN, GOOD, fate
 from memgap.figures.inputs import FigureInputs
-from memgap.figures.paper import overlay, read_paper
+from memgap.figures.marks import SIDE_STYLE, bars
+from memgap.figures.paper import LABEL, overlay, read_paper
+from memgap.figures.points import bars_note, per_cap
 from memgap.figures.provenance import write_provenance
-from memgap.figures.style import ALERT, MARKERS, new_grid, palette, say_in_place
+from memgap.figures.style import ALERT, GREY, MARKERS, new_grid, palette, say_in_place
 
 USAGE, PERCENT, THROUGHPUT = "kv_cache_usage_max_fraction", "kv_cache_usage_max_percent", "total_throughput_tok_s"
-COLUMNS = ["model", "output_tokens_mean", "batch_cap", PERCENT, THROUGHPUT, "fate"]
 PAPER_X, PAPER_Y = "kv_cache_max_usage_pct", "total_token_throughput_tok_per_s"
+LEGEND_COLUMNS = 5
 
 
 def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
-    """Return the figure and the plotted numbers (one row a model, output length and cap; means over repeats)."""
+    """Return the figure and the plotted numbers (one row a model, dataset, cap and its side; means over repeats)."""
     data = plotted(inputs.table)
-    models = list(dict.fromkeys(inputs.table["model"].dropna()))
-    figure, panels = new_grid(len(models))
-    lengths = sorted(set(data["output_tokens_mean"]))
-    colours = palette(len(lengths))
-    for axes, model in zip(panels, models, strict=False):
+    figure, panels = new_grid(len(inputs.models))
+    labels = series_labels(data)
+    looks = _looks(list(dict.fromkeys(dataset for dataset, _ in labels)))
+    shown: dict[str, Any] = {}
+    for axes, model in zip(panels, inputs.models, strict=False):
         own = data[data["model"] == model]
         if inputs.paper_reference is not None:
             _overlay_paper(axes, inputs, model)
-        for place, length in enumerate(lengths):
-            _draw_length(axes, own[own["output_tokens_mean"] == length], colours[place], MARKERS[place], length)
+            shown.setdefault(LABEL, Line2D([], [], color=GREY, linewidth=1, linestyle="--"))
+        for (dataset, side), series in own.groupby(["dataset", "cap_side"], sort=False):
+            _draw_series(axes, series, *looks[str(dataset)], SIDE_STYLE[str(side)], labels[str(dataset), str(side)])
+        shown.update({str(one.get_label()): one for one in axes.containers})
         axes.set_title(model)
+        axes.set_xlabel("Largest KV-cache usage (% of the pool)")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         if own.empty:
             say_in_place(axes, "no point of this sweep was measured")
-        else:
-            axes.legend(fontsize="x-small", title="output tokens", title_fontsize="x-small")
+    if (data["fate"] != GOOD).any():
+        shown["preempted"] = Line2D([], [], linestyle="none", marker="o", color="white", markeredgecolor=ALERT)
+    _legend(figure, shown, list(labels.values()))
     figure.supylabel("Throughput, prompt + output (tok/s)", fontsize="medium")
-    for axes in panels:
-        axes.set_xlabel("Largest KV-cache usage (% of the pool)")
-    write_provenance(figure, inputs.table)
+    note = bars_note(data[data["fate"] == GOOD])
+    write_provenance(figure, inputs.table, bars=note, by=("model", "dataset"))
     return figure, data
 
 
 def plotted(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the drawn points; the output length is the mean of the completed requests, in whole tokens."""
-    kept = table[fate(table).isin(DRAWN) & ~replicated(table) & (table["requests_completed"] > 0)]
-    kept = kept.assign(
-        fate=fate(kept),
-        output_tokens_mean=(kept["output_tokens"] / kept["requests_completed"]).round().astype(float),
-        **{PERCENT: 100 * kept[USAGE]},
+    """Return the drawn points with the columns of `per_cap` and their dataset's mean output length.
+
+    That length, `output_tokens_mean`, is the mean over all completed requests of the dataset's points; datasets stand
+    in its order within each model.
+    """
+    data = per_cap(table.assign(**{PERCENT: 100 * table[USAGE]}), [PERCENT, THROUGHPUT], by=["dataset"])
+    totals = table[fate(table).isin(DRAWN)].groupby("dataset")[["output_tokens", "requests_completed"]].sum()
+    lengths = totals["output_tokens"] / totals["requests_completed"].where(totals["requests_completed"] > 0)
+    data.insert(2, "output_tokens_mean", data["dataset"].map(lengths).astype(float))
+    models = {model: place for place, model in enumerate(dict.fromkeys(data["model"]))}
+    order = data.assign(place=data["model"].map(models)).sort_values(
+        ["place", "output_tokens_mean", "dataset", "cap_side", "batch_cap"], kind="stable", ignore_index=True
     )
-    grouped = kept.groupby(["model", "output_tokens_mean", "batch_cap", "fate"], sort=False, as_index=False)
-    means = grouped[[PERCENT, THROUGHPUT]].mean()
-    return means[COLUMNS].sort_values(["model", "output_tokens_mean", "batch_cap"], ignore_index=True)
+    return order.drop(columns="place")
 
 
-def _draw_length(axes: Axes, own: pd.DataFrame, colour: object, marker: str, length: float) -> None:
+def series_labels(data: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """Return the label of each (dataset, cap_side) in the order of the mean output length: "130 tokens".
+
+    The dataset's name is added where two lengths round to the same, the cap's side where there are both.
+    """
+    columns = ["output_tokens_mean", "dataset", "cap_side"]
+    series = data[columns].drop_duplicates().sort_values(columns)
+    rounded = series.drop_duplicates("dataset")["output_tokens_mean"].round()
+    common, sides = Counter(rounded), series["cap_side"].nunique()
+    labels = {}
+    for mean, dataset, side in series.itertuples(index=False):
+        name = f" ({dataset})" if common[round(mean)] > 1 else ""
+        capped = f", cap on the {side}" if sides > 1 else ""
+        labels[dataset, side] = f"{mean:.0f} tokens{name}{capped}"
+    return labels
+
+
+def _looks(datasets: list[str]) -> Mapping[str, tuple[tuple[float, float, float], str]]:
+    colours = palette(len(datasets))
+    return {name: (colours[place], MARKERS[place % len(MARKERS)]) for place, name in enumerate(datasets)}
+
+
+def _draw_series(
+    axes: Axes, own: pd.DataFrame, colour: tuple[float, float, float], marker: str, style: str, label: str
+) -> None:
     good, evicted = own[own["fate"] == GOOD], own[own["fate"] != GOOD]
-    if not good.empty:
-        axes.plot(good[PERCENT], good[THROUGHPUT], color=colour, marker=marker, markersize=4, label=f"{length:g}")
-    if not evicted.empty:
-        axes.plot(
-            evicted[PERCENT],
-            evicted[THROUGHPUT],
-            linestyle="none",
-            marker=marker,
-            markerfacecolor="white",
-            markeredgecolor=ALERT,
-            label=f"{length:g}, preempted",
+    axes.errorbar(
+        good[PERCENT],
+        good[THROUGHPUT],
+        yerr=bars(good, THROUGHPUT, f"{THROUGHPUT}_low", f"{THROUGHPUT}_high"),
+        color=colour,
+        marker=marker,
+        markersize=4,
+        linestyle=style,
+        linewidth=1.2,
+        capsize=2,
+        label=label,
+    )
+    axes.plot(
+        evicted[PERCENT],
+        evicted[THROUGHPUT],
+        linestyle="none",
+        marker=marker,
+        markersize=4.5,
+        markerfacecolor="white",
+        markeredgecolor=ALERT,
+    )
+
+
+def _legend(figure: Figure, shown: Mapping[str, Any], series: list[str]) -> None:
+    """Write one legend above the panels: the series in order, then what else is drawn."""
+    names = [name for name in series if name in shown] + [name for name in shown if name not in series]
+    if names:
+        figure.legend(
+            [shown[name] for name in names],
+            names,
+            loc="outside upper center",
+            ncols=min(LEGEND_COLUMNS, len(names)),
+            fontsize="x-small",
+            title="mean output length",
+            title_fontsize="x-small",
         )
 
 
 def _overlay_paper(axes: Axes, inputs: FigureInputs, model: str) -> None:
+    """Draw the paper's lines of a model, each with its output length at its end."""
     assert inputs.paper_reference is not None
     paper = read_paper(inputs.paper_reference, "fig12", ["model", "output_len_tokens", PAPER_X, PAPER_Y, "plotted"])
     own = paper[(paper["model"] == model) & paper["plotted"]]
     overlay(axes, own.assign(model=own["output_len_tokens"]), PAPER_X, PAPER_Y)
+    for length, line in own.groupby("output_len_tokens"):
+        end = line.iloc[-1]
+        axes.annotate(
+            f"{length}",
+            (end[PAPER_X], end[PAPER_Y]),
+            xytext=(2, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=5,
+            color=GREY,
+        )

@@ -7,20 +7,27 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.collect.fate import DRAWN, INVALID, UNNEEDED, fate
 from memgap.figures.offline_inputs import OfflineTables
-from memgap.figures.points import failures
 from memgap.figures.provenance import CHARACTERS_PER_IN, provenance_line
 from memgap.figures.style import ALERT, GREY, say_in_place
 
 
 def lost_points(points: pd.DataFrame) -> str:
     """Return a line such as "not drawn: opt-1.3b batch 1024 (oom)", "" where every point was measured."""
-    failed = failures(points).drop_duplicates()
-    groups = failed.groupby(["model", "status"], sort=False)["batch_cap"]
+    fates = fate(points)
+    failed = points.assign(status=points["status"].where(fates != INVALID, INVALID))[~fates.isin([*DRAWN, UNNEEDED])]
+    failed = failed.assign(profiler=failed["profiler"].fillna("none"))
+    groups = failed.groupby(["model", "status", "profiler"], sort=False)["batch_cap"]
     named = [
-        f"{model} batch {', '.join(map(str, sorted(set(batches))))} ({status})" for (model, status), batches in groups
+        f"{model} batch {', '.join(map(str, sorted(set(batches))))} ({status}{_under(str(profiler))})"
+        for (model, status, profiler), batches in groups
     ]
     return "not drawn: " + "; ".join(named) if named else ""
+
+
+def _under(profiler: str) -> str:
+    return "" if profiler in ("", "none") else f" under {profiler}"
 
 
 def write_notes(figure: Figure, tables: OfflineTables, notes: Sequence[str] = (), alerts: Sequence[str] = ()) -> None:

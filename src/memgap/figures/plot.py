@@ -24,6 +24,7 @@ from memgap.figures import (
     fig11,
     fig12,
     fig13,
+    roofline,
     timeshare,
 )
 from memgap.figures.inputs import FigureInputs
@@ -36,6 +37,7 @@ ONLINE: dict[str, Draw] = {
     "fig11": fig11.draw,
     "fig12": fig12.draw,
     "fig13": fig13.draw,
+    "roofline": roofline.draw,
 }
 """Figures of a sweep of servers."""
 OFFLINE: dict[str, Draw] = {

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -9,24 +10,22 @@ from memgap.collect.fate import DRAWN, GOOD, INVALID, UNNEEDED, fate, replicated
 from memgap.stats.intervals import column_interval, named_sources
 
 
-def per_cap(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+def per_cap(table: pd.DataFrame, columns: list[str], by: Sequence[str] = ()) -> pd.DataFrame:
     """Return one row a (model, batch_cap, cap_side, fate) with the mean of `columns` over repeats and its interval.
 
     Columns: model, batch_cap, cap_side, fate, repeats, interval_source, then each column with its mean and beside it
-    `_low` and `_high`, the bounds of the 95 % interval, not a number where none is known. Models stay in the table's
-    order; replicated points are left out.
+    `_low` and `_high`, the bounds of the 95 % interval, not a number where none is known. Columns in `by` tell rows
+    apart as well and stand behind the model. Models stay in the table's order; replicated points are left out.
     """
+    identity = ["model", *by, "batch_cap", "cap_side", "fate"]
     rows = []
     keyed = table.assign(fate=fate(table))
     keyed = keyed[keyed["fate"].isin(DRAWN) & ~replicated(keyed)]
     places = {model: place for place, model in enumerate(dict.fromkeys(table["model"]))}
-    for (model, cap, side, kind), group in keyed.groupby(["model", "batch_cap", "cap_side", "fate"], sort=False):
+    for values, group in keyed.groupby(identity, sort=False):
         intervals = {column: column_interval(group, column) for column in columns}
         row: dict[str, object] = {
-            "model": model,
-            "batch_cap": cap,
-            "cap_side": side,
-            "fate": kind,
+            **dict(zip(identity, values, strict=True)),
             "repeats": len(group),
             "interval_source": named_sources(intervals),
         }
@@ -36,10 +35,9 @@ def per_cap(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
             row[f"{column}_low"], row[f"{column}_high"] = (found.low, found.high) if found else (math.nan, math.nan)
         rows.append(row)
     names = [name for column in columns for name in (column, f"{column}_low", f"{column}_high")]
-    head = ["model", "batch_cap", "cap_side", "fate", "repeats", "interval_source"]
-    data = pd.DataFrame(rows, columns=[*head, *names])
+    data = pd.DataFrame(rows, columns=[*identity, "repeats", "interval_source", *names])
     data["place"] = data["model"].map(places)
-    ordered = data.sort_values(["place", "cap_side", "batch_cap"], kind="stable", ignore_index=True)
+    ordered = data.sort_values(["place", *by, "cap_side", "batch_cap"], kind="stable", ignore_index=True)
     return ordered.drop(columns="place")
 
 
@@ -54,35 +52,41 @@ def bars_note(data: pd.DataFrame) -> str:
 
 
 def failures(table: pd.DataFrame) -> pd.DataFrame:
-    """Return model, batch_cap and status ("invalid" for those that the verdict rules out) of the points not drawn."""
+    """Return model, dataset, batch_cap and status ("invalid": the verdict rules it out) of the points not drawn."""
     fates = fate(table)
     failed = table.assign(status=table["status"].where(fates != INVALID, INVALID))[~fates.isin([*DRAWN, UNNEEDED])]
-    return failed[["model", "batch_cap", "status"]].reset_index(drop=True)
+    return failed[["model", "dataset", "batch_cap", "status"]].reset_index(drop=True)
 
 
-def failure_note(table: pd.DataFrame) -> str:
-    """Return a line such as "not drawn: 2 oom (opt-1.3b cap 512, 768)", or "" where every point is drawn."""
+def failure_note(table: pd.DataFrame, by: Sequence[str] = ("model",)) -> str:
+    """Return a line such as "not drawn: 2 oom (opt-1.3b cap 512, 768)", or "" where every point is drawn.
+
+    The columns in `by` (model, dataset) name a point beside its cap.
+    """
     failed = failures(table)
     if failed.empty:
         return ""
     counts = sorted(Counter(failed["status"]).items())
     return "not drawn: " + ", ".join(
-        f"{count} {status} ({named(failed[failed['status'] == status])})" for status, count in counts
+        f"{count} {status} ({named(failed[failed['status'] == status], by)})" for status, count in counts
     )
 
 
-def suspect_note(table: pd.DataFrame) -> str:
-    """Return a line that names the drawn points with the verdict "suspect" and the checks that doubt them, or ""."""
+def suspect_note(table: pd.DataFrame, by: Sequence[str] = ("model",)) -> str:
+    """Return a line that names the drawn points with the verdict "suspect" and the checks that doubt them, or "".
+
+    The columns in `by` name a point beside its cap.
+    """
     doubted = table[(table["verdict"] == "suspect").fillna(False).astype(bool) & (fate(table) == GOOD)]
     if doubted.empty:
         return ""
     groups = doubted.groupby(doubted["flags"].str.replace(";", ", "), sort=True)
-    return "suspect: " + "; ".join(f"{named(group)} ({checks})" for checks, group in groups)
+    return "suspect: " + "; ".join(f"{named(group, by)} ({checks})" for checks, group in groups)
 
 
-def named(rows: pd.DataFrame) -> str:
-    """Return the points of a table by model and cap, such as "opt-1.3b cap 512, 768; opt-2.7b cap 512"."""
+def named(rows: pd.DataFrame, by: Sequence[str] = ("model",)) -> str:
+    """Return the points of a table by model (or the columns in `by`) and cap: "opt-1.3b cap 8, 32; opt-2.7b cap 8"."""
     return "; ".join(
-        f"{model} cap {', '.join(str(cap) for cap in sorted(set(group['batch_cap'])))}"
-        for model, group in rows.groupby("model", sort=False)
+        f"{' '.join(map(str, names))} cap {', '.join(str(cap) for cap in sorted(set(group['batch_cap'])))}"
+        for names, group in rows.groupby(list(by), sort=False, dropna=False)
     )

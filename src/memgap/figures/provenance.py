@@ -1,6 +1,7 @@
 """The line under a figure that says where its numbers come from."""
 
 import textwrap
+from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -39,14 +40,17 @@ def provenance_line(table: pd.DataFrame, rates: bool = True) -> str:
     return "; ".join(parts)
 
 
-def write_provenance(figure: Figure, table: pd.DataFrame, *, bars: str = "", rates: bool = True) -> None:
+def write_provenance(
+    figure: Figure, table: pd.DataFrame, *, bars: str = "", rates: bool = True, by: Sequence[str] = ("model",)
+) -> None:
     """Write under the figure: provenance, what the bars are, the points in doubt, and in red those not drawn.
 
-    `bars`: see `points.bars_note`. `rates`: the figure draws rates and latencies, which a verdict is about.
+    `bars`: see `points.bars_note`. `rates`: the figure draws rates and latencies, which a verdict is about. `by`: the
+    columns that name a point beside its cap.
     """
     width = round(CHARACTERS_PER_IN * figure.get_figwidth())
-    note = failure_note(table) if rates else ""
-    texts = (provenance_line(table, rates), bars, suspect_note(table) if rates else "")
+    note = failure_note(table, by) if rates else ""
+    texts = (provenance_line(table, rates), bars, suspect_note(table, by) if rates else "")
     lines = [line for text in texts for line in textwrap.wrap(text, width)]
     colour = GREY
     if note:

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+PALETTE_COLOURS = 10
+"""So many colours the colour-blind palette has."""
 GREY = "#7f7f7f"
 ALERT = "#b2182b"
 
@@ -35,8 +37,9 @@ def model_looks(models: Sequence[str]) -> Mapping[str, tuple[tuple[float, float,
 
 
 def palette(number: int) -> list[tuple[float, float, float]]:
-    """Return that many colours."""
-    colours: list[tuple[float, float, float]] = sns.color_palette("colorblind", max(1, number))
+    """Return that many colours, each different: of more than the colour-blind palette has, shades of one scale."""
+    name = "colorblind" if number <= PALETTE_COLOURS else "viridis"
+    colours: list[tuple[float, float, float]] = sns.color_palette(name, max(1, number))
     return colours
 
 

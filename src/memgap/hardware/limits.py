@@ -1,31 +1,32 @@
 """Model bandwidth and model FLOP utilization (MBU, MFU) of a measured point: its traffic and work by the GPU's peaks.
 
 Only what the model itself asks for counts, as in the definitions of both terms: a decode step reads every weight once
-and the KV cache of the running sequences once; a token costs two operations a weight, and four a layer, hidden unit and
-token of context for attention.
+and the KV cache of the running sequences once; a token costs two operations a weight, and four a layer, unit of all
+heads and token of context for attention (`memgap.hardware.work.model_flop`).
 """
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import yaml
-
+from memgap.hardware.gpus import gpu_of_nvml, known_gpus
+from memgap.hardware.work import model_flop
 from memgap.models.architecture import ModelArchitecture
 
 
 @cache
 def gpu_table() -> dict[str, dict[str, float]]:
-    """Return `flop_s` and `bandwidth_bytes_s` of the known GPUs by name."""
-    table: dict[str, dict[str, float]] = yaml.safe_load(Path(__file__).with_name("gpus.yaml").read_text("utf-8"))
-    return table
+    """Return `flop_s` (dense FP16 tensor) and `bandwidth_bytes_s` of the known GPUs by name."""
+    return {
+        name: {"flop_s": gpu.peak_flop_s("float16"), "bandwidth_bytes_s": gpu.bandwidth_bytes_s}
+        for name, gpu in known_gpus().items()
+    }
 
 
 def peaks(gpu_name: str | None) -> dict[str, float] | None:
     """Return the peaks of one GPU by NVML's name; None for an unknown one, since nothing is guessed."""
-    matches = [name for name in gpu_table() if gpu_name and name in gpu_name]
-    return gpu_table()[max(matches, key=len)] if matches else None
+    gpu = gpu_of_nvml(gpu_name)
+    return gpu_table()[gpu.name] if gpu else None
 
 
 def utilization(point: Mapping[str, Any]) -> dict[str, float]:
@@ -57,5 +58,4 @@ def _flop(architecture: ModelArchitecture, summary: Mapping[str, float]) -> floa
     requests = max(summary["requests_completed"], 1.0)
     prompt, output = summary["prompt_tokens"] / requests, summary["output_tokens"] / requests
     length = prompt + output
-    attention = 4 * architecture.layers * architecture.hidden_size * length * length / 2
-    return requests * (2 * architecture.parameter_count() * length + attention)
+    return requests * model_flop(architecture, length, length * length / 2)

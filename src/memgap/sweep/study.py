@@ -60,7 +60,7 @@ class Study:
             "sessions": {
                 name: {
                     "model_folder": plan["model_folder"],
-                    "options": {**plan["options"], "remeasure": [], "recorded": None},
+                    "options": {**plan["options"], "remeasure": []},
                 }
                 for name, plan in sessions.items()
             },

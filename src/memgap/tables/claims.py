@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from memgap.advisor.verify import CLOSE as PREDICTED
 from memgap.collect.fate import GOOD, fate, replicated
 from memgap.figures.offline_inputs import OfflineTables
 from memgap.stats.intervals import column_interval
@@ -30,6 +31,7 @@ class Study:
     online: pd.DataFrame
     replication: pd.DataFrame
     advice: Mapping[str, Mapping[str, Any]]
+    verified: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     offline: OfflineTables = field(default_factory=OfflineTables)
 
     def at(self, model: str, cap: int) -> pd.DataFrame:
@@ -134,6 +136,15 @@ def _freed(study: Study, model: str) -> Found | None:
     return Found(share, share, share, f"of {device / 2**30:.0f} GiB, at B_opt = {study.advice[model]['b_opt']}")
 
 
+def _as_advised(study: Study, model: str) -> Found | None:
+    """Return the advised server's throughput by the predicted one; not a number where it did not serve."""
+    found = study.verified.get(model, {})
+    if found.get("holds") is None:
+        return None
+    ratio = found.get("predicted_and_measured", {}).get("total_throughput_tok_s", {}).get("ratio", float("nan"))
+    return Found(ratio, ratio, ratio, str(found["sentence"]))
+
+
 def _replication(study: Study, model: str) -> Found | None:
     rows = table_iv(study.replication, study.online)
     own = rows[(rows["model"] == model) & (rows["replicas"] > 1) & (rows["mps"] == "yes") & ~(rows["preemptions"] > 0)]
@@ -207,6 +218,14 @@ CLAIMS: tuple[Claim[Study], ...] = (
         _freed,
         lambda value: value > 0,
         "more than nothing",
+    ),
+    Claim(
+        "The advised server has the predicted throughput (the paper starts none)",
+        "of predicted",
+        {},
+        _as_advised,
+        lambda value: abs(value - 1) <= PREDICTED,
+        f"within {PREDICTED:.0%}",
     ),
     Claim(
         "Replicas under MPS beat one server at MAX",

@@ -72,15 +72,20 @@ class Nvml:
             column: sum(values) if column in summed else sum(values) / len(values) for column, values in merged.items()
         }
 
+    def processes(self) -> set[int]:
+        """Return the ids of the compute processes on the GPUs."""
+        listed: set[int] = set()
+        for device in self.devices:
+            with contextlib.suppress(pynvml.NVMLError):
+                listed |= {one.pid for one in pynvml.nvmlDeviceGetComputeRunningProcesses(device)}
+        return listed
+
     def foreign_processes(self, own: Collection[int]) -> Sample:
         """Return how many compute processes besides `own` (process ids) are on the GPUs.
 
         Empty where none of `own` is listed: then the ids are another namespace's, or the server is not on the GPU yet.
         """
-        listed: set[int] = set()
-        for device in self.devices:
-            with contextlib.suppress(pynvml.NVMLError):
-                listed |= {one.pid for one in pynvml.nvmlDeviceGetComputeRunningProcesses(device)}
+        listed = self.processes()
         if not listed & set(own):
             return {}
         return {"gpu_foreign_processes": float(len(listed - set(own)))}

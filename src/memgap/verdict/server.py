@@ -53,7 +53,8 @@ def foreign_processes(evidence: Evidence) -> Reason | None:
     count = evidence.number("gpu_foreign_processes_max")
     if not count:
         return None
-    return Reason("foreign_processes", "invalid", count, 0.0, f"{count:.0f} other processes were on the GPU")
+    text = "another process was on the GPU" if count == 1 else f"{count:.0f} other processes were on the GPU"
+    return Reason("foreign_processes", "invalid", count, 0.0, text)
 
 
 def profiled(evidence: Evidence) -> Reason | None:

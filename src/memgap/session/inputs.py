@@ -1,0 +1,17 @@
+"""The files that a session reads, made without the workflow."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from memgap.datasets import build_dataset, save_dataset, source_files
+from memgap.models import write_synthetic_model
+
+
+def write_inputs(session: Mapping[str, Any], results: Path) -> None:
+    """Write the model's folder, where its weights are synthetic, and the datasets that a session plan needs."""
+    records = [point["record"] for point in session["points"]]
+    if session["model_folder"] is not None:
+        write_synthetic_model(records[0]["model"], results / "models" / session["model_folder"])
+    for spec in {record["dataset"]["key"]: record["dataset"] for record in records}.values():
+        save_dataset(results / "datasets" / f"{spec['key']}.npz", spec, build_dataset(spec), source_files(spec))

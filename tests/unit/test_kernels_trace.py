@@ -1,0 +1,126 @@
+"""Traces of torch.profiler: kernels and the steps that launched them."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memgap.errors import UserError
+from memgap.kernels.timeline import COLUMNS, class_table, phase_and_step, timeline_table, unclassified_share
+from memgap.kernels.trace import read_trace
+
+
+def event(category: str, name: str, ts: float, dur: float, **arguments: Any) -> dict[str, Any]:
+    """Return a complete event of a trace."""
+    return {"ph": "X", "cat": category, "name": name, "ts": ts, "dur": dur, "pid": 1, "tid": 1, "args": arguments}
+
+
+EVENTS = [
+    event("user_annotation", "PrefillStep0", 100.0, 50.0),
+    event("user_annotation", "DecodeStep3", 200.0, 40.0),
+    event("user_annotation", "ProfilerStep#1", 0.0, 500.0),
+    event("gpu_user_annotation", "DecodeStep3", 260.0, 60.0),
+    event("cpu_op", "aten::mm", 101.0, 3.0),
+    event("cuda_runtime", "cudaLaunchKernel", 110.0, 2.0, correlation=1),
+    event("cuda_runtime", "cudaGraphLaunch", 210.0, 5.0, correlation=2),
+    event("cuda_driver", "cuLaunchKernelEx", 300.0, 2.0, correlation=3),
+    event("kernel", "nvjet_sm90_a", 160.0, 30.0, correlation=1, stream=7),
+    event("kernel", "FlashAttnFwdSm90", 260.0, 10.0, correlation=2, stream=7),
+    event("kernel", "mystery", 265.0, 10.0, correlation=2, stream=8),
+    event("gpu_memset", "Memset (Device)", 280.0, 1.0, correlation=3, stream=7),
+    event("gpu_memcpy", "Memcpy DtoH (Device -> Pinned)", 300.0, 2.0, stream=7),
+    {"ph": "M", "name": "process_name"},
+]
+
+
+def write(path: Path, events: list[dict[str, Any]]) -> Path:
+    """Write a trace, gzipped where the name says so."""
+    data = json.dumps({"schemaVersion": 1, "traceEvents": events}).encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
+def test_kernels_belong_to_the_steps_that_launched_them(tmp_path: Path, name: str) -> None:
+    found = read_trace(write(tmp_path / name, EVENTS))
+    table = found.kernels
+    assert list(table.columns) == list(COLUMNS)
+    assert table["phase"].tolist() == ["prefill", "decode", "decode", "", "decode"]
+    assert table["step"].tolist()[:3] == [0, 3, 3]
+    assert table["start_s"].tolist() == pytest.approx([60e-6, 160e-6, 165e-6, 180e-6, 200e-6])
+    assert table["stream"].tolist() == [7, 7, 8, 7, 7]
+    assert set(table["source"]) == {"torch"}
+    assert found.windows["name"].tolist() == ["PrefillStep0", "DecodeStep3"]
+    assert found.windows["end_s"].tolist() == pytest.approx([50e-6, 140e-6])
+
+
+def test_shares_by_class(tmp_path: Path) -> None:
+    table = read_trace(write(tmp_path / "a.json", EVENTS)).kernels
+    decode = class_table(table).query("phase == 'decode'")
+    assert decode["kernel_class"].tolist() == ["attention", "unclassified", "memory"]
+    assert decode["gpu_s"].tolist() == pytest.approx([10e-6, 10e-6, 2e-6])
+    assert decode["busy_s"].tolist() == pytest.approx([17e-6] * 3)
+    assert unclassified_share(table) == pytest.approx(10 / 53)
+    assert pd.isna(unclassified_share(timeline_table([])))
+
+
+def test_a_trace_of_a_cpu_is_empty_with_a_reason(tmp_path: Path) -> None:
+    found = read_trace(
+        write(tmp_path / "a.json", [one for one in EVENTS if one.get("cat") in ("cpu_op", "user_annotation")])
+    )
+    assert found.kernels.empty and list(found.kernels.columns) == list(COLUMNS)
+    assert "no kernels" in found.reason
+    assert len(found.windows) == 2
+
+
+def test_names_of_steps() -> None:
+    assert phase_and_step("DecodeStep12") == ("decode", 12)
+    assert phase_and_step("PrefillStep0") == ("prefill", 0)
+    assert phase_and_step("Decode") is phase_and_step("DecodeStep") is phase_and_step("xDecodeStep1") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0\1\2",
+        b"[]",
+        b'{"oops": 1}',
+        b'{"traceEvents": 3}',
+        b'{"traceEvents": [3]}',
+        b'{"traceEvents": [{"ph": "X", "cat": "kernel", "name": "a", "ts": "soon", "dur": 1}]}',
+        b'{"traceEvents": [{"ph": "X", "cat": "kernel", "ts": 1, "dur": 1}]}',
+        gzip.compress(b'{"traceEvents": []}')[:-6],
+        b"\x1f\x8b nothing zipped",
+    ],
+)
+def test_what_is_no_trace_is_told_in_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError, match="not a whole trace") as caught:
+        read_trace(tmp_path / "a.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_absent_trace_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a whole trace"):
+        read_trace(tmp_path / "none.json")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_cut_or_scrambled_trace_is_read_or_told(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / data.draw(st.sampled_from(["cut.json", "cut.json.gz"]))
+    content = write(path, EVENTS).read_bytes()
+    cut = data.draw(st.integers(0, len(content)))
+    path.write_bytes(content[:cut] + data.draw(st.binary(max_size=10)))
+    try:
+        read_trace(path)
+    except UserError as error:
+        assert "\n" not in str(error)

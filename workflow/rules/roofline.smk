@@ -1,0 +1,39 @@
+# The roofline of models on GPUs without running them, and how far measured steps are from it.
+rule predict:
+    input:
+        script=script("predict_roofline.py"),
+        code=[package_path("hardware/predictions.py"), *roofline_code()],
+    output:
+        csv="results/tables/{prediction}.predictions.csv",
+    log:
+        "logs/predictions/{prediction}.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        plan=plan("predictions"),
+    message:
+        "The roofline's predictions {wildcards.prediction}"
+    shell:
+        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.prediction} --csv {output.csv} 2> {log}"
+
+
+rule roofline_error:
+    input:
+        tables=roofline_sweeps,
+        script=script("roofline_error.py"),
+        code=[package_path("hardware/compare.py"), *roofline_code()],
+    output:
+        csv=study_table_in_report("roofline_error", "csv"),
+        summary="results/tables/roofline_error.summary.csv",
+        html=study_table_in_report("roofline_error", "html"),
+    log:
+        "logs/tables/roofline_error.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        plan=plan("roofline"),
+    message:
+        "The roofline's error over measured points"
+    shell:
+        "python {input.script} --config $MEMGAP_CONFIG --table {input.tables}"
+        " --csv {output.csv} --summary {output.summary} --html {output.html} 2> {log}"

@@ -1,0 +1,41 @@
+"""The roofline against measured points: roofline_error.py --config CONFIG --table TABLE... --csv FILE ..."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from memgap.collect.table import read_table
+from memgap.figures.provenance import provenance_line
+from memgap.hardware.compare import compare_steps, error_summary, online_points
+from memgap.pages import study_page
+from memgap.plans import models_of
+from memgap.script import run_script
+from memgap.store.atomic import write_text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the error of every point, its summary and the summary as a page; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Compare the roofline's prediction with measured points.")
+    parser.add_argument("--config", type=Path, required=True, help="checked configuration as JSON")
+    parser.add_argument("--table", type=Path, nargs="+", required=True, help="tables of sweeps")
+    for form in ("csv", "summary", "html"):
+        parser.add_argument(f"--{form}", type=Path, required=True)
+    options = parser.parse_args(arguments)
+
+    def compare() -> None:
+        architectures = models_of(options.config)
+        table = pd.concat([read_table(path) for path in options.table], ignore_index=True).drop_duplicates("key")
+        errors = compare_steps(online_points(table), architectures)
+        summary = error_summary(errors)
+        for path, found in ((options.csv, errors), (options.summary, summary)):
+            write_text(path, found.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+        title = "Measured step times by the roofline's prediction"
+        write_text(options.html, study_page(title, summary, provenance_line(table)))
+
+    return run_script(compare)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
