@@ -53,10 +53,9 @@ def _draw_bars(axes: Axes, own: pd.DataFrame, column: str, scale: float) -> None
     bars = own.drop_duplicates(["batch", *VARIANT])[["batch", *VARIANT]].reset_index(drop=True)
     keys = list(bars.itertuples(index=False, name=None))
     table = own.assign(bar=[keys.index(key) for key in own[["batch", *VARIANT]].itertuples(index=False, name=None)])
-    colours = dict(zip(PARTS, palette(len(PARTS)), strict=True)) | {
-        "residual": (0.8, 0.8, 0.8),
-        ONLINE: (1.0, 1.0, 1.0),
-    }
+    plain = [part for part in PARTS if part not in ("residual", ONLINE)]
+    colours = dict(zip(plain, palette(len(plain)), strict=True))
+    colours |= {"residual": (0.8, 0.8, 0.8), ONLINE: (1.0, 1.0, 1.0)}
     bottoms = pd.Series(0.0, index=range(len(keys)))
     for part in PARTS:
         heights = table[table["part"] == part].set_index("bar")[column]
