@@ -15,8 +15,7 @@ def print_where(configfiles: Sequence[Path]) -> None:
 
 def tell_where(study: Study) -> None:
     """Print the files of a study to look at first."""
-    sweeps = [settings["sweep"] for settings in study.config["figures"].values()]
-    models = dict.fromkeys(model for sweep in sweeps for model in study.models_of(sweep))
+    models = dict.fromkeys(model for sweep in study.figure_sweeps() for model in study.models_of(sweep))
     found = {
         "figures": [f"figures/{name}.pdf" for name in study.config["figures"]],
         "advice": [f"results/advisor/{model}.yaml" for model in models],

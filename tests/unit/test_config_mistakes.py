@@ -37,7 +37,7 @@ FIXED = "sweeps.small.fixed"
         ("datasets.short.prompt_tokens", {"min": 9}, "config: datasets.short.prompt_tokens: the key 'max' is missing"),
         ("datasets.short.prompt_tokens", {"min": 9, "mx": 3}, "unknown key 'mx' (did you mean 'max'?); known are max"),
         ("datasets.short.seed", -1, "config: datasets.short.seed: -1 is less than the minimum of 0"),
-        ("figures", {"fig04": {"sweep": "small"}}, "config: figures: unknown key 'fig04'"),
+        ("figures", {"fig14": {"sweep": "small"}}, "config: figures: unknown key 'fig14'"),
         ("figures", {"fig02": {}}, "config: figures.fig02: the key 'sweep' is missing"),
         ("remeasure", ["xyz"], "config: remeasure.0: 'xyz' cannot be a name here"),
         ("remeasure", "0123456789abcdef", "config: remeasure: '0123456789abcdef' is not of type 'array'"),

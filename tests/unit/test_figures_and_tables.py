@@ -16,14 +16,14 @@ from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.figures.files import write_figure
 from memgap.figures.inputs import FigureInputs
-from memgap.figures.plot import FIGURES, draw, read_advice
+from memgap.figures.plot import ONLINE, draw, read_advice
 from memgap.figures.points import failure_note, per_cap
 from memgap.figures.provenance import provenance_line
 from memgap.timeline.table import kernels_table
 
 from .records import small_config, small_study, store_point
 
-OF_POINTS = sorted(set(FIGURES) - {"roofline"})
+OF_POINTS = sorted(set(ONLINE) - {"roofline"})
 """The roofline needs predictions and has tests of its own."""
 OF_RATES = sorted(set(OF_POINTS) - {"fig13"})
 """Figure 13 draws timelines of profiled points, whose rates do not count."""

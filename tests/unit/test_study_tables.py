@@ -12,7 +12,8 @@ from memgap.collect.table import as_table
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.plot import draw
 from memgap.tables import tab04
-from memgap.tables.claims import FAILS, HOLDS, SIZE, UNKNOWN, Study, claims_table
+from memgap.tables.claim import FAILS, HOLDS, SIZE, UNKNOWN
+from memgap.tables.claims import Study, claims_table
 from memgap.timeline.table import COLUMNS as KERNEL_COLUMNS
 
 

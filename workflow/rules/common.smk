@@ -49,17 +49,11 @@ def figure_files():
     ]
 
 
-def figure_sweeps():
-    return list(
-        dict.fromkeys(settings["sweep"] for settings in CONFIG["figures"].values())
-    )
-
-
 def advice_files():
     verified = ("verified.yaml", "verified.html") if CONFIG["advisor"]["verify"] else ()
     return [
         f"results/advisor/{model}.{kind}"
-        for sweep in figure_sweeps()
+        for sweep in STUDY.figure_sweeps()
         for model in STUDY.models_of(sweep)
         for kind in ("yaml", "html", *verified)
     ]
@@ -68,7 +62,11 @@ def advice_files():
 def table_files():
     kinds = ("parquet", "csv", "html", *(("goodput.csv",) if CONFIG["slos"] else ()))
     names = [f"{sweep}.{kind}" for sweep in STUDY.sweeps for kind in kinds]
-    names += [f"{name}.{kind}" for name in CONFIG["tables"] for kind in ("csv", "html")]
+    names += [
+        f"{name}.{kind}"
+        for name in CONFIG["tables"]
+        for kind in ("csv", "html", *(("md", "tex") if name.startswith("tab") else ()))
+    ]
     names += [f"{name}.predictions.csv" for name in CONFIG["predictions"]]
     return [f"results/tables/{name}" for name in names]
 
@@ -80,7 +78,18 @@ wildcard_constraints:
 
 
 # a sweep's name may have a dot, so the tables of its requests have to be told from its own
-ruleorder: tab04 > claims > roofline_error > predict > goodput > series > kernels > collect
+ruleorder:
+    tab01
+    > tab02
+    > tab03
+    > tab04
+    > claims
+    > roofline_error
+    > predict
+    > goodput
+    > series
+    > kernels
+    > collect
 ruleorder: verify > advise
 
 
@@ -202,6 +211,40 @@ def figure_advice(name):
     ]
 
 
+def offline_study(part, name):
+    """The offline study behind a figure or table; missing is an error only where it is wanted."""
+    if name not in CONFIG[part]:
+        raise WorkflowError(
+            f"memgap: config: {part}.{name} is missing; name the offline study it is made from."
+        )
+    return CONFIG[part][name]["study"]
+
+
+def offline_tables(part, name, *kinds):
+    """The tables of that study, by kind."""
+    return lambda wildcards: {
+        kind: f"results/tables/{offline_study(part, name)}.{kind}.csv" for kind in kinds
+    }
+
+
+def compared_sweep(name):
+    """The table of the online sweep beside an offline study, where one is named."""
+    sweep = CONFIG["figures"].get(name, {}).get("sweep")
+    return [f"results/tables/{sweep}.parquet"] if sweep else []
+
+
+def claims_study_tables():
+    """The offline study's tables that claims are judged by, where the configuration names a study."""
+    study = CONFIG["tables"].get("claims", {}).get("study")
+    kinds = ("offline", "classes", "counters", "gpu") if study else ()
+    return {kind: f"results/tables/{study}.{kind}.csv" for kind in kinds}
+
+
+def options_of(files):
+    """Each file after the option that is named as its kind."""
+    return [text for kind, path in files.items() for text in (f"--{kind}", path)]
+
+
 def figure_module(name):
     """The module that draws a figure: editing it redraws that figure and no other."""
     return package_path(f"figures/{name}.py")
@@ -220,6 +263,7 @@ def study_tables(name):
     return lambda wildcards: {
         part: f"results/tables/{sweep}.parquet"
         for part, sweep in study_sweeps(name).items()
+        if part != "study"
     }
 
 

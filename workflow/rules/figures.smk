@@ -134,6 +134,190 @@ rule fig13:
         " --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
 
 
+rule fig01:
+    input:
+        unpack(offline_tables("figures", "fig01", "offline", "counters")),
+        script=script("plot_figure.py"),
+        code=figure_module("fig01"),
+    output:
+        pdf=in_report("fig01", "pdf"),
+        png=in_report("fig01", "png"),
+        csv=in_report("fig01", "csv"),
+    log:
+        "logs/figures/fig01.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        paper=paper_reference_option(),
+    message:
+        "Figure 1: roofline of attention and matrix products"
+    shell:
+        "python {input.script} --figure fig01 --offline {input.offline} --counters {input.counters}"
+        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+
+
+rule fig04:
+    input:
+        unpack(offline_tables("figures", "fig04", "offline")),
+        script=script("plot_figure.py"),
+        code=figure_module("fig04"),
+    output:
+        pdf=in_report("fig04", "pdf"),
+        png=in_report("fig04", "png"),
+        csv=in_report("fig04", "csv"),
+    log:
+        "logs/figures/fig04.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        paper=paper_reference_option(),
+    message:
+        "Figure 4: prefill and decode time over the batch"
+    shell:
+        "python {input.script} --figure fig04 --offline {input.offline}"
+        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+
+
+rule fig05:
+    input:
+        unpack(
+            offline_tables(
+                "figures", "fig05", "offline", "classes", "kernels", "counters", "gpu"
+            )
+        ),
+        script=script("plot_figure.py"),
+        code=figure_module("fig05"),
+    output:
+        pdf=in_report("fig05", "pdf"),
+        png=in_report("fig05", "png"),
+        csv=in_report("fig05", "csv"),
+    log:
+        "logs/figures/fig05.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        paper=paper_reference_option(),
+    message:
+        "Figure 5: DRAM traffic and warps in flight over the batch"
+    shell:
+        "python {input.script} --figure fig05 --offline {input.offline} --classes {input.classes} --timeline {input.kernels}"
+        " --counters {input.counters} --gpu {input.gpu}"
+        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+
+
+rule fig06:
+    input:
+        unpack(offline_tables("figures", "fig06", "offline", "classes")),
+        script=script("plot_figure.py"),
+        code=figure_module("fig06"),
+    output:
+        pdf=in_report("fig06", "pdf"),
+        png=in_report("fig06", "png"),
+        csv=in_report("fig06", "csv"),
+    log:
+        "logs/figures/fig06.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        paper=paper_reference_option(),
+    message:
+        "Figure 6: a decode step by kernel class"
+    shell:
+        "python {input.script} --figure fig06 --offline {input.offline} --classes {input.classes}"
+        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+
+
+rule fig07:
+    input:
+        unpack(offline_tables("figures", "fig07", "offline", "kernels", "counters")),
+        script=script("plot_figure.py"),
+        code=figure_module("fig07"),
+    output:
+        pdf=in_report("fig07", "pdf"),
+        png=in_report("fig07", "png"),
+        csv=in_report("fig07", "csv"),
+    log:
+        "logs/figures/fig07.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        paper=paper_reference_option(),
+    message:
+        "Figure 7: kernels inside one decode step"
+    shell:
+        "python {input.script} --figure fig07 --offline {input.offline} --timeline {input.kernels}"
+        " --counters {input.counters}"
+        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+
+
+rule fig08:
+    input:
+        unpack(offline_tables("figures", "fig08", "offline", "counters")),
+        script=script("plot_figure.py"),
+        code=figure_module("fig08"),
+    output:
+        pdf=in_report("fig08", "pdf"),
+        png=in_report("fig08", "png"),
+        csv=in_report("fig08", "csv"),
+    log:
+        "logs/figures/fig08.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        paper=paper_reference_option(),
+    message:
+        "Figure 8: stalls of attention kernels"
+    shell:
+        "python {input.script} --figure fig08 --offline {input.offline} --counters {input.counters}"
+        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+
+
+rule fig09:
+    input:
+        unpack(offline_tables("figures", "fig09", "offline", "counters")),
+        script=script("plot_figure.py"),
+        code=figure_module("fig09"),
+    output:
+        pdf=in_report("fig09", "pdf"),
+        png=in_report("fig09", "png"),
+        csv=in_report("fig09", "csv"),
+    log:
+        "logs/figures/fig09.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        paper=paper_reference_option(),
+    message:
+        "Figure 9: stalls over the length of prompt and output"
+    shell:
+        "python {input.script} --figure fig09 --offline {input.offline} --counters {input.counters}"
+        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+
+
+rule timeshare:
+    input:
+        unpack(offline_tables("figures", "timeshare", "offline", "classes")),
+        online=compared_sweep("timeshare"),
+        script=script("plot_figure.py"),
+        code=figure_module("timeshare"),
+    output:
+        pdf=in_report("timeshare", "pdf"),
+        png=in_report("timeshare", "png"),
+        csv=in_report("timeshare", "csv"),
+    log:
+        "logs/figures/timeshare.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        paper=paper_reference_option(),
+        online=options_of({"table": one for one in compared_sweep("timeshare")}),
+    message:
+        "Where the time of a decode step goes"
+    shell:
+        "python {input.script} --figure timeshare --offline {input.offline} --classes {input.classes} {params.online:q}"
+        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+
+
 rule roofline:
     input:
         table=figure_table("roofline"),

@@ -132,12 +132,16 @@ def _fill_defaults(value: Any, node: Mapping[str, Any]) -> None:
 
 
 def _check_references(config: Config) -> None:
-    for figure, settings in config["figures"].items():
-        known(settings["sweep"], config["sweeps"], "sweep", f"config: figures.{figure}.sweep")
-        if "predictions" in settings:
-            known(
-                settings["predictions"], config["predictions"], "predictions", f"config: figures.{figure}.predictions"
-            )
+    for part in ("figures", "tables"):
+        for name, settings in config[part].items():
+            where = f"config: {part}.{name}"
+            for key in settings.keys() & {"sweep", "online", "replication"}:
+                known(settings[key], config["sweeps"], "sweep", f"{where}.{key}")
+            if "study" in settings:
+                known(settings["study"], config.get("offline", {}), "offline study", f"{where}.study")
+    predictions = config["figures"].get("roofline", {}).get("predictions")
+    if predictions is not None:
+        known(predictions, config["predictions"], "predictions", "config: figures.roofline.predictions")
     for sweep in config["tables"].get("roofline_error", {}).get("sweeps", []):
         known(sweep, config["sweeps"], "sweep", "config: tables.roofline_error.sweeps")
     for fleet, settings in config["fleets"].items():

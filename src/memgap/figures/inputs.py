@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
+from memgap.figures.offline_inputs import OfflineTables
 from memgap.models.architecture import ModelArchitecture
 
 
 @dataclass(frozen=True)
 class FigureInputs:
-    """The points' table, the advice by model, the folder of the paper's numbers, figure 13's kernels, and for the
-    roofline its predictions and the architectures by model.
+    """The points' table, the advice by model, the folder of the paper's numbers, figure 13's kernels, for the
+    roofline its predictions and the architectures by model, and the tables of an offline study.
     """
 
     table: pd.DataFrame
@@ -22,6 +23,7 @@ class FigureInputs:
     kernels: pd.DataFrame | None = None
     predictions: pd.DataFrame | None = None
     architectures: Mapping[str, ModelArchitecture] = field(default_factory=dict)
+    offline: OfflineTables = field(default_factory=OfflineTables)
 
     @property
     def models(self) -> Sequence[str]:

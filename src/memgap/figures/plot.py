@@ -10,10 +10,27 @@ from matplotlib.figure import Figure
 
 from memgap.config.load import known
 from memgap.errors import UserError
-from memgap.figures import fig02, fig03, fig10, fig11, fig12, fig13, roofline
+from memgap.figures import (
+    fig01,
+    fig02,
+    fig03,
+    fig04,
+    fig05,
+    fig06,
+    fig07,
+    fig08,
+    fig09,
+    fig10,
+    fig11,
+    fig12,
+    fig13,
+    roofline,
+    timeshare,
+)
 from memgap.figures.inputs import FigureInputs
 
-FIGURES: dict[str, Callable[[FigureInputs], tuple[Figure, pd.DataFrame]]] = {
+Draw = Callable[[FigureInputs], tuple[Figure, pd.DataFrame]]
+ONLINE: dict[str, Draw] = {
     "fig02": fig02.draw,
     "fig03": fig03.draw,
     "fig10": fig10.draw,
@@ -22,6 +39,19 @@ FIGURES: dict[str, Callable[[FigureInputs], tuple[Figure, pd.DataFrame]]] = {
     "fig13": fig13.draw,
     "roofline": roofline.draw,
 }
+"""Figures of a sweep of servers."""
+OFFLINE: dict[str, Draw] = {
+    "fig01": fig01.draw,
+    "fig04": fig04.draw,
+    "fig05": fig05.draw,
+    "fig06": fig06.draw,
+    "fig07": fig07.draw,
+    "fig08": fig08.draw,
+    "fig09": fig09.draw,
+    "timeshare": timeshare.draw,
+}
+"""Figures of an offline study."""
+FIGURES: dict[str, Draw] = {**ONLINE, **OFFLINE}
 
 
 def draw(name: str, inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:

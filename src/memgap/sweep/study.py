@@ -46,8 +46,12 @@ class Study:
 
     def advised_sweep(self, model: str) -> str | None:
         """Return the sweep that a model's advice is from: the first one of a figure that measures it, or None."""
-        drawn = (settings["sweep"] for settings in self.config["figures"].values())
-        return next((sweep for sweep in drawn if model in self.models_of(sweep)), None)
+        return next((sweep for sweep in self.figure_sweeps() if model in self.models_of(sweep)), None)
+
+    def figure_sweeps(self) -> list[str]:
+        """Return the sweeps that figures are of, each once; not those beside an offline study."""
+        drawn = (settings["sweep"] for settings in self.config["figures"].values() if "study" not in settings)
+        return list(dict.fromkeys(drawn))
 
     def verification_plan(self, model: str) -> Record:
         """Return what the verification of a model's advice reads: its points of the sweep and how sessions run."""

@@ -4,7 +4,7 @@ The paper's figures are cited (arXiv 2503.08311, H100 with 64 GB, vLLM of 2024).
 beside it: "holds", "holds, differs in size", "does not hold", or "not measured".
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,38 +12,16 @@ import pandas as pd
 
 from memgap.advisor.verify import CLOSE as PREDICTED
 from memgap.collect.fate import GOOD, fate, replicated
+from memgap.figures.offline_inputs import OfflineTables
 from memgap.stats.intervals import column_interval
+from memgap.tables.claim import Claim, Found, verdict
+from memgap.tables.offline_claims import OFFLINE_CLAIMS
 from memgap.tables.tab04 import table as table_iv
 from memgap.tables.tab04 import throughput_at_max
 
 COLUMNS = ["claim", "model", "unit", "paper", "measured", "low", "high", "verdict", "rule", "because"]
-HOLDS, SIZE, FAILS, UNKNOWN = "holds", "holds, differs in size", "does not hold", "not measured"
-CLOSE = 0.10
-"""Relative distance up to which a figure counts as the paper's."""
 PLATEAU = 0.20
 """A throughput that grows by less than this while the cap doubles has reached its plateau."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """A measured value with its interval, both bounds the value where none is known, and what explains a difference."""
-
-    value: float
-    low: float
-    high: float
-    because: str = ""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim: its sentence, unit, the paper's value by model, how it is measured and judged."""
-
-    sentence: str
-    unit: str
-    paper: Mapping[str, float]
-    measure: Callable[["Study", str], Found | None]
-    same_side: Callable[[float], bool]
-    rule: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +32,7 @@ class Study:
     replication: pd.DataFrame
     advice: Mapping[str, Mapping[str, Any]]
     verified: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    offline: OfflineTables = field(default_factory=OfflineTables)
 
     def at(self, model: str, cap: int) -> pd.DataFrame:
         """Return the good points of one server of a model at a cap."""
@@ -72,38 +51,28 @@ class Study:
 
 def claims_table(study: Study) -> pd.DataFrame:
     """Return one row a claim and model with the columns of `COLUMNS`; bounds are empty where no interval is known."""
-    models = list(dict.fromkeys(study.online["model"].dropna()))
-    rows = []
-    for claim in CLAIMS:
-        for model in models:
-            paper, found = claim.paper.get(model), claim.measure(study, model)
-            if found is None and paper is None:
-                continue
-            rows.append(
-                {
-                    "claim": claim.sentence,
-                    "model": model,
-                    "unit": claim.unit,
-                    "paper": paper,
-                    "measured": found.value if found else None,
-                    "low": found.low if found and found.high > found.low else None,
-                    "high": found.high if found and found.high > found.low else None,
-                    "verdict": _verdict(claim, paper, found),
-                    "rule": claim.rule,
-                    "because": found.because if found else "",
-                }
-            )
-    return pd.DataFrame(rows, columns=COLUMNS)
+    models = list(dict.fromkeys([*study.online["model"].dropna(), *study.offline.models]))
+    rows = [_row(claim, claim.measure(study, model), model) for claim in CLAIMS for model in models]
+    rows += [_row(claim, claim.measure(study.offline, model), model) for claim in OFFLINE_CLAIMS for model in models]
+    return pd.DataFrame([row for row in rows if row is not None], columns=COLUMNS)
 
 
-def _verdict(claim: Claim, paper: float | None, found: Found | None) -> str:
-    if found is None:
-        return UNKNOWN
-    if not claim.same_side(found.value):
-        return FAILS
-    if paper is None or abs(found.value - paper) <= CLOSE * abs(paper) or found.low <= paper <= found.high:
-        return HOLDS
-    return SIZE
+def _row(claim: Claim[Any], found: Found | None, model: str) -> dict[str, Any] | None:
+    paper = claim.paper.get(model)
+    if found is None and paper is None and not claim.always:
+        return None
+    return {
+        "claim": claim.sentence,
+        "model": model,
+        "unit": claim.unit,
+        "paper": paper,
+        "measured": found.value if found else None,
+        "low": found.low if found and found.high > found.low else None,
+        "high": found.high if found and found.high > found.low else None,
+        "verdict": verdict(claim, paper, found),
+        "rule": claim.rule,
+        "because": found.because if found else "",
+    }
 
 
 def _mean_of(points: pd.DataFrame, column: str, because: str = "") -> Found:
@@ -209,7 +178,7 @@ def _b_opt(study: Study, model: str) -> int | None:
     return int(b_opt) if b_opt is not None and not study.at(model, int(b_opt)).empty else None
 
 
-CLAIMS = (
+CLAIMS: tuple[Claim[Study], ...] = (
     Claim(
         "Batching multiplies throughput over batch 1",
         "times",

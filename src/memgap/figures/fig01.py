@@ -1,0 +1,130 @@
+"""Figure 1: attention and matrix products of a decode step under the GPU's roofs.
+
+A point is a batch: all FLOP that ncu counted in the kernels of a class (tensor cores, FP16 and FP64 beside FP32) over
+their DRAM traffic, read and written, and over their time. Hollow markers stand at the intensity that the model's shape
+asks for. The published script counts FP32 only, so that matrix products seem to do next to nothing, labels the FP64
+roof as single precision, joins two different kernels to one line, and draws batch 1 and MAX only; here the roofs are
+those of dense FP16 tensor cores and of FP32, every batch is drawn, and all kernels of a class count as they are.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from memgap.figures.counters import ATTENTION, rooflines
+from memgap.figures.inputs import FigureInputs
+from memgap.figures.offline_notes import say_empty, write_notes
+from memgap.figures.offline_points import batch_label
+from memgap.figures.paper import LABEL, read_paper
+from memgap.figures.style import GREY, model_looks, new_grid
+
+X, Y, ANALYTIC = "intensity_flop_byte", "flop_s", "analytic_intensity_flop_byte"
+ROOFS = {"peak_flop_tensor_fp16_s": "FP16 tensor, dense", "peak_flop_fp32_s": "FP32"}
+PAPER = ["series", "model", "batch_size", "arithmetic_intensity_flop_per_byte", "performance_flop_per_s"]
+
+
+def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+    """Return the figure and the plotted numbers (one row a model, series and batch; FLOP/s, bytes/s, FLOP/byte)."""
+    data = rooflines(inputs.offline.counters)
+    data.insert(0, "series", _series(data))
+    models = list(dict.fromkeys(data["model"]))
+    figure, panels = new_grid(len(models))
+    looks = model_looks(sorted(set(data["series"])))
+    for axes, model in zip(panels, models, strict=False):
+        own = data[data["model"] == model]
+        _draw_roofs(axes, own)
+        if inputs.paper_reference is not None:
+            _overlay_paper(axes, inputs, model)
+        for series, line in own.groupby("series", sort=False):
+            _draw_series(axes, line, str(series), *looks[str(series)])
+        axes.set_title(model)
+        axes.legend(fontsize=5.5, loc="lower right")
+    for axes in panels:
+        axes.set_xlabel("Arithmetic intensity (FLOP/byte of DRAM traffic)", fontsize="small")
+        axes.set_ylabel("FLOP/s", fontsize="small")
+    if data.empty:
+        say_empty(panels[0], "no point of this study has kernel counters")
+    hollow = "hollow markers: intensity from the model's shape" if data[ANALYTIC].notna().any() else ""
+    write_notes(figure, inputs.offline, ["counters by ncu; every marker is a batch", hollow])
+    return figure, data
+
+
+def _series(data: pd.DataFrame) -> list[str]:
+    kinds = zip(data["kernel_class"], data["attention_backend"], strict=True)
+    return [f"attention ({backend or 'backend unknown'})" if kind == ATTENTION else "matmul" for kind, backend in kinds]
+
+
+def _draw_roofs(axes: Axes, own: pd.DataFrame) -> None:
+    """Draw the memory roof's slope up to each compute roof; the axes span the points with a margin."""
+    xs = pd.concat([own[X], own[ANALYTIC]]).dropna()
+    peaks = {name: float(own[name].max()) for name in (*ROOFS, "peak_dram_bytes_s")}
+    bandwidth = peaks["peak_dram_bytes_s"]
+    low, high = float(xs[xs > 0].min()) / 3, float(xs.max()) * 3
+    highest = np.nanmax([peaks[name] for name in ROOFS]) if any(peaks[name] > 0 for name in ROOFS) else np.nan
+    if bandwidth > 0 and highest > 0:
+        high = max(high, 3 * highest / bandwidth)
+    for (name, label), dashes in zip(ROOFS.items(), ("-", "--"), strict=True):
+        if peaks[name] > 0:
+            start = peaks[name] / bandwidth if bandwidth > 0 else low
+            axes.plot([max(start, low), high], [peaks[name]] * 2, color="black", linewidth=1, linestyle=dashes)
+            axes.annotate(
+                f"{label}: {peaks[name] / 1e12:.0f} TFLOP/s",
+                (high, peaks[name]),
+                xytext=(-2, -2),
+                va="top",
+                textcoords="offset points",
+                ha="right",
+                fontsize=5.5,
+            )
+    if bandwidth > 0:
+        end = highest / bandwidth if highest > 0 else high
+        axes.plot([low, end], [low * bandwidth, end * bandwidth], color="black", linewidth=1)
+        axes.annotate(
+            f"DRAM: {bandwidth / 1e12:.2f} TB/s",
+            (0.02, 0.97),
+            xycoords="axes fraction",
+            va="top",
+            fontsize=5.5,
+        )
+        axes.axvspan(low, end, color=GREY, alpha=0.08, linewidth=0)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(low, high)
+
+
+def _draw_series(axes: Axes, line: pd.DataFrame, label: str, colour: object, marker: str) -> None:
+    axes.plot(line[X], line[Y], color=colour, marker=marker, markersize=4, linewidth=1, label=label)
+    axes.plot(
+        line[ANALYTIC],
+        line[Y],
+        linestyle="none",
+        marker=marker,
+        markersize=4,
+        markerfacecolor="none",
+        markeredgecolor=colour,
+        alpha=0.7,
+    )
+    for place in dict.fromkeys((0, len(line) - 1)):
+        row = line.iloc[place]
+        axes.annotate(
+            f"B {batch_label(row['batch'])}", (row[X], row[Y]), xytext=(4, -7), textcoords="offset points", fontsize=5.5
+        )
+
+
+def _overlay_paper(axes: Axes, inputs: FigureInputs, model: str) -> None:
+    """Draw the published series of a model in grey; they count FP32 work only."""
+    assert inputs.paper_reference is not None
+    paper = read_paper(inputs.paper_reference, "fig01", PAPER)
+    for place, (_, own) in enumerate(paper[paper["model"] == model].groupby("series", sort=False)):
+        axes.plot(
+            own["arithmetic_intensity_flop_per_byte"],
+            own["performance_flop_per_s"],
+            color=GREY,
+            linestyle="--",
+            marker=".",
+            markersize=3,
+            linewidth=0.8,
+            zorder=1,
+            label=f"{LABEL}, FP32 only" if place == 0 else None,
+        )

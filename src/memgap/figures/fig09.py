@@ -1,0 +1,99 @@
+"""Figure 9: why the warps of the attention kernel wait over the length of prompt and output, at the smallest batch.
+
+Bars as in figure 8, of the last profiled decode step, at which the context is what the axis and the CSV say. The
+published figure averages the first and the last step, so that its output curve mixes a step whose context never
+changes into every point; and it shows one reason only.
+"""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from memgap.figures.counters import ATTENTION, weighted_mean
+from memgap.figures.inputs import FigureInputs
+from memgap.figures.offline_notes import say_empty, write_notes
+from memgap.figures.offline_points import batch_label
+from memgap.figures.paper import LABEL, read_paper
+from memgap.figures.stalls import draw_stalls, legend_beside, named_reasons, stall_rows
+from memgap.figures.style import new_figure
+
+VARIED = {"prompt_length": ("prompt_tokens", "output_tokens"), "output_length": ("output_tokens", "prompt_tokens")}
+COLUMNS = [
+    *("varied", "model", "attention_backend", "batch", "prompt_tokens", "output_tokens", "context_tokens", "kernels"),
+    *("reason", "share_fraction"),
+]
+PAPER = ["varied", "model", "prompt_len_tokens", "output_len_tokens", "idle_cycles_pct"]
+
+
+def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+    """Return the figure and the plotted numbers (one row a length and stall reason)."""
+    data = stalls_by_length(inputs.offline.counters)
+    figure, panels = new_figure(2)
+    reasons = named_reasons(data)
+    for axes, (varied, (moving, fixed)) in zip(panels, VARIED.items(), strict=True):
+        own = data[data["varied"] == varied]
+        lengths = sorted(set(own[moving]))
+        bars = [own[own[moving] == length] for length in lengths]
+        what = moving.removesuffix("_tokens")
+        axes.set_xlabel(f"{what.capitalize()} (tokens), below: context", fontsize="small")
+        if own.empty:
+            say_empty(axes, f"no point of this study varies the length of the {what}")
+            continue
+        labels = [f"{length:g}\n{bar['context_tokens'].iloc[0]:.0f}" for length, bar in zip(lengths, bars, strict=True)]
+        draw_stalls(axes, bars, labels, reasons)
+        head = own.iloc[0]
+        other = fixed.removesuffix("_tokens")
+        axes.set_title(
+            f"{head['model']}, batch {batch_label(head['batch'])}, {other} {head[fixed]:g}", fontsize="small"
+        )
+        if inputs.paper_reference is not None:
+            _overlay_paper(axes, inputs, varied, str(head["model"]), lengths)
+    panels[0].set_ylabel("Share of warp latency (%)", fontsize="small")
+    legend_beside(panels)
+    write_notes(
+        figure, inputs.offline, ["counters by ncu; numbers: long scoreboard, the published figure's idle cycles"]
+    )
+    return figure, data
+
+
+def stalls_by_length(counters: pd.DataFrame) -> pd.DataFrame:
+    """Return the stall shares of the last profiled decode step over each length, with the other length fixed.
+
+    The model, backend, batch and fixed length are those with the most lengths, at least two; smaller batches go first.
+    """
+    kernels = counters[(counters["phase"] == "decode") & (counters["kernel_class"] == ATTENTION)]
+    kernels = kernels.assign(attention_backend=kernels["attention_backend"].fillna(""))
+    kernels = kernels[kernels["step"] == kernels.groupby("key", sort=False)["step"].transform("max")]
+    rows = []
+    for varied, (moving, fixed) in VARIED.items():
+        setting = ["batch", "model", "attention_backend", fixed]
+        counts = kernels.groupby(setting)[moving].nunique()
+        counts = counts[counts >= 2]
+        if counts.empty:
+            continue
+        best: dict[Any, Any] = (
+            counts.reset_index().sort_values(moving, ascending=False, kind="stable").iloc[0][setting].to_dict()
+        )
+        own = kernels[(kernels[setting] == pd.Series(best)).all(axis=1)]
+        for length, at in own.groupby(moving):
+            head: dict[str, Any] = {
+                **best,
+                "varied": varied,
+                moving: length,
+                "context_tokens": weighted_mean(at, "context_tokens"),
+            }
+            rows += stall_rows(at, head)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _overlay_paper(axes: Axes, inputs: FigureInputs, varied: str, model: str, lengths: list[float]) -> None:
+    assert inputs.paper_reference is not None
+    paper = read_paper(inputs.paper_reference, "fig09", PAPER)
+    column = "prompt_len_tokens" if varied == "prompt_length" else "output_len_tokens"
+    own = paper[(paper["varied"] == varied) & (paper["model"] == model) & paper[column].isin(lengths)]
+    if not own.empty:
+        places = [lengths.index(length) for length in own[column]]
+        label = f"{LABEL}: long scoreboard"
+        axes.plot(places, own["idle_cycles_pct"], "_", color="black", markersize=16, label=label)

@@ -1,0 +1,46 @@
+"""The lines under a figure of an offline study: where its numbers come from, and which points are missing."""
+
+import textwrap
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from memgap.collect.fate import DRAWN, INVALID, UNNEEDED, fate
+from memgap.figures.offline_inputs import OfflineTables
+from memgap.figures.provenance import CHARACTERS_PER_IN, provenance_line
+from memgap.figures.style import ALERT, GREY, say_in_place
+
+
+def lost_points(points: pd.DataFrame) -> str:
+    """Return a line such as "not drawn: opt-1.3b batch 1024 (oom)", "" where every point was measured."""
+    fates = fate(points)
+    failed = points.assign(status=points["status"].where(fates != INVALID, INVALID))[~fates.isin([*DRAWN, UNNEEDED])]
+    failed = failed.assign(profiler=failed["profiler"].fillna("none"))
+    groups = failed.groupby(["model", "status", "profiler"], sort=False)["batch_cap"]
+    named = [
+        f"{model} batch {', '.join(map(str, sorted(set(batches))))} ({status}{_under(str(profiler))})"
+        for (model, status, profiler), batches in groups
+    ]
+    return "not drawn: " + "; ".join(named) if named else ""
+
+
+def _under(profiler: str) -> str:
+    return "" if profiler in ("", "none") else f" under {profiler}"
+
+
+def write_notes(figure: Figure, tables: OfflineTables, notes: Sequence[str] = (), alerts: Sequence[str] = ()) -> None:
+    """Write under the figure its provenance, `notes` on what is drawn and, in red, `alerts` and the lost points."""
+    width = round(CHARACTERS_PER_IN * figure.get_figwidth())
+    red = [text for text in (*alerts, lost_points(tables.points)) if text]
+    texts = [provenance_line(tables.points), *(note for note in notes if note), *red]
+    lines = [line for text in texts for line in textwrap.wrap(text, width)]
+    figure.supxlabel("\n".join(lines), fontsize=6, color=ALERT if red else GREY)
+
+
+def say_empty(axes: Axes, text: str) -> None:
+    """Write a sentence into a panel that has nothing else, without ticks."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    say_in_place(axes, text)

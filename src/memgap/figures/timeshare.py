@@ -1,0 +1,126 @@
+"""Where the time goes: the wall time of a decode step in its parts, in ms above and in percent below, over the batch.
+
+One column a model. The parts sum to the wall time; the residual is drawn and the largest one printed, in red beyond 3
+%. Where a batch ran in several variants (scheduling, detokenising in the engine's process) each has a bar. With an
+online sweep the last part is what the same batch takes longer behind an API server. The paper has no such figure: it
+names the GPU's memory, and here the host's part stands beside it.
+"""
+
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from memgap.figures.inputs import FigureInputs
+from memgap.figures.offline_notes import say_empty, write_notes
+from memgap.figures.offline_points import batch_label
+from memgap.figures.step_time import ONLINE, PARTS, VARIANT, residuals, step_parts
+from memgap.figures.style import GREY, apply_style, palette
+
+RESIDUAL_BOUND = 0.03
+
+
+def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+    """Return the figure and the plotted numbers (one row a model, batch, variant and part)."""
+    data = step_parts(inputs.offline, inputs.table if len(inputs.table) else None)
+    models = list(dict.fromkeys(data["model"]))
+    apply_style()
+    columns = max(len(models), 1)
+    figure = Figure(figsize=(max(5.4, 1.2 + 2.6 * columns), 5.2), layout="constrained")
+    handles: dict[str, Artist] = {}
+    for place, model in enumerate(models):
+        own = data[data["model"] == model]
+        upper, lower = (figure.add_subplot(2, columns, 1 + row * columns + place) for row in (0, 1))
+        _draw_bars(upper, own, "ms", 1.0)
+        _draw_bars(lower, own[own["part"] != ONLINE], "share_fraction", 100.0)
+        upper.set_title(model)
+        lower.set_xlabel("Batch size (requests)", fontsize="small")
+        if place == 0:
+            upper.set_ylabel("Decode step (ms)", fontsize="small")
+            lower.set_ylabel("Share of wall time (%)", fontsize="small")
+        handles.update(dict(zip(*reversed(upper.get_legend_handles_labels()), strict=True)))
+    if models:
+        ordered = [label for label in PARTS.values() if label in handles]
+        figure.legend([handles[one] for one in ordered], ordered, fontsize=6, loc="outside upper center", ncols=4)
+    else:
+        say_empty(figure.add_subplot(1, 1, 1), "no point of this study has the parts of its decode step")
+    notes, alerts = _residual_note(data)
+    write_notes(figure, inputs.offline, [_about(data), *notes], alerts)
+    return figure, data
+
+
+def _draw_bars(axes: Axes, own: pd.DataFrame, column: str, scale: float) -> None:
+    bars = own.drop_duplicates(["batch", *VARIANT])[["batch", *VARIANT]].reset_index(drop=True)
+    keys = list(bars.itertuples(index=False, name=None))
+    table = own.assign(bar=[keys.index(key) for key in own[["batch", *VARIANT]].itertuples(index=False, name=None)])
+    plain = [part for part in PARTS if part not in ("residual", ONLINE)]
+    colours = dict(zip(plain, palette(len(plain)), strict=True))
+    colours |= {"residual": (0.8, 0.8, 0.8), ONLINE: (1.0, 1.0, 1.0)}
+    bottoms = pd.Series(0.0, index=range(len(keys)))
+    for part in PARTS:
+        heights = table[table["part"] == part].set_index("bar")[column]
+        if heights.empty:
+            continue
+        shown = scale * heights.clip(lower=0.0)
+        axes.bar(
+            shown.index,
+            shown,
+            bottom=bottoms[shown.index],
+            width=0.8,
+            color=colours[part],
+            linewidth=0,
+            hatch="////" if part == ONLINE else None,
+            edgecolor=GREY if part == ONLINE else "white",
+            label=PARTS[part],
+        )
+        bottoms[shown.index] += shown
+    axes.set_xticks(range(len(keys)), _ticks(bars), fontsize=5.5)
+    axes.set_ylim(bottom=0)
+
+
+def _ticks(bars: pd.DataFrame) -> list[str]:
+    """Return the batches; where bars differ in a variant, with what sets them apart."""
+    words = {
+        "async_scheduling": {"yes": "async", "no": "sync"},
+        "detokenize": {"yes": "text", "no": "ids"},
+    }
+    ticks = []
+    for _, bar in bars.iterrows():
+        same = bars[bars["batch"] == bar["batch"]]
+        apart = [words[name].get(bar[name], bar[name]) for name in VARIANT if same[name].nunique() > 1]
+        ticks.append("\n".join([batch_label(bar["batch"]), *apart]))
+    return ticks
+
+
+def _about(data: pd.DataFrame) -> str:
+    notes = []
+    profilers = sorted(set(data["profiler"]) - {""})
+    if profilers:
+        notes.append(f"kernels by {', '.join(profilers)}, wall time and host parts without a profiler")
+    if data.groupby(["model", "batch"])["detokenize"].nunique().gt(1).any():
+        notes.append("text: tokens become text in the engine's process; ids: they stay numbers")
+    online = data[data["part"] == ONLINE]
+    if len(online):
+        faster = online[online["ms"] < 0]
+        notes.append("hatched: what the online sweep's step takes longer (running requests over output tokens/s)")
+        notes += [
+            f"{model} batch {batch_label(batch)} is {-ms:.2f} ms faster online"
+            for model, batch, ms in zip(faster["model"], faster["batch"], faster["ms"], strict=True)
+        ]
+    return "; ".join(notes)
+
+
+def _residual_note(data: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Return the line on the largest residual, as a note within the bound and as an alert beyond it."""
+    found = residuals(data)
+    if found.empty:
+        return [], []
+    worst = found.iloc[0]
+    share = float(worst["share_fraction"])
+    place = f"{worst['model']} batch {batch_label(worst['batch'])}"
+    text = f"largest residual: {share:.1%} of the wall time ({place})"
+    if abs(share) <= RESIDUAL_BOUND:
+        return [text], []
+    over = int((found["share_fraction"].abs() > RESIDUAL_BOUND).sum())
+    meaning = "unexplained" if share > 0 else "parts ran at the same time"
+    return [], [f"{text}, {meaning}; {over} of {len(found)} bars are beyond {RESIDUAL_BOUND:.0%}"]

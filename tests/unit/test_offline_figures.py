@@ -1,0 +1,259 @@
+"""Figures of an offline study show what its tables say, from made-up tables."""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from memgap.collect.table import as_table
+from memgap.errors import UserError
+from memgap.figures.inputs import FigureInputs
+from memgap.figures.offline_inputs import OfflineTables, checked, read_offline
+from memgap.figures.offline_points import main_points
+from memgap.figures.plot import OFFLINE, draw
+from memgap.figures.step_timeline import short_name
+
+from .offline_tables import ATTENTION, GEMM, counter_row, offline_study, point, times
+from .test_figures_and_tables import texts
+
+
+def drawn(name: str, tables: OfflineTables, **more: object) -> pd.DataFrame:
+    """Return what a figure of the tables holds."""
+    return draw(name, FigureInputs(as_table([]), offline=tables, **more))[1]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(OFFLINE))
+def test_every_figure_says_in_place_that_nothing_was_measured(name: str) -> None:
+    figure, data = draw(name, FigureInputs(as_table([])))
+    assert data.empty
+    assert "no point of this study" in texts(figure)
+
+
+@pytest.mark.parametrize("name", sorted(OFFLINE))
+def test_every_figure_names_the_points_that_failed(name: str) -> None:
+    figure, data = draw(name, FigureInputs(as_table([]), offline=offline_study()))
+    assert not data.empty
+    assert "not drawn: llama-2-7b batch 1024 (oom)" in texts(figure)
+    assert "vllm 1; TEST GPU" in texts(figure)
+
+
+def test_the_roofline_counts_tensor_cores_and_draws_every_batch() -> None:
+    data = drawn("fig01", offline_study())
+    own = data[(data["model"] == "opt-1.3b") & (data["kernel_class"] == "attention")]
+    assert list(own["batch"]) == [1.0, 8.0, 64.0, 512.0]
+    assert list(own["intensity_flop_byte"]) == pytest.approx([1.1 / 1.02] * 4), "reads and writes, all kinds of FLOP"
+    assert list(own["analytic_intensity_flop_byte"]) == pytest.approx([0.998] * 4, abs=0.001)
+    matmul = data[(data["model"] == "opt-1.3b") & (data["kernel_class"] == "matmul")].set_index("batch")
+    assert matmul.loc[1.0, "analytic_intensity_flop_byte"] == pytest.approx(1.0, abs=0.01)
+    assert matmul.loc[512.0, "analytic_intensity_flop_byte"] > 300
+    figure, _ = draw("fig01", FigureInputs(as_table([]), offline=offline_study()))
+    assert "FP16 tensor, dense: 989 TFLOP/s" in texts(figure)
+    assert "FP32: 67 TFLOP/s" in texts(figure)
+    assert "B 1" in texts(figure)
+    assert "B 512" in texts(figure)
+
+
+def test_a_model_out_of_the_registry_has_no_analytic_intensity() -> None:
+    rows = [{**counter_row("opt-1.3b", 1.0, "attention", 0), "model": "mine"}]
+    data = drawn("fig01", OfflineTables(counters=checked(pd.DataFrame(rows), "counters", "c")))
+    assert data["analytic_intensity_flop_byte"].isna().all()
+    assert data["intensity_flop_byte"].notna().all()
+
+
+def test_slowdown_is_over_the_smallest_batch() -> None:
+    data = drawn("fig04", offline_study())
+    own = data[data["model"] == "opt-1.3b"].reset_index(drop=True)
+    total = own["prefill_s"] + own["decode_s"]
+    assert list(own["slowdown_ratio"]) == pytest.approx(list(total / total[0]))
+    assert list(own["batch"]) == [1.0, 8.0, 64.0, 512.0]
+
+
+def test_repeats_are_a_mean_and_another_setting_stays_out() -> None:
+    rows = [
+        point("opt-1.3b", 1.0, prefill_s=1.0),
+        point("opt-1.3b", 1.0, prefill_s=3.0, repeat=1),
+        point("opt-1.3b", 8.0, prefill_s=1.0),
+        point("opt-1.3b", 1.0, mode="eager"),
+        point("opt-1.3b", 8.0, profiler="torch", prefill_s=99.0),
+    ]
+    tables = OfflineTables(points=checked(pd.DataFrame(rows), "offline", "o"))
+    data = drawn("fig04", tables)
+    assert list(data["prefill_s"]) == [2.0, 1.0]
+    assert list(data["repeats"]) == [2, 1]
+    assert set(main_points(tables)["mode"]) == {"graphs"}
+
+
+def test_device_metrics_take_the_best_source_and_say_which() -> None:
+    full = drawn("fig05", offline_study())
+    bar = full[(full["record"] == "bar") & (full["model"] == "opt-1.3b") & (full["metric"] == "dram_read")]
+    assert set(bar["source"]) == {"nsys, sampled over time"}
+    assert set(bar[bar["statistic"] == "max"]["value_fraction"]) == {0.8}
+    other = full[(full["record"] == "bar") & (full["model"] == "llama-2-7b") & (full["batch"] == 512)]
+    assert set(other["source"]) == {"ncu counters of single kernels"}
+    ms = times("llama-2-7b", 512.0)
+    kinds = ("matmul", "attention", "kv_write", "norm", "sampling", "unclassified")
+    busy = sum(ms[kind] for kind in kinds) / ms["wall"]
+    read = (0.92 * ms["attention"] + 0.8 * ms["matmul"]) / (ms["attention"] + ms["matmul"])
+    mean = other[(other["metric"] == "dram_read") & (other["statistic"] == "mean")]["value_fraction"].iloc[0]
+    assert mean == pytest.approx(read * busy, rel=1e-6), "weighted by duration, times the share with a kernel"
+
+
+def test_nvmls_dram_counter_is_read_and_write() -> None:
+    metrics = {"decode_dram_mean_fraction": 0.5, "decode_dram_max_fraction": 0.9, "decode_warps_mean_fraction": 0.1}
+    tables = OfflineTables(points=checked(pd.DataFrame([point("opt-1.3b", 1.0, **metrics)]), "offline", "o"))
+    figure, data = draw("fig05", FigureInputs(as_table([]), offline=tables))
+    assert list(data[data["metric"] == "dram"]["value_fraction"]) == [0.5, 0.9]
+    assert "read and write together" in texts(figure)
+    assert "NVML GPM" in texts(figure)
+
+
+def test_shares_of_a_step_sum_to_one_with_the_idle_gpu_as_cpu_time() -> None:
+    data = drawn("fig06", offline_study())
+    sums = data.groupby(["model", "batch"])["share_fraction"].sum()
+    assert list(sums) == pytest.approx([1.0] * 8)
+    ms = times("opt-1.3b", 1.0)
+    own = data[(data["model"] == "opt-1.3b") & (data["batch"] == 1)].set_index("part")["share_fraction"]
+    assert own["attention"] == pytest.approx((ms["attention"] + ms["kv_write"]) / ms["wall"])
+    busy = sum(ms[kind] for kind in ("matmul", "attention", "kv_write", "norm", "sampling", "unclassified"))
+    assert own["cpu"] == pytest.approx(1 - busy / ms["wall"])
+    figure, _ = draw("fig06", FigureInputs(as_table([]), offline=offline_study()))
+    assert "unclassified kernels take at most 0.7% of a step (opt-1.3b, batch 1)" in texts(figure)
+
+
+def test_without_an_unprofiled_step_shares_are_of_the_busy_time() -> None:
+    tables = offline_study()
+    alone = dataclasses.replace(tables, classes=tables.classes.assign(wall_ms_per_step=float("nan")))
+    figure, data = draw("fig06", FigureInputs(as_table([]), offline=alone))
+    assert data[data["part"] == "cpu"]["share_fraction"].isna().all()
+    assert set(data["of"]) == {"time with a kernel"}
+    assert "shares of the time with a kernel" in texts(figure)
+
+
+def test_kernels_of_a_step_get_their_counters_by_name_and_order() -> None:
+    tables = offline_study()
+    rising = tables.counters.assign(dram_read_fraction=tables.counters["instance"] / 100)
+    data = drawn("fig07", dataclasses.replace(tables, counters=rising))
+    assert set(data["model"]) == {"llama-2-7b"}
+    assert set(data["batch"]) == {1.0, 512.0}
+    attention = data[(data["batch"] == 1) & (data["kernel_class"] == "attention")]
+    assert list(attention["dram_read_fraction"]) == pytest.approx([0.10, 0.11, 0.12, 0.13]), "the layers in the middle"
+    assert data[data["kernel_class"] == "norm"]["dram_read_fraction"].isna().all()
+    assert data["start_ms"].min() == 0.0
+    assert (data["end_ms"] > data["start_ms"]).all()
+
+
+def test_a_timeline_without_counters_is_drawn_alone() -> None:
+    figure, data = draw("fig07", FigureInputs(as_table([]), offline=offline_study(counters=False)))
+    assert len(data) > 0
+    assert "no counters of these kernels" in texts(figure)
+
+
+def test_short_names_are_without_templates_and_parameters() -> None:
+    assert short_name(ATTENTION) == "cutlass::device_kernel"
+    assert short_name(GEMM) == GEMM
+    assert short_name("void flash::combine(int)") == "flash::combine"
+
+
+def test_stalls_at_both_ends_with_the_papers_number_beside_the_rest() -> None:
+    data = drawn("fig08", offline_study())
+    own = data[data["model"] == "opt-1.3b"]
+    assert list(dict.fromkeys(own["batch"])) == [1.0, 512.0]
+    at_max = own[own["batch_label"] == "max"].set_index("reason")["share_fraction"]
+    assert at_max["long_scoreboard"] == pytest.approx(0.5)
+    assert at_max.sum() == pytest.approx(1.0)
+    assert at_max["wait"] == pytest.approx(0.2)
+    assert list(own["kernels"].unique()) == [24], "kernels of other lengths are not part of it"
+
+
+def test_lengths_are_varied_one_at_a_time_in_the_last_step() -> None:
+    data = drawn("fig09", offline_study())
+    prompts = data[data["varied"] == "prompt_length"]
+    assert sorted(set(prompts["prompt_tokens"])) == [100.0, 400.0, 1600.0]
+    assert set(prompts["output_tokens"]) == {100.0}
+    outputs = data[data["varied"] == "output_length"]
+    assert sorted(set(outputs["output_tokens"])) == [100.0, 400.0, 1600.0]
+    assert set(data["kernels"]) == {1}, "the first step is not part of it"
+
+
+def test_the_parts_of_a_step_sum_to_its_wall_time() -> None:
+    data = drawn("timeshare", offline_study())
+    sums = data.groupby(["model", "batch", "detokenize"])[["ms", "share_fraction"]].sum()
+    walls = data.groupby(["model", "batch", "detokenize"])["wall_ms"].first()
+    assert list(sums["ms"]) == pytest.approx(list(walls))
+    assert list(sums["share_fraction"]) == pytest.approx([1.0] * len(sums))
+    ms = times("opt-1.3b", 512.0)
+    own = data[(data["model"] == "opt-1.3b") & (data["batch"] == 512)].set_index(["detokenize", "part"])["ms"]
+    assert own["no", "weight_reads"] == pytest.approx(ms["matmul"])
+    assert own["no", "launch_gaps"] == pytest.approx(ms["gaps"])
+    assert own["no", "scheduler"] == pytest.approx(ms["schedule"] + ms["update"])
+    assert own["no", "residual"] == pytest.approx(0.02)
+    assert own["yes", "detokenizing"] == pytest.approx(512 / 40)
+    figure, _ = draw("timeshare", FigureInputs(as_table([]), offline=offline_study()))
+    assert "largest residual: 1.3% of the wall time (opt-1.3b batch 1)" in texts(figure)
+
+
+def test_a_residual_beyond_its_bound_is_an_alert() -> None:
+    tables = offline_study()
+    longer = dataclasses.replace(tables, points=tables.points.assign(wall_ms=tables.points["wall_ms"] * 1.1))
+    figure, _ = draw("timeshare", FigureInputs(as_table([]), offline=longer))
+    assert "unexplained; 9 of 9 bars are beyond 3%" in texts(figure)
+
+
+def test_an_online_sweep_adds_what_the_servers_step_takes_longer() -> None:
+    server = {"model": "opt-1.3b", "batch_cap": 512, "replicas": 1, "status": "ok", "verdict": "valid", "flags": ""}
+    rate = {"mean_running_reqs": 500.0, "output_throughput_tok_s": 25_000.0}
+    data = draw("timeshare", FigureInputs(as_table([{**server, **rate}]), offline=offline_study()))[1]
+    online = data[data["part"] == "online"]
+    assert list(online["batch"]) == [512.0]
+    assert list(online["detokenize"]) == ["no"], "beside the step that leaves the text to the server"
+    assert online["ms"].iloc[0] == pytest.approx(20.0 - times("opt-1.3b", 512.0)["wall"])
+
+
+def test_unprofiled_gpu_time_stays_one_part() -> None:
+    data = drawn("timeshare", offline_study(classes=False))
+    assert "weight_reads" not in set(data["part"])
+    sums = data.groupby(["model", "batch", "detokenize"])["share_fraction"].sum()
+    assert list(sums) == pytest.approx([1.0] * len(sums))
+
+
+def test_wrong_tables_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("key,model\nk,m\n")
+    with pytest.raises(UserError, match="not the classes table of an offline study, the column mode is missing"):
+        read_offline({"classes": tmp_path / "a.csv"})
+    with pytest.raises(UserError, match=r"not the gpu table of an offline study \(.*none"):
+        read_offline({"gpu": tmp_path / "none.csv"})
+    offline_study().gpu.astype({"value_fraction": object}).assign(value_fraction="much").to_csv(tmp_path / "g.csv")
+    with pytest.raises(UserError, match="a number in the gpu table is none"):
+        read_offline({"gpu": tmp_path / "g.csv"})
+
+
+def test_tables_are_read_back(tmp_path: Path) -> None:
+    tables = offline_study()
+    paths: dict[str, Path | None] = {"kernels": None}
+    for kind, table in (("offline", tables.points), ("counters", tables.counters)):
+        paths[kind] = tmp_path / f"{kind}.csv"
+        table.drop(columns="batch_cap", errors="ignore").to_csv(paths[kind], index=False)
+    again = read_offline(paths)
+    assert again.kernels.empty
+    pd.testing.assert_frame_equal(drawn("fig04", again), drawn("fig04", tables))
+    pd.testing.assert_frame_equal(drawn("fig01", again), drawn("fig01", tables))
+
+
+PAPER = {
+    "fig01": "series,model,batch_size,arithmetic_intensity_flop_per_byte,performance_flop_per_s\n"
+    "flash,opt-1.3b,1,1,1e11\n",
+    "fig04": "model,batch_size,prefill_time_s,decode_time_s,global_slowdown_x,plotted\nopt-1.3b,8,1,2,3,True\n",
+    "fig05": "record_type,model,batch_size,metric,statistic,value_pct\nbar,opt-1.3b,8,dram_read_bandwidth,mean,50\n",
+    "fig06": "model,batch_size,time_class,decode_time_share_pct\nopt-1.3b,8,attention,10\n",
+    "fig07": "record_type,model,batch_size,name,start_ms,value_pct\ngpu_metric,llama-2-7b,1,dram_read_bandwidth,0,5\n",
+    "fig08": "attention_backend,model,batch_label,idle_cycles_pct\nflash,opt-1.3b,max,54\n",
+    "fig09": "varied,model,prompt_len_tokens,output_len_tokens,idle_cycles_pct\nprompt_length,opt-1.3b,400,100,20\n",
+}
+
+
+@pytest.mark.parametrize("name", sorted(PAPER))
+def test_the_papers_numbers_lie_over_ours(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.csv").write_text(PAPER[name])
+    figure, _ = draw(name, FigureInputs(as_table([]), paper_reference=tmp_path, offline=offline_study()))
+    assert "paper (H100, 64 GB)" in texts(figure)
