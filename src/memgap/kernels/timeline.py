@@ -16,7 +16,7 @@ the profiler."""
 WINDOW_COLUMNS = ("name", "phase", "step", "start_s", "end_s")
 """Columns of windows: ranges of the program on the clock of `start_s`; a mark has `end_s` equal to `start_s`."""
 
-_STEP = re.compile(r"^(Prefill|Decode)Step(\d+)$")
+_STEP = re.compile(r"^(Prefill|Decode)Step(\d+)(?:-\w+)?$")
 
 
 def _no_kernels() -> pd.DataFrame:
@@ -39,7 +39,7 @@ class Recording:
 
 
 def phase_and_step(name: str) -> tuple[str, int] | None:
-    """Return phase and step of a range named `PrefillStep<i>` or `DecodeStep<i>`; None for another name."""
+    """Return phase and step of a range named `PrefillStep<i>` or `DecodeStep<i>`, with or without a point's `-<key>`; None for another name."""
     match = _STEP.match(name)
     return (match[1].lower(), int(match[2])) if match else None
 

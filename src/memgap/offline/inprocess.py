@@ -5,13 +5,16 @@ Needs vLLM 0.26 or newer and torch; nothing else of memgap imports this module.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from memgap.offline.phases import DecodeHold, phase_of, prefill_tokens
 from memgap.offline.steps import StepRecorder
 
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+
+
+OUTPUT_KINDS = {"final": "FINAL_ONLY", "delta": "DELTA", "cumulative": "CUMULATIVE"}
 
 
 class InProcessEngine:
@@ -56,17 +59,17 @@ class InProcessEngine:
             "model_runner": f"{type(self._runner()).__module__}.{type(self._runner()).__name__}",
         }
 
-    def add(self, name: str, prompt: list[int], output_tokens: int, detokenize: bool, temperature: float) -> None:
-        """Queue one request that generates exactly `output_tokens`."""
+    def add(self, name: str, prompt: list[int], output_tokens: int, run: Mapping[str, Any]) -> None:
+        """Queue one request of a run that generates exactly `output_tokens`."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         parameters = SamplingParams(
-            temperature=temperature,
+            temperature=run["temperature"],
             max_tokens=output_tokens,
             ignore_eos=True,
-            detokenize=detokenize,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            detokenize=run["detokenize"],
+            output_kind=RequestOutputKind[OUTPUT_KINDS[run["outputs"]]],
         )
         self.engine.add_request(name, {"prompt_token_ids": prompt}, parameters)
 

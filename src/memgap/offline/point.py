@@ -54,6 +54,8 @@ def make_offline_point(arguments: Mapping[str, Any], engine: Record, model: Reco
         "repeat": repeat,
     }
     record["temperature"] = float(record["temperature"])
+    if arguments.get("outputs", "final") != "final":
+        record["outputs"] = arguments["outputs"]
     if given is not None:
         record["window"] = _window(given, output, where)
     return Point(key=content_key(record), record=record, session=offline_session_name(record))

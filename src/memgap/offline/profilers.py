@@ -14,7 +14,7 @@ from memgap.kernels.ncu import ncu_command, read_ncu
 from memgap.kernels.nsys import nsys_export_command, nsys_profile_command, read_gpu_metrics, read_nsys
 from memgap.kernels.timeline import Recording, class_table, unclassified_share
 from memgap.kernels.trace import read_trace
-from memgap.offline.ranges import step_name
+from memgap.offline.ranges import point_suffix, step_name
 from memgap.recorded.files import table_gz
 
 Files = tuple[dict[str, bytes], dict[str, float]]
@@ -82,9 +82,11 @@ class NcuProfiler(NoProfiler):
     after_the_end = True
     patience = 4.0
 
-    def __init__(self, settings: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, settings: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> None:
         self._settings = settings
-        self._ranges = sorted({name for record in records for name in _steps_of(record["window"])})
+        self._ranges = [
+            name + point_suffix(entry["key"]) for entry in entries for name in _steps_of(entry["record"]["window"])
+        ]
 
     def require(self) -> None:
         """See Profiler."""
@@ -98,9 +100,10 @@ class NcuProfiler(NoProfiler):
         return ncu_command(worker, metrics=metrics, ranges=self._ranges, log_file=log, kernel=kernels)
 
     def files(self, key: str, folder: Path, scratch: Path) -> Files:
-        """See Profiler; a point's kernels are those inside its range `Point:<key>`."""
+        """See Profiler; a point's kernels are those inside the ranges of its steps."""
         export = read_ncu(scratch / "ncu.csv")
-        mine = [f"Point:{key}" in ranges for ranges in export.table["ranges"]]
+        suffix = point_suffix(key)
+        mine = [any(name.endswith(suffix) for name in ranges) for ranges in export.table["ranges"]]
         table = export.table[mine].drop(columns="ranges")
         if table.empty:
             raise UserError(export.reason or "ncu saw no kernel of this point in the wanted steps")
@@ -151,12 +154,12 @@ class NsysProfiler(NoProfiler):
         return files, summary
 
 
-def profiler_of(settings: Mapping[str, Any] | None, records: Sequence[Mapping[str, Any]]) -> Profiler:
+def profiler_of(settings: Mapping[str, Any] | None, entries: Sequence[Mapping[str, Any]]) -> Profiler:
     """Return the profiler of a session's points (None: the engine alone)."""
     if settings is None:
         return NoProfiler()
     if settings["source"] == "ncu":
-        return NcuProfiler(settings, records)
+        return NcuProfiler(settings, entries)
     return NsysProfiler() if settings["source"] == "nsys" else TorchProfiler()
 
 

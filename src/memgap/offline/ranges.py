@@ -1,7 +1,8 @@
 """Profilers inside the engine's process: torch.profiler around chosen steps, and NVTX ranges for nsys and ncu.
 
 Ranges are named as in the published study: `Initialization`, `Prefill`, `PrefillStep<i>`, `Decode`, `DecodeStep<i>`. The
-steps are push/pop ranges of the calling thread, the phases and `Point:<key>` start/end ranges of the process.
+steps are push/pop ranges of the calling thread, the phases and `Point:<key>` start/end ranges of the process. Under ncu a
+step's name ends with its point's, `DecodeStep<i>-<key>`, since several points share one process.
 """
 
 import gzip
@@ -43,11 +44,12 @@ class NvtxRanges(NoRanges):
 
     free = False
 
-    def __init__(self, window: Mapping[str, int]) -> None:
+    def __init__(self, window: Mapping[str, int], suffix: str = "") -> None:
         import torch
 
         self._nvtx = torch.cuda.nvtx
         self._wanted = _wanted(window)
+        self._suffix = suffix
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -64,7 +66,7 @@ class NvtxRanges(NoRanges):
         if step not in self._wanted[phase]:
             yield
             return
-        self._nvtx.range_push(step_name(phase, step))
+        self._nvtx.range_push(step_name(phase, step) + self._suffix)
         try:
             yield
         finally:
@@ -135,11 +137,18 @@ class TorchProfile(NoRanges):
         return names
 
 
-def ranges_for(profiler: Mapping[str, Any] | None, window: Mapping[str, int]) -> NoRanges:
+def ranges_for(profiler: Mapping[str, Any] | None, window: Mapping[str, int], key: str = "") -> NoRanges:
     """Return what encloses the steps of a point with that profiler (None: no profiler); `window`: its wanted steps."""
     if profiler is None:
         return NoRanges()
-    return TorchProfile(window) if profiler["source"] == "torch" else NvtxRanges(window)
+    if profiler["source"] == "torch":
+        return TorchProfile(window)
+    return NvtxRanges(window, point_suffix(key) if profiler["source"] == "ncu" else "")
+
+
+def point_suffix(key: str) -> str:
+    """Return what tells a point's steps from another's in ncu's table, which knows names of ranges and no order."""
+    return f"-{key[:8]}"
 
 
 def _wanted(window: Mapping[str, int]) -> dict[str, range]:

@@ -158,7 +158,7 @@ class _Worker:
         shutil.rmtree(self._out, ignore_errors=True)
         self._out.mkdir(parents=True)
         settings = session.server_record["server"]["profiler"]
-        self._profiler: Profiler = profiler_of(settings, [entry["record"] for entry in entries])
+        self._profiler: Profiler = profiler_of(settings, entries)
         self.command: list[str] = []
         self.engine_started = False
 
@@ -284,7 +284,12 @@ class _Worker:
             "flags": self._session.flags(),
             "profiler": self._session.server_record["server"]["profiler"],
             "runs": [
-                {"key": key, "window": entry["record"].get("window"), **{n: entry["record"][n] for n in names}}
+                {
+                    "key": key,
+                    "window": entry["record"].get("window"),
+                    "outputs": entry["record"].get("outputs", "final"),
+                    **{name: entry["record"][name] for name in names},
+                }
                 for key, entry in self._entries.items()
             ],
         }

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     for run in spec["runs"]:
         folder = options.out / f".{run['key']}"
         folder.mkdir(parents=True, exist_ok=True)
-        status = _measure(engine, run, ranges_for(profiler, run["window"]), folder)
+        status = _measure(engine, run, ranges_for(profiler, run["window"], run["key"]), folder)
         folder.rename(options.out / run["key"])
         if status == "oom":
             return 1
@@ -133,7 +133,7 @@ def _queue(engine: InProcessEngine, run: Run, name: str, seed: int, output_token
     vocabulary = engine.facts()["vocabulary_size"]
     for number in range(run["batch"]):
         prompt = [draw.randrange(10, vocabulary) for _ in range(run["prompt_tokens"])]
-        engine.add(f"{name}-{run['key']}-{number}", prompt, output_tokens, run["detokenize"], run["temperature"])
+        engine.add(f"{name}-{run['key']}-{number}", prompt, output_tokens, run)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
