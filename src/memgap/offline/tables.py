@@ -23,6 +23,7 @@ SUMMARY = (
     *(f"{name.removesuffix('_s')}_ms" for name in SEGMENTS),
     *("rest_ms", "wall_ms", "unclassified_fraction"),
 )
+BEFORE_WINDOW_STEPS = 5
 IDENTITY = ("model", "batch", "prompt_tokens", "output_tokens", "mode", "profiler")
 OFFLINE_COLUMNS = (
     *("sweep", "experiment", "key", "session", "model", "engine", "engine_version", "batch", "prompt_tokens"),
@@ -189,7 +190,7 @@ class _Study:
 
     def _twin_wall_ms(self, record: Mapping[str, Any], phase: str) -> float | None:
         """Return the mean wall time of a phase's steps of the same point without a profiler: for decode those of the
-        window where they are kept, for prefill all.
+        window where they are kept, for prefill all. Without such a point see `_before_window_ms`.
         """
         for entry, point, status in self._entries:
             if point is None or status != "ok" or not _twins(entry["record"], record):
@@ -202,7 +203,18 @@ class _Study:
             elif phase == "decode":
                 steps = steps.iloc[(steps["step"] - window["decode_from"]).abs().argsort()[:2]]
             return float(steps["wall_s"].mean() * 1e3) if len(steps) else None
-        return None
+        return self._before_window_ms(record) if phase == "decode" else None
+
+    def _before_window_ms(self, record: Mapping[str, Any]) -> float | None:
+        """Return the mean wall time of the steps just before the window of the profiled point itself: torch.profiler
+        starts with its window, so they ran without it. None for the other profilers, which watch all steps.
+        """
+        if record["server"]["profiler"]["source"] != "torch":
+            return None
+        key = next((entry["key"] for entry, _, _ in self._entries if entry["record"] == record), "")
+        steps = self._steps_of(key, "decode")
+        before = steps[steps["step"] < record["window"]["decode_from"]].tail(BEFORE_WINDOW_STEPS)
+        return float(before["wall_s"].mean() * 1e3) if len(before) else None
 
     def _profiled_ms(self, entry: Mapping[str, Any]) -> float:
         steps = self._steps_of(entry["key"], "decode")
