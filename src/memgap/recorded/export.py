@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from memgap.offline.point import is_offline, offline_session_name
 from memgap.recorded.files import THINNED, points_file, read_points, read_series, series_file, write_series
 from memgap.store.points import PointStore
-from memgap.sweep.point import session_name
+from memgap.sweep.session_name import session_of
 
 TELEMETRY_ROWS = 60
 STEPS_KEPT = 8
@@ -31,7 +30,7 @@ def export(results: Path, folder: Path) -> int:
     for key in store.stored_keys():
         point = store.read(key)
         if point is not None and "recorded" not in point:
-            by_session.setdefault(_session_of(point["record"]), []).append(point)
+            by_session.setdefault(session_of(point["record"]), []).append(point)
     for session, points in by_session.items():
         new = {point["key"] for point in points}
         path = points_file(folder, session)
@@ -85,10 +84,6 @@ def thin_telemetry(table: pd.DataFrame) -> pd.DataFrame:
     first, last = table["time_s"].min(), table["time_s"].max()
     place = np.minimum((table["time_s"] - first) / (last - first) * TELEMETRY_ROWS, TELEMETRY_ROWS - 1).astype(int)
     return table.groupby(place).mean().reset_index(drop=True)
-
-
-def _session_of(record: Mapping[str, Any]) -> str:
-    return offline_session_name(record) if is_offline(record) else session_name(dict(record))
 
 
 def _place(point: Mapping[str, Any]) -> tuple[int, int, str]:

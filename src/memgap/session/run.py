@@ -22,7 +22,7 @@ from memgap.session.progress import Progress, TimeLeft, clock
 from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.atomic import write_text
 from memgap.store.points import SPARED, PointStore
-from memgap.sweep.point import session_name
+from memgap.sweep.session_name import session_of
 from memgap.sweep.stop import Choice, Seen, choose
 from memgap.sweep.study import check_same_server
 
@@ -71,7 +71,7 @@ class Session:
         from memgap.recorded.load import restore
 
         points = self._plan["points"]
-        keys, session = [point["key"] for point in points], session_name(points[0]["record"])
+        keys, session = [point["key"] for point in points], session_of(points[0]["record"])
         found = restore(study_folder(recorded), session, keys, self._store)
         self._write_outcome()
         self._progress.say(f"{found} of {len(keys)} points from the recorded data in {recorded}, nothing was measured")
