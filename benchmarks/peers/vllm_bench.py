@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 
-from vllm.benchmarks.serve import add_cli_args, main_async  # type: ignore[import-not-found]
+from vllm.benchmarks.serve import add_cli_args, main_async
 
 parser = argparse.ArgumentParser()
 add_cli_args(parser)

@@ -79,6 +79,7 @@ def point(model: str, batch: float, **changes: Any) -> dict[str, Any]:
         "schedule_ms": ms["schedule"],
         "prepare_ms": ms["prepare"],
         "gpu_ms": busy + ms["gaps"],
+        "fetch_ms": 0.0,
         "update_ms": ms["update"],
         "detokenize_ms": text_ms,
         "output_ms": ms["output"],

@@ -8,6 +8,7 @@ import pytest
 
 from memgap.collect.table import as_table
 from memgap.errors import UserError
+from memgap.figures.device_metrics import phase_metrics
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_inputs import OfflineTables, checked, read_offline
 from memgap.figures.offline_points import main_points
@@ -87,7 +88,7 @@ def test_repeats_are_a_mean_and_another_setting_stays_out() -> None:
 def test_device_metrics_take_the_best_source_and_say_which() -> None:
     full = drawn("fig05", offline_study())
     bar = full[(full["record"] == "bar") & (full["model"] == "opt-1.3b") & (full["metric"] == "dram_read")]
-    assert set(bar["source"]) == {"nsys, sampled over time"}
+    assert set(bar["source"]) == {"nsys, sampled over time; ncu counters of single kernels: tensor cores"}
     assert set(bar[bar["statistic"] == "max"]["value_fraction"]) == {0.8}
     other = full[(full["record"] == "bar") & (full["model"] == "llama-2-7b") & (full["batch"] == 512)]
     assert set(other["source"]) == {"ncu counters of single kernels"}
@@ -97,6 +98,20 @@ def test_device_metrics_take_the_best_source_and_say_which() -> None:
     read = (0.92 * ms["attention"] + 0.8 * ms["matmul"]) / (ms["attention"] + ms["matmul"])
     mean = other[(other["metric"] == "dram_read") & (other["statistic"] == "mean")]["value_fraction"].iloc[0]
     assert mean == pytest.approx(read * busy, rel=1e-6), "weighted by duration, times the share with a kernel"
+
+
+def test_of_nvmls_samples_only_dram_is_believed_and_ncu_gives_the_rest() -> None:
+    tables = offline_study()
+    found, source = phase_metrics(
+        dataclasses.replace(
+            tables, gpu=tables.gpu.assign(profiler="gpm", metric=tables.gpu["metric"].replace("dram_read", "dram"))
+        ),
+        tables.points[(tables.points["model"] == "opt-1.3b") & (tables.points["batch"] == 512)],
+        "decode",
+    )
+    assert source.startswith("gpm, sampled over time; ncu counters of single kernels: ")
+    assert "dram" in found and "dram_read" not in found, "DRAM has one source"
+    assert found["warps"][1] == tables.counters["warps_in_flight_fraction"].max()
 
 
 def test_nvmls_dram_counter_is_read_and_write() -> None:

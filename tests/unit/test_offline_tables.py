@@ -14,7 +14,7 @@ from memgap.tables.files import latex, markdown
 
 from .offline_tables import offline_study
 
-HOST = "The host has no part in the gap: throughput with detokenising in the engine's process over that without"
+HOST = "Detokenising in the engine's process costs nothing: throughput with it over that without"
 
 
 def judged(offline: OfflineTables) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def test_table_i_has_both_phases_at_max() -> None:
     shares = found["time_share_fraction"].groupby("model").sum()
     assert list(shares) == pytest.approx([1.0, 1.0])
     assert found.loc[("opt-1.3b", "decode"), "dram_read_max_fraction"] == 0.8
-    assert found.loc[("opt-1.3b", "decode"), "source"] == "nsys, sampled over time"
+    assert found.loc[("opt-1.3b", "decode"), "source"].startswith("nsys, sampled over time")
     assert found.loc[("llama-2-7b", "prefill"), "source"] == "", "no counters of its prefill"
 
 
@@ -95,6 +95,6 @@ def test_without_a_study_the_claims_are_not_measured() -> None:
     server = {"model": "opt-1.3b", "batch_cap": 1, "replicas": 1, "status": "ok", "flags": ""}
     found = claims_table(Study(as_table([server]), as_table([]), {})).set_index("claim")
     offline = found.loc["DRAM read saturates in attention at MAX":]  # type: ignore[misc]
-    assert len(offline) == 7
+    assert len(offline) == 8
     assert set(offline["verdict"]) == {UNKNOWN}
     assert offline["measured"].isna().all()

@@ -9,6 +9,8 @@ from memgap.figures.analytic_work import step_work
 from memgap.figures.offline_inputs import STALL
 from memgap.figures.offline_points import main_setting
 
+PLANNING = ("prepare_varlen_num_blocks_kernel",)
+"""Kernels of FlashAttention 3 that share out its work and touch no key or value; they count as attention's time."""
 ATTENTION, MATMUL = "attention", "matmul"
 FLOP = ("flop_fp32", "flop_fp16", "flop_fp64", "flop_tensor")
 BYTES = ("dram_read_bytes", "dram_write_bytes")
@@ -17,8 +19,11 @@ GROUP = ["model", "kernel_class", "attention_backend", "batch"]
 
 
 def decode_counters(counters: pd.DataFrame) -> pd.DataFrame:
-    """Return the decode kernels of each model at the lengths that were profiled at the most batches."""
-    return main_setting(counters[counters["phase"] == "decode"], LENGTHS)
+    """Return the decode kernels of each model at the lengths that were profiled at the most batches, without those that
+    only plan others.
+    """
+    planning = counters["name"].astype(str).isin(PLANNING)
+    return main_setting(counters[(counters["phase"] == "decode") & ~planning], LENGTHS)
 
 
 def weighted_mean(kernels: pd.DataFrame, column: str) -> float:
@@ -55,7 +60,7 @@ def rooflines(counters: pd.DataFrame) -> pd.DataFrame:
                 "dram_bytes_s": moved / seconds,
                 "intensity_flop_byte": flop / moved if moved else math.nan,
                 "analytic_intensity_flop_byte": work.intensity if work else math.nan,
-                **{column: own[column].max() for column in PEAKS},
+                **{column: weighted_mean(own, column) for column in PEAKS},
             }
         )
     columns = [*GROUP, "kernels", "flop_s", "dram_bytes_s", "intensity_flop_byte", "analytic_intensity_flop_byte"]

@@ -1,8 +1,12 @@
 """DRAM traffic and busy units of the GPU over a phase, from the best source that a study has.
 
-In this order: samples of device counters over time (nsys GPU metrics, or NVML's), NVML's means and maxima over the
-unprofiled phase, and ncu's counters of single kernels. A kernel's counters hold while it runs, so that their mean over
-one step is weighted by the kernels' durations and multiplied by the share of the step in which any kernel ran.
+In this order, each metric from the first source that has it: samples of device counters over time (nsys GPU metrics, or
+NVML's), NVML's means and maxima over the unprofiled phase, and ncu's counters of single kernels. A kernel's counters
+hold while it runs, so that their mean over one step is weighted by the kernels' durations and multiplied by the share
+of the step in which any kernel ran.
+
+Of NVML's GPM counters only DRAM is believed: on the H200 of the recorded data it agrees with the bytes that a step has
+to read, while its SM and warp activity stay ten times below ncu's counters of the very kernels that fill the step.
 """
 
 import math
@@ -11,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.figures.counters import weighted_mean
+from memgap.figures.counters import decode_counters, weighted_mean
 from memgap.figures.offline_inputs import DEVICE_METRICS, OfflineTables
 
 KERNEL_COLUMNS = {
@@ -28,7 +32,12 @@ METRICS = {
     "sm_active": "SMs active",
     "tensor": "tensor cores",
 }
+DRAM = ("dram_read", "dram")
 NVML, NCU = "NVML GPM", "ncu counters of single kernels"
+
+
+def _believed(metric: str, profiler: str) -> bool:
+    return profiler != "gpm" or metric in DRAM
 
 
 def phase_metrics(
@@ -39,15 +48,24 @@ def phase_metrics(
     `points`: unprofiled points, one model and batch. Fractions of the GPU's peak. Empty with "" where nothing is known.
     """
     head = points.iloc[0]
-    place: dict[str, Any] = {name: head[name] for name in ("model", "batch", "prompt_tokens", "output_tokens")}
-    for found, source in (
+    place: dict[str, Any] = {name: head[name] for name in ("model", "batch")}
+    found: dict[str, tuple[float, float]] = {}
+    sources: list[str] = []
+    for more, source in (
         _sampled(tables.gpu, place, phase),
         (_by_nvml(points, phase), NVML),
         (_by_kernels(tables, place, phase), NCU),
     ):
-        if found:
-            return found, source
-    return {}, ""
+        new = {metric: values for metric, values in more.items() if metric not in found and not _known(metric, found)}
+        if new:
+            found.update(new)
+            sources.append(f"{source}: {', '.join(METRICS[metric] for metric in new)}" if sources else source)
+    return found, "; ".join(sources)
+
+
+def _known(metric: str, found: Mapping[str, Any]) -> bool:
+    """Whether a source before has DRAM traffic already, reads alone or both together."""
+    return metric in DRAM and any(one in found for one in DRAM)
 
 
 def samples_of(gpu: pd.DataFrame, model: str, batch: float, phase: str) -> pd.DataFrame:
@@ -61,14 +79,14 @@ def _sampled(gpu: pd.DataFrame, place: Mapping[str, Any], phase: str) -> tuple[d
     found = {
         str(metric): (float(values.mean()), float(values.max()))
         for metric, values in own.groupby("metric", sort=False)["value_fraction"]
-        if metric in METRICS
+        if metric in METRICS and _believed(str(metric), str(own["profiler"].iloc[0]))
     }
     return found, f"{own['profiler'].iloc[0]}, sampled over time" if len(own) else ""
 
 
 def _by_nvml(points: pd.DataFrame, phase: str) -> dict[str, tuple[float, float]]:
     found = {}
-    for metric in DEVICE_METRICS:
+    for metric in (one for one in DEVICE_METRICS if one in DRAM):
         mean, top = (points[f"{phase}_{metric}_{name}_fraction"] for name in ("mean", "max"))
         if mean.notna().any():
             found[metric] = (float(mean.mean()), float(top.max()))
@@ -76,7 +94,9 @@ def _by_nvml(points: pd.DataFrame, phase: str) -> dict[str, tuple[float, float]]
 
 
 def _by_kernels(tables: OfflineTables, place: Mapping[str, Any], phase: str) -> dict[str, tuple[float, float]]:
-    kernels = tables.counters[tables.counters["phase"] == phase]
+    kernels = (
+        decode_counters(tables.counters) if phase == "decode" else tables.counters[tables.counters["phase"] == phase]
+    )
     for column, value in place.items():
         kernels = kernels[kernels[column] == value]
     busy = busy_fraction(tables.classes, place["model"], place["batch"], phase)

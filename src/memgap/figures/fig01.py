@@ -46,7 +46,11 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     if data.empty:
         say_empty(panels[0], "no point of this study has kernel counters")
     hollow = "hollow markers: intensity from the model's shape" if data[ANALYTIC].notna().any() else ""
-    write_notes(figure, inputs.offline, ["counters by ncu; every marker is a batch", hollow])
+    write_notes(
+        figure,
+        inputs.offline,
+        ["counters by ncu, padding of tiles included; roofs at the kernels' clock; every marker is a batch", hollow],
+    )
     return figure, data
 
 
@@ -58,7 +62,7 @@ def _series(data: pd.DataFrame) -> list[str]:
 def _draw_roofs(axes: Axes, own: pd.DataFrame) -> None:
     """Draw the memory roof's slope up to each compute roof; the axes span the points with a margin."""
     xs = pd.concat([own[X], own[ANALYTIC]]).dropna()
-    peaks = {name: float(own[name].max()) for name in (*ROOFS, "peak_dram_bytes_s")}
+    peaks = {name: float(own[name].median()) for name in (*ROOFS, "peak_dram_bytes_s")}
     bandwidth = peaks["peak_dram_bytes_s"]
     low, high = float(xs[xs > 0].min()) / 3, float(xs.max()) * 3
     highest = np.nanmax([peaks[name] for name in ROOFS]) if any(peaks[name] > 0 for name in ROOFS) else np.nan

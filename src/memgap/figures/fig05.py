@@ -1,8 +1,8 @@
 """Figure 5: DRAM traffic and warps in flight of a decode phase, mean and maximum over the batch.
 
 Above, both over time for the smallest and the largest batch of the model with the most batches; below, one panel a
-model. The source is named over each panel (see `device_metrics`): device counters over time, NVML's means over the
-phase, or ncu's counters of single kernels, laid along one step above. NVML counts DRAM reads and writes together. The
+model. The sources are named below (see `device_metrics`): device counters over time, NVML's means over the phase, or
+ncu's counters of single kernels, laid along one step above. NVML counts DRAM reads and writes together. The
 published script cuts its series at fixed sample numbers.
 """
 
@@ -93,7 +93,7 @@ def _draw_bars(axes: Axes, own: pd.DataFrame, inputs: FigureInputs) -> None:
     axes.set_xticks(range(len(batches)), [batch_label(batch) for batch in batches], fontsize="x-small")
     _percent(axes)
     axes.set_xlabel("Batch size (requests)", fontsize="small")
-    axes.set_title(f"{own['model'].iloc[0]} ({', '.join(dict.fromkeys(own['source']))})", fontsize="small")
+    axes.set_title(str(own["model"].iloc[0]), fontsize="small")
     axes.legend(fontsize=5.5, ncols=2, loc="upper left")
 
 
@@ -128,7 +128,7 @@ def _draw_series(axes: Axes, tables: OfflineTables, model: str, batch: float) ->
     if len(samples):
         source = str(samples["profiler"].iloc[0])
         dram = "dram_read" if (samples["metric"] == "dram_read").any() else "dram"
-        for metric in (dram, "warps"):
+        for metric in (dram,) if source == "gpm" else (dram, "warps"):
             own = _pooled(samples[samples["metric"] == metric])
             found.append((metric, list(own["time_ms"]), list(own["value_fraction"])))
     else:
@@ -171,10 +171,10 @@ def _pooled(samples: pd.DataFrame) -> pd.DataFrame:
 
 def _about(bars: pd.DataFrame, tables: OfflineTables) -> str:
     """Return what the sources leave out."""
-    notes = []
+    notes = list(dict.fromkeys(f"bars by {source}" for source in bars["source"]))
     if (bars["metric"] == "dram").any():
         notes.append("DRAM is read and write together where NVML counts")
-    if (bars["source"] == NCU).any():
+    if bars["source"].str.contains(NCU).any():
         counted = tables.counters[tables.counters["phase"] == "decode"]["kernel_class"]
         kinds = ", ".join(sorted(set(counted.dropna())))
         notes.append(

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.counters import ATTENTION, weighted_mean
+from memgap.figures.counters import ATTENTION, PLANNING, weighted_mean
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.offline_points import batch_label
@@ -64,6 +64,7 @@ def stalls_by_length(counters: pd.DataFrame) -> pd.DataFrame:
     The model, backend, batch and fixed length are those with the most lengths, at least two; smaller batches go first.
     """
     kernels = counters[(counters["phase"] == "decode") & (counters["kernel_class"] == ATTENTION)]
+    kernels = kernels[~kernels["name"].astype(str).isin(PLANNING)]
     kernels = kernels.assign(attention_backend=kernels["attention_backend"].fillna(""))
     kernels = kernels[kernels["step"] == kernels.groupby("key", sort=False)["step"].transform("max")]
     rows = []

@@ -10,7 +10,17 @@ from memgap.errors import UserError
 
 DEVICE_METRICS = ("sm_active", "warps", "tensor", "dram")
 PHASES = ("prefill", "decode")
-SEGMENTS_MS = ("schedule_ms", "prepare_ms", "gpu_ms", "update_ms", "detokenize_ms", "output_ms", "rest_ms", "wall_ms")
+SEGMENTS_MS = (
+    "schedule_ms",
+    "prepare_ms",
+    "gpu_ms",
+    "fetch_ms",
+    "update_ms",
+    "detokenize_ms",
+    "output_ms",
+    "rest_ms",
+    "wall_ms",
+)
 STALL = "stall_"
 
 _TEXT = {

@@ -26,14 +26,14 @@ HOST_PARTS = {
     "prepare": "input preparation",
     "scheduler": "scheduler",
     "detokenizing": "detokenising",
-    "output": "output handling",
+    "output": "tokens to the host, output handling",
     "residual": "residual",
 }
 ONLINE = "online"
 PARTS = {**GPU_PARTS, **HOST_PARTS, ONLINE: "API server, IPC, client and prefill"}
 VARIANT = ("async_scheduling", "detokenize")
 COLUMNS = ["model", "batch", *VARIANT, "part", "ms", "share_fraction", "wall_ms", "repeats", "profiler"]
-_SEGMENTS = ["schedule_ms", "prepare_ms", "gpu_ms", "update_ms", "detokenize_ms", "output_ms"]
+_SEGMENTS = ["schedule_ms", "prepare_ms", "gpu_ms", "fetch_ms", "update_ms", "detokenize_ms", "output_ms"]
 
 
 def step_parts(tables: OfflineTables, online: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -93,7 +93,7 @@ def _host_parts(means: "pd.Series[float]") -> dict[str, float]:
         "prepare": float(means["prepare_ms"]),
         "scheduler": float(means["schedule_ms"] + means["update_ms"]),
         "detokenizing": float(means["detokenize_ms"]),
-        "output": float(means["output_ms"]),
+        "output": float(means["fetch_ms"] + means["output_ms"]),
     }
 
 

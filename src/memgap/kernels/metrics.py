@@ -78,6 +78,7 @@ METRIC_SETS: dict[str, list[str]] = {
         *_DRAM_BYTES,
         *_DRAM_FRACTIONS,
         *_OCCUPANCY,
+        "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_elapsed",
         "l1tex__t_sector_hit_rate.pct",
         "lts__t_sector_hit_rate.pct",
     ],

@@ -39,7 +39,9 @@ class Recording:
 
 
 def phase_and_step(name: str) -> tuple[str, int] | None:
-    """Return phase and step of a range named `PrefillStep<i>` or `DecodeStep<i>`, with or without a point's `-<key>`; None for another name."""
+    """Return phase and step of a range named `PrefillStep<i>` or `DecodeStep<i>`, with or without a point's `-<key>`;
+    None for another name.
+    """
     match = _STEP.match(name)
     return (match[1].lower(), int(match[2])) if match else None
 

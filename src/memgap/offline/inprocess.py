@@ -128,11 +128,7 @@ class InProcessEngine:
     def _hook_runner(self) -> None:
         runner, recorder = self._runner(), self.recorder
         clock = _GpuClock.where_available()
-        execute, sample = runner.execute_model, runner.sample_tokens
-
-        def timed_execute(*args: Any, **named: Any) -> Any:
-            recorder.execute_begins()
-            return execute(*args, **named)
+        sample = runner.sample_tokens
 
         def timed_sample(*args: Any, **named: Any) -> Any:
             output = sample(*args, **named)
@@ -144,7 +140,7 @@ class InProcessEngine:
             if clock is not None:
                 clock.start()
 
-        runner.execute_model, runner.sample_tokens = timed_execute, timed_sample
+        runner.sample_tokens = timed_sample
         graphs = getattr(runner, "cudagraph_manager", None)
         if hasattr(runner, "_model_forward"):
             runner._model_forward = _before(runner._model_forward, forward_begins)
@@ -215,5 +211,3 @@ def _before(function: Callable[..., Any], first: Callable[[], None]) -> Callable
         return function(*args, **named)
 
     return wrapped
-
-

@@ -84,7 +84,7 @@ def _profiler(given: Mapping[str, Any] | None, flags: Record, where: str) -> Rec
         return None
     if flags.get("async-scheduling") is not False:
         raise UserError(
-            f"{where}: a profiler needs `server: {{async-scheduling: false}}`, else a step's kernels run in the next one's."
+            f"{where}: a profiler needs `server: {{async-scheduling: false}}`, or kernels land in the next step."
         )
     source = given["source"]
     profiler: Record = {"source": source}

@@ -65,8 +65,8 @@ class OfflineSession(Session):
                     failure = ServerFailureError("crash", "the engine ended without a result", worker.log_tail())
                 failures = 0 if len(left) < began or worker.engine_started else failures + 1
                 if failure is not None and left:
-                    point = left.pop(next(iter(left)))
-                    self._store_failure(point, failure, worker.command)
+                    culprit = left.pop(next(iter(left)))
+                    self._store_failure(culprit, failure, worker.command)
 
     def _give_up(self, left: Mapping[str, Entry], failure: ServerFailureError) -> None:
         for point in left.values():
@@ -246,9 +246,7 @@ class _Worker:
                 found, further = self._profiler.files(key, folder, self._scratch)
             except (UserError, ValueError, OSError) as error:
                 outcome, found, further = {**outcome, "status": "profiler_failed", "message": str(error)}, {}, {}
-            yield self._session.store(
-                entry, outcome, {**summary, **further}, facts, self.command, {**files, **found}
-            )
+            yield self._session.store(entry, outcome, {**summary, **further}, facts, self.command, {**files, **found})
 
     def _device_rows(self, outcome: Mapping[str, Any], sampler: GpmSampler | None) -> dict[str, list[Row]]:
         """Return the device counters of each phase; profiled steps are not what they are about."""
@@ -312,7 +310,8 @@ class _Worker:
 
 def _gpu_rows(rows: Mapping[str, Sequence[Row]], outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the device counters as a long table, times from the phase's begin."""
-    begins = {"prefill": outcome.get("start_monotonic_s"), "decode": outcome.get("prefill_end_monotonic_s")}
+    names = {"prefill": "start_monotonic_s", "decode": "prefill_end_monotonic_s"}
+    begins = {phase: float(outcome.get(name) or 0.0) for phase, name in names.items()}
     return [
         {
             "phase": phase,

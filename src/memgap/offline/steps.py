@@ -38,7 +38,7 @@ class Step:
     @property
     def rest_s(self) -> float:
         """Wall time that no part accounts for."""
-        return self.wall_s - sum(getattr(self, name) for name in SEGMENTS)
+        return self.wall_s - sum(float(getattr(self, name)) for name in SEGMENTS)
 
 
 COLUMNS = (*(one.name for one in fields(Step)), "rest_s")
@@ -51,10 +51,10 @@ def row(step: Step) -> dict[str, float | int | str]:
 
 @dataclass
 class _Open:
-    """A step from its scheduling to its output."""
+    """A step from its scheduling to its output; `scheduled_s` is the end of its scheduling."""
 
     step: Step
-    execute_began_s: float = 0.0
+    scheduled_s: float
     forward_began_s: float = 0.0
     gpu_time: Callable[[], float] | None = None
 
@@ -90,13 +90,8 @@ class StepRecorder:
         self._numbers[phase] = number + (1 if tokens else 0)
         step = Step(phase, number, 0.0, tokens=tokens, prefill_tokens=prompts, running=running, waiting=waiting)
         step.schedule_s = seconds
-        self._flying.append(_Open(step))
+        self._flying.append(_Open(step, self._clock()))
         return step
-
-    def execute_begins(self) -> None:
-        """The step scheduled last goes to the model runner."""
-        if self._flying:
-            self._flying[-1].execute_began_s = self._clock()
 
     def forward_begins(self) -> None:
         """Its inputs are ready and the forward pass is launched."""
@@ -114,8 +109,8 @@ class StepRecorder:
             return
         flying = self._flying.popleft()
         now_s, step = self._clock(), flying.step
-        began_s = flying.forward_began_s or flying.execute_began_s
-        step.prepare_s = max(began_s - flying.execute_began_s, 0.0)
+        began_s = flying.forward_began_s or flying.scheduled_s
+        step.prepare_s = max(began_s - flying.scheduled_s, 0.0)
         until_s = now_s - began_s
         step.gpu_s = flying.gpu_time() if flying.gpu_time is not None else until_s
         step.fetch_s = until_s - step.gpu_s

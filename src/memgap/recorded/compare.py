@@ -7,7 +7,14 @@ import pandas as pd
 from memgap.recorded.files import all_points
 from memgap.store.points import PointStore
 
-METRICS = ("total_throughput_tok_s", "decode_step_mean_ms", "itl_mean_ms", "ttft_mean_ms", "e2e_mean_ms", "kv_cache_usage_max_fraction")
+METRICS = (
+    "total_throughput_tok_s",
+    "decode_step_mean_ms",
+    "itl_mean_ms",
+    "ttft_mean_ms",
+    "e2e_mean_ms",
+    "kv_cache_usage_max_fraction",
+)
 COLUMNS = [
     *("key", "model", "batch_cap", "replicas", "repeat", "gpu_recorded", "gpu_new", "status_recorded", "status_new"),
     *(f"{metric}_ratio" for metric in METRICS),

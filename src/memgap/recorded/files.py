@@ -2,8 +2,8 @@
 
 For each session `<session>.jsonl`, one measured point a line as it was stored, and beside it
 `<session>.telemetry.csv.gz` (samples averaged to at most 60 a point) and `<session>.kernels.csv.gz` (the kernels of a
-profiled point's first 50 ms). Offline points have `.steps` (each eighth decode step), `.classes`, `.timeline`, `.counters`
-and `.gpu` (averaged like telemetry).
+profiled point's first 50 ms). Offline points have `.steps` (each eighth decode step), `.classes`, `.timeline`,
+`.counters` and `.gpu` (averaged like telemetry).
 """
 
 import gzip

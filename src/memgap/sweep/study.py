@@ -22,7 +22,8 @@ class Study:
     """The expanded configuration.
 
     `points` by key; `sweeps` and `offline`: name of a sweep or offline study -> list of (experiment, point key);
-    `sessions`: session name -> point keys in the order of measurement; `model_folders` and `datasets`: folder or file stem -> full specification.
+    `sessions`: session name -> point keys in the order of measurement; `model_folders` and `datasets`: folder or file
+    stem -> full specification.
     """
 
     config: Config
@@ -110,7 +111,7 @@ class Study:
         return rules if any(_spares(rule["stop"]) for rule in rules) else []
 
     def sweep_plan(self, sweep: str) -> Record:
-        """Return what the collection of a sweep or an offline study reads: its points with their experiment and session."""
+        """Return what the collection of a sweep or an offline study reads: its points with experiment and session."""
         return {
             "sweep": sweep,
             "points": [
