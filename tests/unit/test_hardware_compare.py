@@ -11,7 +11,7 @@ from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.plot import draw
-from memgap.hardware.compare import PREDICTED, compare_steps, error_summary, online_points
+from memgap.hardware.compare import PREDICTED, compare_steps, error_summary, offline_points, online_points
 from memgap.hardware.gpus import find_gpu
 from memgap.hardware.predict import Setup, predict_decode
 from memgap.hardware.predictions import planned_predictions
@@ -151,3 +151,19 @@ def test_the_configuration_is_checked() -> None:
         check_config({**config, "tables": {"roofline_error": {"sweeps": ["x"]}}})
     with pytest.raises(UserError, match="the key 'context_tokens' is missing"):
         check_config({**small_config(), "predictions": {"p": {"models": ["a"], "gpus": ["H200"], "batch": [1]}}})
+
+
+def test_an_offline_point_is_compared_by_its_wall_and_by_its_gpu_time() -> None:
+    point = {
+        **dict.fromkeys(("sweep", "experiment", "source", "gpu_name"), "x"),
+        **{"key": "k", "model": "opt-1.3b", "batch": 64, "repeat": 0, "status": "ok", "profiler": "none"},
+        **{"context_mean_tokens": 330.0, "decode_step_mean_ms": 6.0, "gpu_ms": 4.0},
+    }
+    watched, failed = {**point, "key": "w", "profiler": "torch"}, {**point, "key": "f", "status": "crash"}
+    found = compare_steps(offline_points(pd.DataFrame([point, watched, failed])), ARCHITECTURES, H200)
+    assert list(found["servers"]) == ["none, wall", "none, GPU"], "profiled and failed points have no say"
+    assert list(found["step_ms"]) == [6.0, 4.0]
+    ratio = found["measured_over_predicted"]
+    assert ratio[0] == pytest.approx(1.5 * ratio[1])
+    summary = error_summary(found)
+    assert set(summary[summary["model"] == "all"]["servers"]) == {"none, wall", "none, GPU"}

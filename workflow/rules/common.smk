@@ -193,6 +193,13 @@ def roofline_sweeps(wildcards):
     ]
 
 
+def roofline_studies(wildcards):
+    return [
+        f"results/tables/{study}.offline.csv"
+        for study in CONFIG["tables"].get("roofline_error", {}).get("studies", [])
+    ]
+
+
 def roofline_code():
     """What counts the work and holds the peaks: editing it predicts anew."""
     return [

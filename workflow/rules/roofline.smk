@@ -20,6 +20,7 @@ rule predict:
 rule roofline_error:
     input:
         tables=roofline_sweeps,
+        studies=roofline_studies,
         script=script("roofline_error.py"),
         code=[package_path("hardware/compare.py"), *roofline_code()],
     output:
@@ -35,5 +36,5 @@ rule roofline_error:
     message:
         "The roofline's error over measured points"
     shell:
-        "python {input.script} --config $MEMGAP_CONFIG --table {input.tables}"
+        "python {input.script} --config $MEMGAP_CONFIG --table {input.tables} --offline {input.studies}"
         " --csv {output.csv} --summary {output.summary} --html {output.html} 2> {log}"

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from memgap.collect.table import read_table
+from memgap.figures.offline_inputs import read_offline
 from memgap.figures.provenance import provenance_line
-from memgap.hardware.compare import compare_steps, error_summary, online_points
+from memgap.hardware.compare import compare_steps, error_summary, offline_points, online_points
 from memgap.pages import study_page
 from memgap.plans import models_of
 from memgap.script import run_script
@@ -20,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compare the roofline's prediction with measured points.")
     parser.add_argument("--config", type=Path, required=True, help="checked configuration as JSON")
     parser.add_argument("--table", type=Path, nargs="+", required=True, help="tables of sweeps")
+    parser.add_argument("--offline", type=Path, nargs="*", default=[], help="tables of offline studies' points")
     for form in ("csv", "summary", "html"):
         parser.add_argument(f"--{form}", type=Path, required=True)
     options = parser.parse_args(arguments)
@@ -27,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     def compare() -> None:
         architectures = models_of(options.config)
         table = pd.concat([read_table(path) for path in options.table], ignore_index=True).drop_duplicates("key")
-        errors = compare_steps(online_points(table), architectures)
+        offline = [offline_points(read_offline({"offline": path}).points) for path in options.offline]
+        errors = compare_steps(pd.concat([online_points(table), *offline], ignore_index=True), architectures)
         summary = error_summary(errors)
         for path, found in ((options.csv, errors), (options.summary, summary)):
             write_text(path, found.to_csv(index=False, lineterminator="\n", float_format="%.6g"))

@@ -144,6 +144,8 @@ def _check_references(config: Config) -> None:
         known(predictions, config["predictions"], "predictions", "config: figures.roofline.predictions")
     for sweep in config["tables"].get("roofline_error", {}).get("sweeps", []):
         known(sweep, config["sweeps"], "sweep", "config: tables.roofline_error.sweeps")
+    for study in config["tables"].get("roofline_error", {}).get("studies", []):
+        known(study, config["offline"], "offline study", "config: tables.roofline_error.studies")
     for fleet, settings in config["fleets"].items():
         for sweep in settings["sweeps"]:
             known(sweep, config["sweeps"], "sweep", f"config: fleets.{fleet}.sweeps")

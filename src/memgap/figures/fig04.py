@@ -18,6 +18,8 @@ from memgap.figures.style import ALERT, GREY, new_grid, palette
 COLUMNS = ["model", "batch", "prompt_tokens", "output_tokens", "repeats", "prefill_s", "decode_s", "slowdown_ratio"]
 PAPER = ["model", "batch_size", "prefill_time_s", "decode_time_s", "global_slowdown_x", "plotted"]
 
+HEADROOM = 1.2
+"""Room for the legend above the bars."""
 
 def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a model and batch; means over repeats)."""
@@ -79,7 +81,8 @@ def _draw_model(axes: Axes, own: pd.DataFrame, inputs: FigureInputs) -> None:
                 label=f"{LABEL}, both",
             )
             right.plot(xs, shown.loc[batches, "global_slowdown_x"], color=GREY, linestyle="--", linewidth=1)
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, HEADROOM * right.get_ylim()[1])
+    axes.set_ylim(0, HEADROOM * axes.get_ylim()[1])
     right.set_ylabel(f"Slowdown over batch {batch_label(own['batch'].iloc[0])}", fontsize="x-small")
     handles, labels = (
         left + over for left, over in zip(*(one.get_legend_handles_labels() for one in (axes, right)), strict=True)

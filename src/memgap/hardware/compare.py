@@ -26,6 +26,8 @@ PREDICTED = (
 )
 BATCH_RANGES = ((0.0, 8.0), (8.0, 64.0), (64.0, 256.0), (256.0, math.inf))
 ALL = "all"
+ONE, SEVERAL, WALL, GPU = "one", "several", "none, wall", "none, GPU"
+"""How many servers a point ran on; an offline point runs on none, and its step has a wall time and a GPU time."""
 
 
 def compare_steps(
@@ -130,6 +132,19 @@ def online_points(table: pd.DataFrame) -> pd.DataFrame:
     return points[known].reset_index(drop=True)
 
 
+def offline_points(table: pd.DataFrame) -> pd.DataFrame:
+    """Return an offline study's unprofiled points as `compare_steps` takes them, each twice: with a decode step's wall
+    time (`servers` is "none, wall") and with what the GPU took of it ("none, GPU").
+    """
+    kept = table[(table["status"] == "ok") & (table["profiler"] == "none")].drop_duplicates("key")
+    shared = kept[["sweep", "experiment", "key", "model", "batch", "repeat", "source", "gpu_name"]].assign(
+        replicas=1.0, context_tokens=kept["context_mean_tokens"], batch=kept["batch"].astype(float)
+    )
+    sides = {WALL: kept["decode_step_mean_ms"], GPU: kept["gpu_ms"]}
+    both = [shared.assign(servers=side, step_ms=step_ms) for side, step_ms in sides.items()]
+    return pd.concat(both, ignore_index=True).dropna(subset=["context_tokens", "step_ms"])
+
+
 def _cache_dtype(arguments: Mapping[str, Any]) -> str | None:
     given = arguments.get("kv-cache-dtype")
     return None if given in (None, "auto") else str(given)
@@ -138,13 +153,16 @@ def _cache_dtype(arguments: Mapping[str, Any]) -> str | None:
 def error_summary(errors: pd.DataFrame) -> pd.DataFrame:
     """Return quantiles of measured / predicted: over all points, by model, by batch range, and by both.
 
-    Points on replicas have rows of their own (`servers`), since their servers disturb one another.
+    Points on replicas have rows of their own (`servers`), since their servers disturb one another; so have the wall and
+    the GPU times of offline points.
     """
     rows = []
     known = errors.dropna(subset=["measured_over_predicted"])
-    kinds = {"one": known["replicas"].fillna(1) <= 1, "several": known["replicas"].fillna(1) > 1}
-    for servers, chosen in kinds.items():
-        own = known[chosen]
+    kinds = known["replicas"].fillna(1).gt(1).map({True: SEVERAL, False: ONE})
+    if "servers" in known:
+        kinds = known["servers"].fillna(kinds)
+    for servers in (ONE, SEVERAL, WALL, GPU):
+        own = known[kinds == servers]
         for model in (ALL, *dict.fromkeys(own["model"])):
             of_model = own if model == ALL else own[own["model"] == model]
             for low, high in ((0.0, math.inf), *BATCH_RANGES):
