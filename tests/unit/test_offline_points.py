@@ -26,7 +26,9 @@ def config(experiments: dict[str, Any] | None = None, **changes: Any) -> dict[st
         "engines": {"vllm": {"adapter": "vllm", "version": "0.26.0"}},
         "models": {"tiny-opt": {"weights": "synthetic", "dtype": "bfloat16"}},
         "datasets": {"short": {"kind": "random", "requests": 32, "prompt_tokens": 12, "output_tokens": 8}},
-        "sweeps": {"online": {"fixed": {"model": "tiny-opt", "dataset": "short", "batch_cap": 1, "load": {"requests": 4}}}},
+        "sweeps": {
+            "online": {"fixed": {"model": "tiny-opt", "dataset": "short", "batch_cap": 1, "load": {"requests": 4}}}
+        },
         "offline": {"phases": study},
     }
 

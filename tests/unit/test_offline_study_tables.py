@@ -72,8 +72,10 @@ class Store:
     def put(self, name: str, files: Mapping[str, bytes], **changes: Any) -> None:
         """Store a point with further files."""
         entry = self.entries[name]
-        rows = [] if "steps.csv.gz" not in files else list(
-            csv.DictReader(gzip.decompress(files["steps.csv.gz"]).decode().splitlines())
+        rows = (
+            []
+            if "steps.csv.gz" not in files
+            else list(csv.DictReader(gzip.decompress(files["steps.csv.gz"]).decode().splitlines()))
         )
         summary = summarize_steps(rows, {}, entry["record"])
         verdict = {"verdict": "valid", "limit": None, "reasons": []}
@@ -177,7 +179,13 @@ def test_timelines_and_counters_say_whose_they_are(tmp_path: Path) -> None:
     store = Store(tmp_path, "torch", "ncu")
     store.put("torch", torch_files([1.0] * 6))
     counters = [
-        {**dict.fromkeys(COUNTER_COLUMNS, 1.0), "phase": phase, "step": step, "name": "flash", "kernel_class": "attention"}
+        {
+            **dict.fromkeys(COUNTER_COLUMNS, 1.0),
+            "phase": phase,
+            "step": step,
+            "name": "flash",
+            "kernel_class": "attention",
+        }
         for phase, step in (("decode", 4), ("prefill", 0))
     ]
     first = COUNTER_COLUMNS.index("phase")
@@ -314,7 +322,13 @@ def test_gpm_rows_are_of_the_time_since_the_row_before(monkeypatch: pytest.Monke
     for one in rows:
         named = {name: value for name, value in one.items() if name != "time_monotonic_s"}
         assert named == pytest.approx(
-            {"sm_active_fraction": 0.2, "warps_fraction": 0.3, "dram_fraction": 1.0, "sm_clock_mhz": 1980, "power_w": 350}
+            {
+                "sm_active_fraction": 0.2,
+                "warps_fraction": 0.3,
+                "dram_fraction": 1.0,
+                "sm_clock_mhz": 1980,
+                "power_w": 350,
+            }
         ), "a counter that NVML refuses is absent"
     times = [one["time_monotonic_s"] for one in rows]
     assert times == sorted(times)

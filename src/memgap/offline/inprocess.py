@@ -215,5 +215,3 @@ def _before(function: Callable[..., Any], first: Callable[[], None]) -> Callable
         return function(*args, **named)
 
     return wrapped
-
-

@@ -256,9 +256,7 @@ class _Worker:
                     found, further = self._profiler.files(key, folder, self._scratch)
                 except (UserError, ValueError, OSError) as error:
                     outcome = {**outcome, "status": "profiler_failed", "message": str(error)}
-            yield self._session.store(
-                entry, outcome, {**summary, **further}, facts, self.command, {**files, **found}
-            )
+            yield self._session.store(entry, outcome, {**summary, **further}, facts, self.command, {**files, **found})
 
     def _device_rows(self, outcome: Mapping[str, Any], sampler: GpmSampler | None) -> dict[str, list[Row]]:
         """Return the device counters of each phase; profiled steps are not what they are about."""

@@ -33,5 +33,3 @@ def offline_points(
                 models[model] = resolve_model(model, config["models"])
             for repeat in range(arguments.get("repeats", 1)):
                 yield study, experiment, make_offline_point(arguments, engines[engine], models[model], repeat, where)
-
-

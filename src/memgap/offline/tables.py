@@ -21,7 +21,12 @@ SUMMARY = (
     *("prefill_s", "decode_s", "total_s", "prefill_steps", "decode_steps"),
     *("decode_step_mean_ms", "decode_step_p50_ms", "decode_step_p99_ms", "decode_throughput_tok_s"),
     *("kv_cache_usage_max_fraction", "context_mean_tokens", "sm_clock_mean_mhz", "decode_power_mean_w"),
-    *(f"{phase}_{name}_{kind}_fraction" for phase in ("prefill", "decode") for name in COUNTERS for kind in ("mean", "max")),
+    *(
+        f"{phase}_{name}_{kind}_fraction"
+        for phase in ("prefill", "decode")
+        for name in COUNTERS
+        for kind in ("mean", "max")
+    ),
     *(f"{name.removesuffix('_s')}_ms" for name in SEGMENTS),
     *("rest_ms", "wall_ms", "unclassified_fraction"),
 )
@@ -29,8 +34,28 @@ BEFORE_WINDOW_STEPS = 5
 IDENTITY = ("model", "batch", "prompt_tokens", "output_tokens", "mode", "profiler")
 OFFLINE_COLUMNS = (
     *("sweep", "experiment", "key", "session", "model", "engine", "engine_version", "batch", "prompt_tokens"),
-    *("output_tokens", "mode", "attention_backend", "profiler", "async_scheduling", "detokenize", "repeat", "server_args"),
-    *("status", "flags", "verdict", "error_kind", "error_message", "date_utc", "device", "gpu_name", "driver", "source"),
+    *(
+        "output_tokens",
+        "mode",
+        "attention_backend",
+        "profiler",
+        "async_scheduling",
+        "detokenize",
+        "repeat",
+        "server_args",
+    ),
+    *(
+        "status",
+        "flags",
+        "verdict",
+        "error_kind",
+        "error_message",
+        "date_utc",
+        "device",
+        "gpu_name",
+        "driver",
+        "source",
+    ),
     *("preemptions", *SUMMARY, "slowdown_from_profiler"),
     *("weights_bytes", "kv_bytes_per_token", "kv_pool_tokens", "start_s"),
 )
@@ -171,7 +196,9 @@ class _Study:
             "async_scheduling": "yes" if record["server"]["args"].get("async-scheduling", True) else "no",
             "detokenize": "yes" if record["detokenize"] else "no",
             "server_args": canonical_json(record["server"]["args"]),
-            "kv_bytes_per_token": ModelArchitecture.from_dict(record["model"]["architecture"]).kv_bytes_per_token(dtype),
+            "kv_bytes_per_token": ModelArchitecture.from_dict(record["model"]["architecture"]).kv_bytes_per_token(
+                dtype
+            ),
             "status": status,
         }
         if point is None:
@@ -240,7 +267,17 @@ class _Study:
 
 def _twins(one: Mapping[str, Any], profiled: Mapping[str, Any]) -> bool:
     """Whether the first record is the second without its profiler."""
-    same = ("harness", "engine", "model", "batch", "prompt_tokens", "output_tokens", "detokenize", "temperature", "seed")
+    same = (
+        "harness",
+        "engine",
+        "model",
+        "batch",
+        "prompt_tokens",
+        "output_tokens",
+        "detokenize",
+        "temperature",
+        "seed",
+    )
     return (
         one["server"]["profiler"] is None
         and all(one[name] == profiled[name] for name in same)

@@ -11,9 +11,7 @@ NESTED = ("server", "env", "load")
 Arguments = dict[str, Any]
 
 
-def expand_sweep(
-    name: str, sweep: Mapping[str, Any], section: str = "sweeps"
-) -> Iterator[tuple[str, Arguments]]:
+def expand_sweep(name: str, sweep: Mapping[str, Any], section: str = "sweeps") -> Iterator[tuple[str, Arguments]]:
     """Yield (experiment name, arguments without any list) for each combination, in the order written.
 
     `fixed` arguments are overridden by the experiment's; in `server`, null removes a fixed flag.
