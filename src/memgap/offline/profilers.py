@@ -137,7 +137,8 @@ class NsysProfiler(NoProfiler):
         if not database.exists():
             done = subprocess.run(nsys_export_command(report, database), capture_output=True, text=True, check=False)
             if done.returncode:
-                raise UserError(f"nsys export failed: {done.stderr.strip().splitlines()[-1:] or done.returncode}")
+                said = done.stderr.strip().splitlines()
+                raise UserError(f"nsys export failed: {said[-1] if said else f'exit status {done.returncode}'}")
         recording = read_nsys(database)
         point = recording.windows[recording.windows["name"] == f"Point:{key}"]
         if point.empty:

@@ -61,7 +61,7 @@ class OfflineSession(Session):
                     if failure.kind == "no_profiler":
                         self._give_up(left, failure)
                         return
-                if failure is None and left:
+                if failure is None and left and not worker.out_of_memory:
                     failure = ServerFailureError("crash", "the engine ended without a result", worker.log_tail())
                 failures = 0 if len(left) < began or worker.engine_started else failures + 1
                 if failure is not None and left:
@@ -111,14 +111,18 @@ class OfflineSession(Session):
         """Put a measured point into the store; returns its point.json."""
         record = entry["record"]
         bad = outcome["status"] != "ok"
-        error = {"kind": outcome["status"], "message": outcome["message"], "log_tail": ""} if bad else None
+        error = {
+            "kind": outcome["status"],
+            "message": outcome["message"],
+            "log_tail": outcome.get("log_tail", ""),
+        }
         point = {
             "schema": SCHEMA,
             "key": entry["key"],
             "record": dict(record),
             "status": outcome["status"],
             "flags": [],
-            "error": error,
+            "error": error if bad else None,
             "summary": {name: value for name, value in summary.items() if math.isfinite(value)},
             "engine": {**dataclasses.asdict(EngineFacts()), **engine},
             "hardware": hardware(),
@@ -130,7 +134,7 @@ class OfflineSession(Session):
         return point
 
     def _store_failure(self, entry: Entry, failure: ServerFailureError, command: list[str]) -> None:
-        outcome = {"status": failure.kind, "message": str(failure)}
+        outcome = {"status": failure.kind, "message": str(failure), "log_tail": failure.log_tail}
         files = {"server.log": failure.log_tail.encode()}
         self._tell_point(self.store(entry, outcome, {}, {}, command, files), 0, 0)
 
@@ -161,6 +165,8 @@ class _Worker:
         self._profiler: Profiler = profiler_of(settings, entries)
         self.command: list[str] = []
         self.engine_started = False
+        self.out_of_memory = False
+        """Whether the last point that was stored ended the worker: those after it were not tried."""
 
     def run(self) -> Iterator[dict[str, Any]]:
         """Yield each point once it is stored. Raises ServerFailureError where the worker dies, hangs or runs out of
@@ -185,7 +191,7 @@ class _Worker:
             process.stop()
         if self._profiler.after_the_end:
             yield from self._stored(self._finished(), None)
-        if len(self._seen()) < len(self._entries):
+        if len(self._seen()) < len(self._entries) and not self.out_of_memory:
             log = self._log.read_text(encoding="utf-8", errors="replace")
             kind = adapter.failure_kind(log) or "crash"
             raise ServerFailureError(kind, self._profiler.death(log), self.log_tail())
@@ -242,10 +248,14 @@ class _Worker:
             files = {"steps.csv.gz": csv_gz(steps, list(COLUMNS)), "server.log": self.log_tail(2000).encode()}
             if gpu := _gpu_rows(rows, outcome):
                 files["gpu.csv.gz"] = csv_gz(gpu, list(GPU_COLUMNS))
-            try:
-                found, further = self._profiler.files(key, folder, self._scratch)
-            except (UserError, ValueError, OSError) as error:
-                outcome, found, further = {**outcome, "status": "profiler_failed", "message": str(error)}, {}, {}
+            found: dict[str, bytes] = {}
+            further: dict[str, float] = {}
+            self.out_of_memory = outcome["status"] == "oom"
+            if outcome["status"] == "ok":
+                try:
+                    found, further = self._profiler.files(key, folder, self._scratch)
+                except (UserError, ValueError, OSError) as error:
+                    outcome = {**outcome, "status": "profiler_failed", "message": str(error)}
             yield self._session.store(entry, outcome, {**summary, **further}, facts, self.command, {**files, **found})
 
     def _device_rows(self, outcome: Mapping[str, Any], sampler: GpmSampler | None) -> dict[str, list[Row]]:

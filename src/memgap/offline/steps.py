@@ -76,8 +76,12 @@ class StepRecorder:
         self.finished: list[Step] = []
 
     def begin(self) -> None:
-        """Forget everything; the next step's wall time starts now."""
-        self._flying.clear()
+        """Forget everything; the next step's wall time starts now.
+
+        A step that still flies, as the last one does with asynchronous scheduling, ends as one without tokens.
+        """
+        for flying in self._flying:
+            flying.step.tokens = 0
         self._updated.clear()
         self._numbers.clear()
         self.finished = []

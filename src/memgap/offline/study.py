@@ -19,7 +19,7 @@ def offline_points(
     """
     for study, settings in config["offline"].items():
         where = f"config: offline.{study}"
-        for experiment, arguments in expand_sweep(study, settings):
+        for experiment, arguments in expand_sweep(study, settings, "offline"):
             for missing in (name for name in REQUIRED_ARGUMENTS if name not in arguments):
                 raise UserError(f"{where}: no `{missing}` is given, neither in `fixed` nor in {experiment!r}.")
             if "engine" not in arguments and len(engines) != 1:

@@ -8,6 +8,8 @@ import pandas as pd
 
 from memgap.canonical import canonical_json
 from memgap.errors import UserError
+from memgap.kernels.metrics import COUNTERS as KERNEL_COUNTERS
+from memgap.kernels.ncu import IDENTITY as KERNEL_IDENTITY
 from memgap.models.architecture import ModelArchitecture
 from memgap.offline.point import mode_of
 from memgap.offline.steps import SEGMENTS
@@ -70,6 +72,12 @@ KERNEL_COLUMNS = (
     *("key", "model", "batch", "prompt_tokens", "phase", "step", "start_ms", "duration_ms", "stream", "kernel_class"),
     *("name", "step_ms", "profiler", "source"),
 )
+COUNTER_COLUMNS = (
+    *("key", *IDENTITY, "attention_backend", "gpu_name", "source"),
+    *(name for name in KERNEL_IDENTITY if name != "ranges"),
+    *(*KERNEL_COUNTERS, "context_tokens"),
+)
+"""Columns of an empty table of counters; further stall reasons may follow where there are kernels."""
 GPU_COLUMNS = ("key", "model", "batch", "phase", "time_ms", "metric", "value_fraction", "profiler")
 
 
@@ -131,7 +139,7 @@ class _Study:
     def counters_table(self) -> pd.DataFrame:
         table = self.series("counters", None)
         if table.empty:
-            return table
+            return pd.DataFrame(columns=list(COUNTER_COLUMNS))
         decode = table["phase"] == "decode"
         table["context_tokens"] = table["prompt_tokens"] + table["step"].where(decode, -1) + 1
         first = [name for name in (*IDENTITY, "attention_backend", "gpu_name", "source") if name in table]

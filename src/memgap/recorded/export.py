@@ -101,4 +101,11 @@ def _tidy(point: dict[str, Any]) -> dict[str, Any]:
 
 def _short(command: list[str]) -> list[str]:
     program, *rest = command
-    return [PurePosixPath(program).name, *(one[one.index("results/") :] if "/results/" in one else one for one in rest)]
+    return [PurePosixPath(program).name, *map(_without_folder, rest)]
+
+
+def _without_folder(argument: str) -> str:
+    """Return a path from `results/` on, another absolute one as its last part, anything else as it is."""
+    if "/results/" in argument:
+        return argument[argument.index("/results/") + 1 :]
+    return PurePosixPath(argument).name if argument.startswith("/") else argument

@@ -11,15 +11,15 @@ NESTED = ("server", "env", "load")
 Arguments = dict[str, Any]
 
 
-def expand_sweep(name: str, sweep: Mapping[str, Any]) -> Iterator[tuple[str, Arguments]]:
+def expand_sweep(name: str, sweep: Mapping[str, Any], section: str = "sweeps") -> Iterator[tuple[str, Arguments]]:
     """Yield (experiment name, arguments without any list) for each combination, in the order written.
 
     `fixed` arguments are overridden by the experiment's; in `server`, null removes a fixed flag.
-    Raises UserError where a zip names no axis or axes of different lengths.
+    Raises UserError, naming the `section` of the configuration, where a zip names no axis or axes of different lengths.
     """
     for experiment, own in sweep["experiments"].items():
         merged = merge_arguments(sweep["fixed"], own)
-        where = f"config: sweeps.{name}.zip"
+        where = f"config: {section}.{name}.zip"
         for combination in _combinations(_flatten(merged), sweep["zip"], where):
             yield experiment, _nest(combination)
 

@@ -1,0 +1,244 @@
+"""From the `offline` section to points: what makes a key, which session measures it, and what is refused."""
+
+from typing import Any
+
+import pytest
+
+from memgap.errors import UserError
+from memgap.offline.point import mode_of
+from memgap.sweep.point import Point
+from memgap.sweep.session_name import session_of
+from memgap.sweep.study import Study
+from memgap.workflow import load_study
+
+from .records import small_config, small_study
+
+SYNCHRONOUS = {"max-model-len": 64, "async-scheduling": False}
+
+
+def config(experiments: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Return a configuration with one offline study; `changes` go into its fixed arguments."""
+    fixed: dict[str, Any] = {"model": "tiny-opt", "batch": [1, 4], "prompt_tokens": 16, "output_tokens": 8}
+    study = {"fixed": {**fixed, **changes}}
+    if experiments is not None:
+        study["experiments"] = experiments
+    return {
+        "engines": {"vllm": {"adapter": "vllm", "version": "0.26.0"}},
+        "models": {"tiny-opt": {"weights": "synthetic", "dtype": "bfloat16"}},
+        "datasets": {"short": {"kind": "random", "requests": 32, "prompt_tokens": 12, "output_tokens": 8}},
+        "sweeps": {
+            "online": {"fixed": {"model": "tiny-opt", "dataset": "short", "batch_cap": 1, "load": {"requests": 4}}}
+        },
+        "offline": {"phases": study},
+    }
+
+
+def expanded(experiments: dict[str, Any] | None = None, **changes: Any) -> dict[str, Point]:
+    """Return the points of the offline study by key, in order."""
+    return points_of(load_study(config(experiments, **changes)))
+
+
+def points_of(study: Study, name: str = "phases") -> dict[str, Point]:
+    """Return the points of an offline study by key, in order."""
+    return {key: study.points[key] for _, key in study.offline[name]}
+
+
+def refusal(experiments: dict[str, Any] | None = None, **changes: Any) -> str:
+    """Return the one sentence that a study is refused with."""
+    return refusal_of(config(experiments, **changes))
+
+
+def refusal_of(configuration: dict[str, Any]) -> str:
+    """Return the one sentence that a configuration is refused with."""
+    with pytest.raises(UserError) as caught:
+        load_study(configuration)
+    said = str(caught.value)
+    assert said.startswith("config: ")
+    assert said.endswith(".") and "\n" not in said
+    return said
+
+
+def test_every_list_is_an_axis() -> None:
+    points = expanded(batch=[1, 4], output_tokens=[8, 16], repeats=2)
+    records = [point.record for point in points.values()]
+    assert [(one["batch"], one["output_tokens"], one["repeat"]) for one in records] == [
+        (batch, output, repeat) for batch in (1, 4) for output in (8, 16) for repeat in (0, 1)
+    ]
+    assert len(points) == 8
+    assert len({point.session for point in points.values()}) == 1, "one engine measures all of them"
+
+
+def test_a_study_needs_its_models_and_no_dataset() -> None:
+    alone = load_study(config())
+    assert [model["name"] for model in alone.model_folders.values()] == ["tiny-opt"]
+    assert [dataset["name"] for dataset in alone.datasets.values()] == ["short"], "the sweep's"
+    assert alone.sessions_of("phases") == [next(iter(expanded().values())).session]
+
+
+def test_a_key_depends_on_what_is_measured_and_on_nothing_else() -> None:
+    keys = list(expanded())
+    assert keys == list(expanded())
+    assert keys == list(expanded(detokenize=True, seed=0, warmup_steps=2, temperature=0, outputs="final"))
+    assert keys == list(expanded(server={"enforce-eager": None}))
+    renamed = config()
+    renamed["offline"]["other"] = renamed["offline"].pop("phases")
+    assert keys == list(points_of(load_study(renamed), "other"))
+    others = ({"detokenize": False}, {"seed": 1}, {"outputs": "delta"}, {"env": {"A": "b"}}, {"warmup_steps": 1})
+    for other in (*others, {"server": {"enforce-eager": True}}):
+        assert not set(keys) & set(expanded(**other))
+
+
+def test_a_default_is_no_part_of_a_records_outputs() -> None:
+    assert all("outputs" not in one.record and "window" not in one.record for one in expanded().values())
+
+
+def test_points_that_two_studies_share_are_one() -> None:
+    both = config()
+    both["offline"]["again"] = both["offline"]["phases"]
+    study = load_study(both)
+    assert len(points_of(study)) == 2
+    assert study.offline["again"] == study.offline["phases"]
+
+
+def test_sessions_differ_by_profiler_and_say_which() -> None:
+    experiments: dict[str, Any] = {
+        "plain": {},
+        **{name: {"profiler": {"source": name}} for name in ("torch", "ncu", "nsys")},
+    }
+    points = expanded(experiments, server=SYNCHRONOUS)
+    names = list(dict.fromkeys(point.session for point in points.values()))
+    assert len(names) == 4
+    assert names[0].startswith("tiny-opt-vllm-offline-") and "torch" not in names[0]
+    assert [name.split("-")[4] for name in names[1:]] == ["torch", "ncu", "nsys"]
+    for point in points.values():
+        assert session_of(point.record) == point.session
+
+
+def test_a_record_of_a_server_has_its_own_sessions_name() -> None:
+    (session,) = (study := small_study()).sessions
+    assert {session_of(point.record) for point in study.points.values()} == {session}
+
+
+@pytest.mark.parametrize(
+    ("source", "given", "window"),
+    [
+        ("torch", {}, {"prefill_steps": 1, "decode_from": 48, "decode_steps": 2}),
+        ("ncu", {}, {"prefill_steps": 0, "decode_from": 49, "decode_steps": 1}),
+        (
+            "nsys",
+            {"prefill_steps": 3, "decode_from": 7, "decode_steps": 5},
+            {"prefill_steps": 3, "decode_from": 7, "decode_steps": 5},
+        ),
+    ],
+)
+def test_the_profiled_window_is_the_middle_of_decode_by_default(
+    source: str, given: dict[str, int], window: dict[str, int]
+) -> None:
+    points = expanded(output_tokens=100, server={"async-scheduling": False}, profiler={"source": source, **given})
+    assert {str(point.record["window"]) for point in points.values()} == {str(window)}
+
+
+def test_one_decode_step_can_be_profiled_and_no_more_than_there_are() -> None:
+    profiler = {"source": "torch", "decode_steps": 1}
+    (point,) = expanded(batch=1, output_tokens=2, server=SYNCHRONOUS, profiler=profiler).values()
+    assert point.record["window"]["decode_from"] == 0
+    assert "2 output tokens have 1 decode steps" in refusal(
+        batch=1, output_tokens=2, server=SYNCHRONOUS, profiler={"source": "torch"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "mode"),
+    [
+        ({}, "graphs"),
+        ({"enforce-eager": True}, "eager"),
+        ({"compilation-config": {"cudagraph_mode": "none"}}, "compiled"),
+        ({"compilation-config": {"cudagraph_mode": "FULL"}}, "graphs"),
+    ],
+)
+def test_the_mode_is_what_the_flags_ask_for(flags: dict[str, Any], mode: str) -> None:
+    assert {mode_of(point.record) for point in expanded(server=flags).values()} == {mode}
+
+
+TORCH = {"source": "torch"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch": 8, "server": {"max-num-seqs": 4}}, "batch 8 is above the engine's max-num-seqs 4"),
+        ({"server": {"max-model-len": 23}}, "16 prompt and 8 output tokens are above max-model-len 23"),
+        ({"prompt_tokens": 4096}, "4096 prompt and 8 output tokens are above max-model-len 2048"),
+        ({"server": {"max-model-len": "long"}}, "max-model-len has to be a whole number here, not 'long'"),
+        ({"profiler": TORCH}, "a profiler needs `server: {async-scheduling: false}`"),
+        ({"profiler": TORCH, "server": {"async-scheduling": True}}, "a profiler needs"),
+        ({"profiler": {**TORCH, "metrics": ["stalls"]}, "server": SYNCHRONOUS}, "are ncu's; remove them for torch"),
+        ({"profiler": {**TORCH, "kernels": "x"}, "server": SYNCHRONOUS}, "are ncu's; remove them for torch"),
+        (
+            {"profiler": {**TORCH, "decode_from": 6}, "server": SYNCHRONOUS},
+            "8 output tokens have 7 decode steps, but profiler wants steps 6 to 7",
+        ),
+        ({"server": {"port": 1}}, "the flag 'port' has no use for an engine in process"),
+        ({"server": {"load-format": "dummy"}}, "the flag 'load-format'"),
+        ({"server": {"api-server-count": 2}}, "the flag 'api-server-count'"),
+        ({"env": {"VLLM_API_KEY": "x"}}, "VLLM_API_KEY is set by memgap itself"),
+        ({"engine": "vlm"}, "unknown engine 'vlm' (did you mean 'vllm'?)"),
+        ({"profiler": {"source": "perf"}}, "'perf' is none of torch, ncu, nsys"),
+        ({"profiler": {}}, "the key 'source' is missing"),
+        ({"outputs": "all"}, "config: offline.phases.fixed.outputs"),
+        ({"batch": 0}, "config: offline.phases.fixed.batch"),
+        ({"batch_cap": 4}, "unknown key 'batch_cap'"),
+    ],
+)
+def test_what_contradicts_itself_is_one_clear_sentence(changes: dict[str, Any], said: str) -> None:
+    assert said in refusal(**changes)
+
+
+def test_an_unknown_model_is_named_with_the_near_one() -> None:
+    with pytest.raises(UserError, match="unknown model 'tiny-op' .did you mean tiny-opt"):
+        expanded(model="tiny-op")
+
+
+@pytest.mark.parametrize("name", ["model", "batch", "prompt_tokens", "output_tokens"])
+def test_what_is_missing_is_named(name: str) -> None:
+    configuration = config()
+    del configuration["offline"]["phases"]["fixed"][name]
+    assert refusal_of(configuration) == (
+        f"config: offline.phases: no `{name}` is given, neither in `fixed` nor in 'default'."
+    )
+
+
+def test_a_study_with_the_name_of_a_sweep_is_refused() -> None:
+    both = small_config()
+    both["engines"]["vllm"] = {"adapter": "vllm"}
+    both["offline"] = {"small": config(engine="vllm")["offline"]["phases"]}
+    assert "offline.small and sweeps.small have the same name" in refusal_of(both)
+
+
+def test_the_simulated_engine_cannot_run_in_process() -> None:
+    configuration = config()
+    configuration["engines"]["mock"] = {"adapter": "mock"}
+    configuration["sweeps"]["online"]["fixed"]["engine"] = "vllm"
+    configuration["offline"]["phases"]["fixed"]["engine"] = "mock"
+    assert "engine 'mock' cannot run in process; name a vllm engine" in refusal_of(configuration)
+
+
+def test_of_several_engines_one_has_to_be_named() -> None:
+    configuration = config()
+    configuration["engines"]["mock"] = {"adapter": "mock"}
+    configuration["sweeps"]["online"]["fixed"]["engine"] = "vllm"
+    assert "no `engine` is given; known are mock, vllm" in refusal_of(configuration)
+    configuration["offline"]["phases"]["fixed"]["engine"] = "vllm"
+    assert len(points_of(load_study(configuration))) == 2
+
+
+def test_axes_that_go_in_step_need_equal_lengths() -> None:
+    configuration = config(prompt_tokens=[4, 8], output_tokens=[8, 4])
+    configuration["offline"]["phases"]["zip"] = [["prompt_tokens", "output_tokens"]]
+    assert len(points_of(load_study(configuration))) == 4
+    configuration["offline"]["phases"]["fixed"]["output_tokens"] = [1, 2, 3]
+    assert refusal_of(configuration).startswith("config: offline.phases.zip: zipped axes need equally many values")
+
+
+def test_a_figure_of_an_unknown_study_is_refused() -> None:
+    assert "phases" in refusal_of({**config(), "figures": {"fig04": {"study": "phase"}}})
