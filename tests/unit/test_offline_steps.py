@@ -44,8 +44,8 @@ class Engine:
         self.recorder.sampled(gpu)
 
     def collect(self, usage: float = 0.5) -> list[Step]:
-        """Wait 4 s for the oldest step's tokens, hand them out (update 1 s, detokenize 0.5 s, output 0.25 s) and 0.125 s
-        of something else.
+        """Wait 4 s for the oldest step's tokens, hand them out (update 1 s, detokenize 0.5 s, output 0.25 s), and
+        0.125 s of something else.
         """
         self.clock.wait(4.0)
         self.recorder.output_begins()

@@ -109,8 +109,7 @@ class _Study:
 
     def points_table(self) -> pd.DataFrame:
         rows = [self._row(*one) for one in self._entries]
-        table = pd.DataFrame(rows, columns=list(OFFLINE_COLUMNS))
-        return table
+        return pd.DataFrame(rows, columns=list(OFFLINE_COLUMNS))
 
     def steps_table(self) -> pd.DataFrame:
         table = self.series("steps", None)
