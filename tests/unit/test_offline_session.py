@@ -372,7 +372,7 @@ def recording() -> Recording:
 def test_a_recording_becomes_class_sums_and_a_short_timeline() -> None:
     files, summary = recorded_files([recording()])
     tables = {name: pd.read_csv(io.BytesIO(gzip.decompress(data))) for name, data in files.items()}
-    classes = tables["classes.csv.gz"].set_index(["phase", "kernel_class"])
+    classes: Any = tables["classes.csv.gz"].set_index(["phase", "kernel_class"])
     assert classes.loc[("decode", "matmul"), ["kernels", "gpu_s", "busy_s", "steps", "span_s"]].tolist() == (
         [3, 3.0, 6.0, 3, 12.0]
     )

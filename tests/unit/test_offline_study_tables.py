@@ -78,7 +78,7 @@ class Store:
             else list(csv.DictReader(gzip.decompress(files["steps.csv.gz"]).decode().splitlines()))
         )
         summary = summarize_steps(rows, {}, entry["record"])
-        verdict = {"verdict": "valid", "limit": None, "reasons": []}
+        verdict: dict[str, Any] = {"verdict": "valid", "limit": None, "reasons": []}
         store_point(self.folder, entry["record"], summary, **{"engine": ENGINE, "verdict": verdict, **changes})
         for file, data in files.items():
             (self.folder / entry["key"] / file).write_bytes(data)
@@ -152,7 +152,7 @@ def test_a_profiled_points_wall_is_that_of_the_same_steps_without_profiler(tmp_p
     store.put("plain", stored_steps([1.0, 1.0, 1.0, 1.0, 2.0, 4.0, 9.0]))
     store.put("torch", torch_files([1.5, 1.5, 1.5, 1.5, 6.0, 6.0]))
     tables = store.tables()
-    classes = tables["classes"].set_index(["phase", "kernel_class"])
+    classes: Any = tables["classes"].set_index(["phase", "kernel_class"])
     assert list(tables["classes"].columns) == list(CLASS_COLUMNS)
     matmul = classes.loc[("decode", "matmul")]
     expected = {"kernels_per_step": 4, "gpu_ms_per_step": 1.0, "busy_ms_per_step": 1.5, "span_ms_per_step": 3.0}
@@ -169,7 +169,7 @@ def test_a_twin_whose_window_was_thinned_out_gives_its_nearest_steps(tmp_path: P
     kept = [one for one in steps([1.0, 9.0, 9.0, 2.0, 9.0, 9.0, 4.0]) if one["step"] in (0, 3, 6)]
     store.put("plain", {"steps.csv.gz": csv_gz(kept, list(COLUMNS))})
     store.put("torch", torch_files([1.5] * 6))
-    decode = store.tables()["classes"].set_index(["phase", "kernel_class"]).loc[("decode", "matmul")]
+    decode: Any = store.tables()["classes"].set_index(["phase", "kernel_class"]).loc[("decode", "matmul")]
     assert decode["wall_ms_per_step"] == pytest.approx(3.0), "steps 3 and 6"
 
 
@@ -177,7 +177,7 @@ def test_without_a_twin_the_steps_before_the_window_stand_in(tmp_path: Path) -> 
     store = Store(tmp_path, "torch")
     store.put("torch", torch_files([9.0, 1.0, 2.0, 3.0, 8.0, 8.0]))
     tables = store.tables()
-    classes = tables["classes"].set_index(["phase", "kernel_class"])
+    classes: Any = tables["classes"].set_index(["phase", "kernel_class"])
     assert classes.loc[("decode", "matmul"), "wall_ms_per_step"] == pytest.approx((9 + 1 + 2 + 3) / 4)
     assert pd.isna(classes.loc[("prefill", "matmul"), "wall_ms_per_step"])
     assert tables["offline"]["slowdown_from_profiler"].tolist() == pytest.approx([8 / 3.75])
@@ -229,7 +229,7 @@ def test_missing_garbled_and_failed_points_are_rows(tmp_path: Path) -> None:
     garbled.mkdir(parents=True)
     (garbled / "point.json").write_text('{"key"')
     store.put("ncu", stored_steps([]), status="oom", verdict={"verdict": None, "limit": None, "reasons": []})
-    table = store.tables()["offline"].set_index("experiment")
+    table: Any = store.tables()["offline"].set_index("experiment")
     assert table["status"].to_dict() == {"plain": "missing", "torch": "garbled", "ncu": "oom"}
     assert table.loc["ncu", "error_message"] == "it was oom"
     assert pd.isna(table.loc["ncu", "preemptions"])

@@ -84,7 +84,8 @@ def _profiler(given: Mapping[str, Any] | None, flags: Record, where: str) -> Rec
         return None
     if flags.get("async-scheduling") is not False:
         raise UserError(
-            f"{where}: a profiler needs `server: {{async-scheduling: false}}`, else a step's kernels run in the next one's."
+            f"{where}: a profiler needs `server: {{async-scheduling: false}}`, "
+            "else a step's kernels run in the next one's."
         )
     source = given["source"]
     profiler: Record = {"source": source}

@@ -1,8 +1,8 @@
 """Profilers inside the engine's process: torch.profiler around chosen steps, and NVTX ranges for nsys and ncu.
 
-Ranges are named as in the published study: `Initialization`, `Prefill`, `PrefillStep<i>`, `Decode`, `DecodeStep<i>`. The
-steps are push/pop ranges of the calling thread, the phases and `Point:<key>` start/end ranges of the process. Under ncu a
-step's name ends with its point's, `DecodeStep<i>-<key>`, since several points share one process.
+Ranges are named as in the published study: `Initialization`, `Prefill`, `PrefillStep<i>`, `Decode`, `DecodeStep<i>`.
+The steps are push/pop ranges of the calling thread, the phases and `Point:<key>` start/end ranges of the process. Under
+ncu a step's name ends with its point's, `DecodeStep<i>-<key>`, since several points share one process.
 """
 
 import gzip
@@ -74,7 +74,7 @@ class NvtxRanges(NoRanges):
 
 
 class TorchProfile(NoRanges):
-    """torch.profiler over the first `prefill_steps` and over decode steps `decode_from` to `decode_from + decode_steps`.
+    """torch.profiler over the first `prefill_steps` and over `decode_steps` decode steps from `decode_from` on.
 
     Each window is a trace file of its own, so that nothing but the chosen steps is recorded.
     """

@@ -65,8 +65,8 @@ class OfflineSession(Session):
                     failure = ServerFailureError("crash", "the engine ended without a result", worker.log_tail())
                 failures = 0 if len(left) < began or worker.engine_started else failures + 1
                 if failure is not None and left:
-                    point = left.pop(next(iter(left)))
-                    self._store_failure(point, failure, worker.command)
+                    culprit = left.pop(next(iter(left)))
+                    self._store_failure(culprit, failure, worker.command)
 
     def _give_up(self, left: Mapping[str, Entry], failure: ServerFailureError) -> None:
         for point in left.values():
@@ -320,7 +320,7 @@ class _Worker:
 
 def _gpu_rows(rows: Mapping[str, Sequence[Row]], outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the device counters as a long table, times from the phase's begin."""
-    begins = {"prefill": outcome.get("start_monotonic_s"), "decode": outcome.get("prefill_end_monotonic_s")}
+    begins = {"prefill": outcome.get("start_monotonic_s", 0.0), "decode": outcome.get("prefill_end_monotonic_s", 0.0)}
     return [
         {
             "phase": phase,

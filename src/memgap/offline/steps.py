@@ -38,7 +38,7 @@ class Step:
     @property
     def rest_s(self) -> float:
         """Wall time that no part accounts for."""
-        return self.wall_s - sum(getattr(self, name) for name in SEGMENTS)
+        return self.wall_s - sum(float(getattr(self, name)) for name in SEGMENTS)
 
 
 COLUMNS = (*(one.name for one in fields(Step)), "rest_s")

@@ -1,7 +1,8 @@
 """Measures offline points in an engine inside this process: `python -m memgap.offline.worker --spec FILE --out FOLDER`.
 
-Runs in the engine's interpreter, so it needs nothing but the standard library, vLLM and torch. Writes FOLDER/engine.json
-when the engine is there, then FOLDER/KEY/ for each point by one rename: run.json, steps.csv and traces.
+Runs in the engine's interpreter, so it needs nothing but the standard library, vLLM and torch. Writes
+FOLDER/engine.json when the engine is there, then FOLDER/KEY/ for each point by one rename: run.json, steps.csv and
+traces.
 """
 
 import argparse

@@ -72,7 +72,7 @@ def _thin(table: pd.DataFrame, kind: str) -> pd.DataFrame:
 def _thin_counters(table: pd.DataFrame) -> pd.DataFrame:
     """Return device counters averaged over equal parts of each phase, `TELEMETRY_ROWS` at most."""
     span = table.groupby("phase")["time_ms"].transform("max").clip(lower=1e-9)
-    place = np.minimum(table["time_ms"] / span * TELEMETRY_ROWS, TELEMETRY_ROWS - 1).astype(int)
+    place = (table["time_ms"] / span * TELEMETRY_ROWS).clip(upper=TELEMETRY_ROWS - 1).astype(int)
     keys = ["phase", "metric", "profiler", place.rename("place")]
     return table.groupby(keys, sort=False).mean(numeric_only=True).reset_index().drop(columns="place")
 

@@ -1,7 +1,7 @@
 """NVML's GPM counters: how active the SMs, warps, tensor cores and the DRAM of a GPU were between two samples.
 
-`python -m memgap.telemetry.gpm --out FILE` samples until its standard input closes. Hopper and newer have them; elsewhere
-the file keeps its header only. DRAM counts reads and writes together, as NVML gives no reads alone.
+`python -m memgap.telemetry.gpm --out FILE` samples until its standard input closes. Hopper and newer have them;
+elsewhere the file keeps its header only. DRAM counts reads and writes together, as NVML gives no reads alone.
 """
 
 import argparse
@@ -14,7 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from memgap.telemetry.nvml import Nvml, pynvml
+from memgap.telemetry.nvml import Nvml
+
+try:
+    import pynvml
+except ImportError:
+    pynvml = None
 
 METRICS = {
     "sm_active": "NVML_GPM_METRIC_SM_UTIL",
