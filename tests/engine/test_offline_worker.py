@@ -33,7 +33,13 @@ def run_worker(folder: Path, *flags: str) -> Path:
     """Measure all batches in one engine whose KV cache holds about ten requests; returns the worker's folder."""
     model = resolve_model("tiny-opt", {"tiny-opt": {"weights": "synthetic", "dtype": "bfloat16"}})
     write_synthetic_model(model, folder / "model")
-    shared = {"prompt_tokens": PROMPT, "output_tokens": OUTPUT, "temperature": 0.0, "warmup_steps": 2, "seed": 0}
+    shared: dict[str, Any] = {
+        "prompt_tokens": PROMPT,
+        "output_tokens": OUTPUT,
+        "temperature": 0.0,
+        "warmup_steps": 2,
+        "seed": 0,
+    }
     shared |= {"detokenize": True, "outputs": "final", "window": None}
     spec = {
         "flags": [

@@ -195,7 +195,7 @@ def test_what_contradicts_itself_is_one_clear_sentence(changes: dict[str, Any], 
 
 
 def test_an_unknown_model_is_named_with_the_near_one() -> None:
-    with pytest.raises(UserError, match="unknown model 'tiny-op' .did you mean tiny-opt"):
+    with pytest.raises(UserError, match=r"unknown model 'tiny-op' \(did you mean tiny-opt"):
         expanded(model="tiny-op")
 
 

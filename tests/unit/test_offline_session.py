@@ -174,10 +174,20 @@ def test_a_point_has_its_summary_and_what_the_engine_says_of_itself(tmp_path: Pa
     session.run()
     point = session.points()[4]
     expected = {
-        **{"prefill_steps": 2, "decode_steps": 7, "prefill_s": 0.02, "decode_s": 0.014, "total_s": 0.034},
-        **{"decode_step_mean_ms": 2.0, "decode_step_p99_ms": 2.0, "decode_throughput_tok_s": 4 / 0.002},
-        **{"kv_cache_usage_max_fraction": 0.25, "context_mean_tokens": 16 + 4, "gpu_ms": 1.0, "rest_ms": 1.0},
-        **{"wall_ms": 2.0, "schedule_ms": 0.0},
+        "prefill_steps": 2,
+        "decode_steps": 7,
+        "prefill_s": 0.02,
+        "decode_s": 0.014,
+        "total_s": 0.034,
+        "decode_step_mean_ms": 2.0,
+        "decode_step_p99_ms": 2.0,
+        "decode_throughput_tok_s": 4 / 0.002,
+        "kv_cache_usage_max_fraction": 0.25,
+        "context_mean_tokens": 16 + 4,
+        "gpu_ms": 1.0,
+        "rest_ms": 1.0,
+        "wall_ms": 2.0,
+        "schedule_ms": 0.0,
     }
     assert {name: point["summary"][name] for name in expected} == pytest.approx(expected)
     engine = point["engine"]
@@ -335,7 +345,7 @@ def test_ncu_is_asked_for_the_steps_of_all_points(tmp_path: Path) -> None:
 
 
 def recording() -> Recording:
-    """Return two prefill and three decode steps of two kernels each, the second decode step's begin before its range."""
+    """Return two prefill and three decode steps of two kernels each; of the second decode step they begin too early."""
     kernels: list[dict[str, object]] = []
     windows: list[dict[str, object]] = []
     for number, name in enumerate(["PrefillStep0", "DecodeStep5", "DecodeStep6", "DecodeStep7"]):
@@ -345,8 +355,13 @@ def recording() -> Recording:
         for start, kernel_class in ((1.0, "matmul"), (2.0, "attention")):
             kernels.append(
                 {
-                    **{"phase": name[:-5].lower(), "step": int(name[-1]), "start_s": begin + start - 3 * early},
-                    **{"duration_s": 1.0, "stream": 7, "name": f"void {kernel_class}<int>()", "source": "torch"},
+                    "phase": name[:-5].lower(),
+                    "step": int(name[-1]),
+                    "start_s": begin + start - 3 * early,
+                    "duration_s": 1.0,
+                    "stream": 7,
+                    "name": f"void {kernel_class}<int>()",
+                    "source": "torch",
                     "kernel_class": kernel_class,
                 }
             )
@@ -357,7 +372,7 @@ def recording() -> Recording:
 def test_a_recording_becomes_class_sums_and_a_short_timeline() -> None:
     files, summary = recorded_files([recording()])
     tables = {name: pd.read_csv(io.BytesIO(gzip.decompress(data))) for name, data in files.items()}
-    classes = tables["classes.csv.gz"].set_index(["phase", "kernel_class"])
+    classes: Any = tables["classes.csv.gz"].set_index(["phase", "kernel_class"])
     assert classes.loc[("decode", "matmul"), ["kernels", "gpu_s", "busy_s", "steps", "span_s"]].tolist() == (
         [3, 3.0, 6.0, 3, 12.0]
     )
@@ -387,7 +402,7 @@ def test_nsys_that_cannot_export_is_one_sentence(tmp_path: Path, monkeypatch: py
     program.write_text("#!/bin/sh\necho 'no such report' >&2\nexit 3\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    with pytest.raises(UserError, match="nsys export failed: no such report$"):
+    with pytest.raises(UserError, match=r"nsys export failed: no such report$"):
         NsysProfiler().files("0" * 16, tmp_path, tmp_path)
 
 

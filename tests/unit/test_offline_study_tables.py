@@ -78,7 +78,7 @@ class Store:
             else list(csv.DictReader(gzip.decompress(files["steps.csv.gz"]).decode().splitlines()))
         )
         summary = summarize_steps(rows, {}, entry["record"])
-        verdict = {"verdict": "valid", "limit": None, "reasons": []}
+        verdict: dict[str, Any] = {"verdict": "valid", "limit": None, "reasons": []}
         store_point(self.folder, entry["record"], summary, **{"engine": ENGINE, "verdict": verdict, **changes})
         for file, data in files.items():
             (self.folder / entry["key"] / file).write_bytes(data)
@@ -116,10 +116,25 @@ def test_a_point_without_a_profiler_is_a_row_with_its_steps(tmp_path: Path) -> N
     (point,) = tables["offline"].to_dict("records")
     assert list(tables["offline"].columns) == list(OFFLINE_COLUMNS)
     expected = {
-        **{"sweep": "phases", "experiment": "plain", "model": "tiny-opt", "engine_version": "0.26.0", "batch": 2},
-        **{"mode": "graphs", "profiler": "none", "async_scheduling": "no", "detokenize": "yes", "status": "ok"},
-        **{"attention_backend": "FLASH_ATTN", "gpu_name": "TEST GPU", "source": "measured", "verdict": "valid"},
-        **{"prefill_steps": 1, "decode_steps": 7, "weights_bytes": 500, "kv_bytes_per_token": 8192, "preemptions": 0},
+        "sweep": "phases",
+        "experiment": "plain",
+        "model": "tiny-opt",
+        "engine_version": "0.26.0",
+        "batch": 2,
+        "mode": "graphs",
+        "profiler": "none",
+        "async_scheduling": "no",
+        "detokenize": "yes",
+        "status": "ok",
+        "attention_backend": "FLASH_ATTN",
+        "gpu_name": "TEST GPU",
+        "source": "measured",
+        "verdict": "valid",
+        "prefill_steps": 1,
+        "decode_steps": 7,
+        "weights_bytes": 500,
+        "kv_bytes_per_token": 8192,
+        "preemptions": 0,
     }
     assert {name: point[name] for name in expected} == expected
     assert point["decode_step_mean_ms"] == pytest.approx(2.0)
@@ -137,7 +152,7 @@ def test_a_profiled_points_wall_is_that_of_the_same_steps_without_profiler(tmp_p
     store.put("plain", stored_steps([1.0, 1.0, 1.0, 1.0, 2.0, 4.0, 9.0]))
     store.put("torch", torch_files([1.5, 1.5, 1.5, 1.5, 6.0, 6.0]))
     tables = store.tables()
-    classes = tables["classes"].set_index(["phase", "kernel_class"])
+    classes: Any = tables["classes"].set_index(["phase", "kernel_class"])
     assert list(tables["classes"].columns) == list(CLASS_COLUMNS)
     matmul = classes.loc[("decode", "matmul")]
     expected = {"kernels_per_step": 4, "gpu_ms_per_step": 1.0, "busy_ms_per_step": 1.5, "span_ms_per_step": 3.0}
@@ -154,7 +169,7 @@ def test_a_twin_whose_window_was_thinned_out_gives_its_nearest_steps(tmp_path: P
     kept = [one for one in steps([1.0, 9.0, 9.0, 2.0, 9.0, 9.0, 4.0]) if one["step"] in (0, 3, 6)]
     store.put("plain", {"steps.csv.gz": csv_gz(kept, list(COLUMNS))})
     store.put("torch", torch_files([1.5] * 6))
-    decode = store.tables()["classes"].set_index(["phase", "kernel_class"]).loc[("decode", "matmul")]
+    decode: Any = store.tables()["classes"].set_index(["phase", "kernel_class"]).loc[("decode", "matmul")]
     assert decode["wall_ms_per_step"] == pytest.approx(3.0), "steps 3 and 6"
 
 
@@ -162,17 +177,22 @@ def test_without_a_twin_the_steps_before_the_window_stand_in(tmp_path: Path) -> 
     store = Store(tmp_path, "torch")
     store.put("torch", torch_files([9.0, 1.0, 2.0, 3.0, 8.0, 8.0]))
     tables = store.tables()
-    classes = tables["classes"].set_index(["phase", "kernel_class"])
+    classes: Any = tables["classes"].set_index(["phase", "kernel_class"])
     assert classes.loc[("decode", "matmul"), "wall_ms_per_step"] == pytest.approx((9 + 1 + 2 + 3) / 4)
     assert pd.isna(classes.loc[("prefill", "matmul"), "wall_ms_per_step"])
     assert tables["offline"]["slowdown_from_profiler"].tolist() == pytest.approx([8 / 3.75])
+
+
+def _decode_walls(store: Store) -> list[float]:
+    classes = store.tables()["classes"]
+    return [float(wall) for wall in classes.loc[classes["phase"] == "decode", "wall_ms_per_step"]]
 
 
 def test_a_failed_twin_is_none(tmp_path: Path) -> None:
     store = Store(tmp_path, "plain", "torch")
     store.put("plain", stored_steps([5.0] * 7), status="kv_exhausted")
     store.put("torch", torch_files([1.0] * 4 + [8.0] * 2))
-    assert store.tables()["classes"].set_index("phase").loc["decode", "wall_ms_per_step"].tolist() == [1.0, 1.0]
+    assert _decode_walls(store) == [1.0, 1.0]
 
 
 def test_timelines_and_counters_say_whose_they_are(tmp_path: Path) -> None:
@@ -209,7 +229,7 @@ def test_missing_garbled_and_failed_points_are_rows(tmp_path: Path) -> None:
     garbled.mkdir(parents=True)
     (garbled / "point.json").write_text('{"key"')
     store.put("ncu", stored_steps([]), status="oom", verdict={"verdict": None, "limit": None, "reasons": []})
-    table = store.tables()["offline"].set_index("experiment")
+    table: Any = store.tables()["offline"].set_index("experiment")
     assert table["status"].to_dict() == {"plain": "missing", "torch": "garbled", "ncu": "oom"}
     assert table.loc["ncu", "error_message"] == "it was oom"
     assert pd.isna(table.loc["ncu", "preemptions"])
@@ -254,7 +274,7 @@ def test_tables_without_any_point_have_their_headers_and_can_be_read(tmp_path: P
     assert headers["steps"] == list(STEP_COLUMNS)
     assert headers["offline"] == list(OFFLINE_COLUMNS)
     paths.pop("steps")
-    tables = read_offline({kind: path for kind, path in paths.items()})
+    tables = read_offline(dict(paths))
     assert tables.points["status"].tolist() == ["missing"] * 3
     assert tables.counters.empty and tables.classes.empty and tables.kernels.empty and tables.gpu.empty
 
@@ -265,7 +285,7 @@ def test_full_tables_can_be_read_by_the_figures(tmp_path: Path) -> None:
     store.put("torch", torch_files([2.0] * 6))
     paths = script(store, tmp_path)
     paths.pop("steps")
-    tables = read_offline({kind: path for kind, path in paths.items()})
+    tables = read_offline(dict(paths))
     assert tables.models == ["tiny-opt"]
     assert tables.classes["kernel_class"].tolist() == ["matmul", "attention", "matmul"]
     assert tables.points["decode_step_mean_ms"].tolist() == pytest.approx([2.0, 2.0])
@@ -317,8 +337,8 @@ def test_gpm_rows_are_of_the_time_since_the_row_before(monkeypatch: pytest.Monke
     monkeypatch.setattr(gpm, "pynvml", fake)
     readings = gpm.readings(None, 0.001)
     rows = [next(readings) for _ in range(3)]
-    readings.close()
-    assert fake.freed == 2
+    del readings
+    assert fake.freed == 2, "the samples are given back"
     for one in rows:
         named = {name: value for name, value in one.items() if name != "time_monotonic_s"}
         assert named == pytest.approx(

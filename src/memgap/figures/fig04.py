@@ -21,6 +21,7 @@ PAPER = ["model", "batch_size", "prefill_time_s", "decode_time_s", "global_slowd
 HEADROOM = 1.2
 """Room for the legend above the bars."""
 
+
 def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a model and batch; means over repeats)."""
     data = plotted(inputs.offline)
