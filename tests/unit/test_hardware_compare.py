@@ -156,8 +156,15 @@ def test_the_configuration_is_checked() -> None:
 def test_an_offline_point_is_compared_by_its_wall_and_by_its_gpu_time() -> None:
     point = {
         **dict.fromkeys(("sweep", "experiment", "source", "gpu_name"), "x"),
-        "key": "k", "model": "opt-1.3b", "batch": 64, "repeat": 0, "status": "ok", "profiler": "none",
-        "context_mean_tokens": 330.0, "decode_step_mean_ms": 6.0, "gpu_ms": 4.0,
+        "key": "k",
+        "model": "opt-1.3b",
+        "batch": 64,
+        "repeat": 0,
+        "status": "ok",
+        "profiler": "none",
+        "context_mean_tokens": 330.0,
+        "decode_step_mean_ms": 6.0,
+        "gpu_ms": 4.0,
     }
     watched, failed = {**point, "key": "w", "profiler": "torch"}, {**point, "key": "f", "status": "crash"}
     found = compare_steps(offline_points(pd.DataFrame([point, watched, failed])), ARCHITECTURES, H200)

@@ -20,7 +20,7 @@ GPU_PARTS = {
     "other_kernels": "other kernels",
     "sampling": "sampling kernels",
     "launch_gaps": "launch gaps",
-    "gpu_unprofiled": "GPU, not profiled",
+    "gpu_unprofiled": "forward pass, not profiled",
 }
 HOST_PARTS = {
     "prepare": "input preparation",

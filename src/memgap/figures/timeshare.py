@@ -28,7 +28,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     models = list(dict.fromkeys(data["model"]))
     apply_style()
     columns = max(len(models), 1)
-    figure = Figure(figsize=(max(5.4, 1.2 + 2.6 * columns), 5.2), layout="constrained")
+    figure = Figure(figsize=(max(7.2, 1.2 + 2.6 * columns), 5.2), layout="constrained")
     handles: dict[str, Artist] = {}
     for place, model in enumerate(models):
         own = data[data["model"] == model]
@@ -120,8 +120,8 @@ def _about(data: pd.DataFrame) -> str:
             notes.append("hatched: what the online sweep's step takes longer (running requests over output tokens/s)")
         if len(faster):
             notes.append(
-                f"{len(faster)} online steps are shorter than these, by {faster.min():.2f} to {faster.max():.2f} ms: "
-                "a server schedules asynchronously, so that host and GPU overlap"
+                f"of the online steps {len(faster)} are shorter than these, by {faster.min():.2f} to {faster.max():.2f} ms: "
+                "where a server schedules asynchronously, host and GPU overlap"
             )
     return "; ".join(notes)
 
