@@ -120,7 +120,7 @@ def _about(data: pd.DataFrame) -> str:
             notes.append("hatched: what the online sweep's step takes longer (running requests over output tokens/s)")
         if len(faster):
             notes.append(
-                f"of the online steps {len(faster)} are shorter than these, by {faster.min():.2f} to {faster.max():.2f} ms: "
+                f"of the online steps {len(faster)} are shorter, by {faster.min():.2f} to {faster.max():.2f} ms: "
                 "where a server schedules asynchronously, host and GPU overlap"
             )
     return "; ".join(notes)
