@@ -5,7 +5,7 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-if "sweeps" not in config:
+if "sweeps" not in config and not config.get("offline"):
 
     configfile: workflow.source_path("config/config.yaml")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from memgap.config.files import read_config_files
 from memgap.config.load import known
+from memgap.offline.point import is_offline
 from memgap.session.progress import clock
 from memgap.store.points import PointStore
 from memgap.sweep.study import Study
@@ -41,16 +42,16 @@ class Row:
 
 
 def list_points(study: Study, results: Path, sweep: str | None = None) -> list[Row]:
-    """Return a row for each point of the sweeps, or of one; raises UserError for an unknown sweep."""
+    """Return a row for each point of the sweeps and offline studies, or of one; raises UserError for an unknown one."""
     if sweep is not None:
-        known(sweep, study.sweeps, "sweep", "list")
+        known(sweep, [*study.sweeps, *study.offline], "sweep", "list")
     store = PointStore(results / "points")
     states = {key: store.status(key) for key in study.points}
     measured = {key: store.read(key) or {} for key, state in states.items() if state not in ("missing", "garbled")}
     tpot_ms = _tpot_by_model(measured)
     return [
         _row(name, experiment, key, study, states[key], measured.get(key, {}), tpot_ms)
-        for name, members in study.sweeps.items()
+        for name, members in {**study.sweeps, **study.offline}.items()
         if sweep in (None, name)
         for experiment, key in members
     ]
@@ -94,11 +95,16 @@ def _row(
     tpot_ms: Mapping[str, float],
 ) -> Row:
     record = study.points[key].record
-    model, cap = record["model"]["name"], record["batch_cap"]
-    measured_s = point.get("window", {}).get("duration_s")
-    in_flight = min(cap, record["load"]["requests"])
-    output_tokens = record["load"]["requests"] * record["dataset"].get("mean_output_tokens", 300.0)
-    guess_s = output_tokens * tpot_ms.get(model, ASSUMED_TPOT_MS) / 1000 / in_flight
+    model = record["model"]["name"]
+    if is_offline(record):
+        cap = requests = record["batch"]
+        measured_s = point.get("summary", {}).get("total_s")
+        steps = 1 + record["warmup_steps"] + record["output_tokens"]
+    else:
+        cap, requests = record["batch_cap"], record["load"]["requests"]
+        measured_s = point.get("window", {}).get("duration_s")
+        steps = requests * record["dataset"].get("mean_output_tokens", 300.0) / min(cap, requests)
+    guess_s = steps * tpot_ms.get(model, ASSUMED_TPOT_MS) / 1000
     return Row(
         sweep=sweep,
         experiment=experiment,
@@ -106,8 +112,8 @@ def _row(
         session=study.points[key].session,
         model=model,
         batch_cap=cap,
-        cap_side=record["cap_side"],
-        requests=record["load"]["requests"],
+        cap_side="offline" if is_offline(record) else record["cap_side"],
+        requests=requests,
         repeat=record["repeat"],
         state=state,
         estimate_s=round(measured_s if measured_s is not None else guess_s, 1),

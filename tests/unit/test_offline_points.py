@@ -1,14 +1,17 @@
 """From the `offline` section to points: what makes a key, which session measures it, and what is refused."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from memgap.config.load import check_config
 from memgap.errors import UserError
+from memgap.listing import list_points
 from memgap.offline.point import mode_of
 from memgap.sweep.point import Point
 from memgap.sweep.session_name import session_of
-from memgap.sweep.study import Study
+from memgap.sweep.study import Study, expand_study
 from memgap.workflow import load_study
 
 from .records import small_config, small_study
@@ -242,3 +245,15 @@ def test_axes_that_go_in_step_need_equal_lengths() -> None:
 
 def test_a_figure_of_an_unknown_study_is_refused() -> None:
     assert "phases" in refusal_of({**config(), "figures": {"fig04": {"study": "phase"}}})
+
+
+def test_offline_studies_stand_alone_and_are_listed(tmp_path: Path) -> None:
+    alone = {name: value for name, value in config().items() if name not in ("sweeps", "datasets")}
+    checked = check_config(alone)
+    assert check_config(checked) == checked, "what a job reads again"
+    rows = list_points(expand_study(checked), tmp_path)
+    assert [(row.sweep, row.batch_cap, row.cap_side, row.state) for row in rows] == [
+        ("phases", 1, "offline", "missing"),
+        ("phases", 4, "offline", "missing"),
+    ]
+    assert all(row.estimate_s > 0 for row in rows)

@@ -23,7 +23,7 @@ prepare_jobs(STUDY)
 MODEL_NAMES = "|".join(
     re.escape(name)
     for name in sorted(
-        {name for sweep in STUDY.sweeps for name in STUDY.models_of(sweep)}
+        {name for sweep in STUDY.sweeps for name in STUDY.models_of(sweep)} or {"none"}
     )
 )
 
@@ -62,6 +62,7 @@ def advice_files():
 def table_files():
     kinds = ("parquet", "csv", "html", *(("goodput.csv",) if CONFIG["slos"] else ()))
     names = [f"{sweep}.{kind}" for sweep in STUDY.sweeps for kind in kinds]
+    names += [f"{study}.offline.csv" for study in STUDY.offline]
     names += [
         f"{name}.{kind}"
         for name in CONFIG["tables"]
@@ -72,7 +73,7 @@ def table_files():
 
 
 wildcard_constraints:
-    sweep="|".join(re.escape(name) for name in STUDY.sweeps),
+    sweep="|".join(re.escape(name) for name in STUDY.sweeps) or "none",
     study="|".join(re.escape(name) for name in STUDY.offline) or "none",
     prediction="|".join(re.escape(name) for name in CONFIG["predictions"]) or "$^",
 

@@ -6,20 +6,21 @@ from typing import Any
 
 import yaml
 
+from memgap.config.load import has_points
 from memgap.errors import UserError
 
 DEFAULT = Path("config/config.yaml")
 
 
 def read_config_files(paths: Sequence[Path]) -> dict[str, Any]:
-    """Return the merged content of `paths`; where none of them has sweeps, laid over config/config.yaml.
+    """Return the merged content of `paths`; where none of them says what to measure, laid over config/config.yaml.
 
     Raises UserError for a file that is missing or no YAML mapping.
     """
     merged: dict[str, Any] = {}
     for path in paths:
         _lay_over(merged, _read(path))
-    if "sweeps" not in merged:
+    if not has_points(merged):
         base = _read(DEFAULT)
         _lay_over(base, merged)
         return base

@@ -34,7 +34,12 @@ def check_config(config: Mapping[str, Any]) -> Config:
     checked = deepcopy(dict(config))
     _check_finite(checked, "")
     validator = jsonschema.Draft202012Validator(schema())
-    errors = sorted(validator.iter_errors(checked), key=lambda error: (-len(error.absolute_path), str(error.path)))
+    if has_points(checked):
+        checked["sweeps"] = checked.get("sweeps") or {}
+    errors = sorted(
+        (one for one in validator.iter_errors(checked) if not _needless(one, checked)),
+        key=lambda error: (-len(error.absolute_path), str(error.path)),
+    )
     if errors:
         raise UserError(_sentence(_most_specific(errors[0])))
     _fill_defaults(checked, schema())
@@ -43,6 +48,18 @@ def check_config(config: Mapping[str, Any]) -> Config:
             checked[folder] = None
     _check_references(checked)
     return checked
+
+
+def has_points(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration says itself what is measured: sweeps, or offline studies alone."""
+    return "sweeps" in config or bool(config.get("offline"))
+
+
+def _needless(error: jsonschema.ValidationError, config: Config) -> bool:
+    """Whether an error says that there are no sweeps where offline studies stand alone."""
+    return (
+        list(error.absolute_path) == ["sweeps"] and error.validator == "minProperties" and bool(config.get("offline"))
+    )
 
 
 def _check_finite(value: Any, path: str) -> None:
