@@ -111,5 +111,12 @@ def test_from_sweep_to_verified_advice(tmp_path: Path) -> None:
     found = verification(advised, PointStore(tmp_path / "points").read(plan["points"][0]["key"]))
     checks = found["checks"]
     assert checks["no_preemption"], found
-    assert found["holds"] is all(checks.values()), "how fast a busy machine is decides the other checks"
+    assert found["holds"] is all(checks.values())
     assert found["predicted_and_measured"]["total_throughput_tok_s"]["measured"] > 0
+    # how fast a busy machine is has no say: with the rates that were predicted the advice holds
+    point = PointStore(tmp_path / "points").read(plan["points"][0]["key"])
+    assert point is not None
+    rates = {name: value for name, value in advised["expected"].items() if value is not None}
+    verdict = {**point["verdict"], "verdict": "valid"}
+    found = verification(advised, {**point, "summary": {**point["summary"], **rates}, "verdict": verdict})
+    assert found["holds"] is True, found

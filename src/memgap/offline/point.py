@@ -12,7 +12,7 @@ KIND = "offline"
 REQUIRED_ARGUMENTS = ("model", "batch", "prompt_tokens", "output_tokens")
 DEFAULTS: Record = {"detokenize": True, "temperature": 0.0, "warmup_steps": 2, "seed": 0}
 WINDOW_STEPS = 2
-DEFAULT_METRICS: Mapping[str, list[str]] = {"ncu": ["roofline", "stalls", "memory"]}
+NCU_METRICS = ["roofline", "stalls", "memory"]
 
 
 def is_offline(record: Mapping[str, Any]) -> bool:
@@ -71,7 +71,7 @@ def offline_session_name(record: Mapping[str, Any]) -> str:
 
 
 def mode_of(record: Mapping[str, Any]) -> str:
-    """Return "eager", or else "graphs": what the flags ask for."""
+    """Return what the flags ask for: "eager", "compiled" (without CUDA graphs) or "graphs"."""
     compilation = record["server"]["args"].get("compilation-config", {})
     without = isinstance(compilation, Mapping) and str(compilation.get("cudagraph_mode", "")).upper() == "NONE"
     if record["server"]["args"].get("enforce-eager"):
@@ -89,7 +89,7 @@ def _profiler(given: Mapping[str, Any] | None, flags: Record, where: str) -> Rec
     source = given["source"]
     profiler: Record = {"source": source}
     if source == "ncu":
-        profiler["metrics"] = list(given.get("metrics", DEFAULT_METRICS["ncu"]))
+        profiler["metrics"] = list(given.get("metrics", NCU_METRICS))
         profiler["kernels"] = given.get("kernels")
     elif "metrics" in given or "kernels" in given:
         raise UserError(f"{where}: profiler.metrics and profiler.kernels are ncu's; remove them for {source}.")

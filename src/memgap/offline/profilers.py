@@ -1,6 +1,7 @@
 """The profilers that may watch a worker: how each is run, and the files that each leaves of a point."""
 
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -131,8 +132,6 @@ class NsysProfiler(NoProfiler):
 
     def files(self, key: str, folder: Path, scratch: Path) -> Files:
         """See Profiler."""
-        import subprocess
-
         report, database = scratch / "nsys.nsys-rep", scratch / "nsys.sqlite"
         if not database.exists():
             done = subprocess.run(nsys_export_command(report, database), capture_output=True, text=True, check=False)

@@ -190,7 +190,7 @@ class _Worker:
         finally:
             process.stop()
         if self._profiler.after_the_end:
-            yield from self._stored(self._finished(), None)
+            yield from self._stored(self._seen(), None)
         if len(self._seen()) < len(self._entries) and not self.out_of_memory:
             log = self._log.read_text(encoding="utf-8", errors="replace")
             kind = adapter.failure_kind(log) or "crash"
@@ -232,9 +232,6 @@ class _Worker:
 
     def _seen(self) -> list[str]:
         return [key for key in self._entries if (self._out / key / "run.json").exists()]
-
-    def _finished(self) -> list[str]:
-        return self._seen()
 
     def _stored(self, keys: Sequence[str], sampler: GpmSampler | None) -> Iterator[dict[str, Any]]:
         facts = self._facts()

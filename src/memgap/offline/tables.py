@@ -230,12 +230,9 @@ class _Study:
             if point is None or status != "ok" or not _twins(entry["record"], record):
                 continue
             steps = self._steps_of(entry["key"], phase)
-            window = record["window"]
-            inside = steps["step"].between(window["decode_from"], window["decode_from"] + window["decode_steps"] - 1)
-            if phase == "decode" and inside.any():
-                steps = steps[inside]
-            elif phase == "decode":
-                steps = steps.iloc[(steps["step"] - window["decode_from"]).abs().argsort()[:2]]
+            if phase == "decode":
+                inside, first = _in_window(steps, record), record["window"]["decode_from"]
+                steps = inside if len(inside) else steps.iloc[(steps["step"] - first).abs().argsort()[:2]]
             return float(steps["wall_s"].mean() * 1e3) if len(steps) else None
         return self._before_window_ms(record) if phase == "decode" else None
 
@@ -251,10 +248,8 @@ class _Study:
         return float(before["wall_s"].mean() * 1e3) if len(before) else None
 
     def _profiled_ms(self, entry: Mapping[str, Any]) -> float:
-        steps = self._steps_of(entry["key"], "decode")
-        window = entry["record"]["window"]
-        inside = steps["step"].between(window["decode_from"], window["decode_from"] + window["decode_steps"] - 1)
-        return float(steps[inside]["wall_s"].mean() * 1e3)
+        steps = _in_window(self._steps_of(entry["key"], "decode"), entry["record"])
+        return float(steps["wall_s"].mean() * 1e3)
 
     def _steps_of(self, key: str, phase: str) -> pd.DataFrame:
         path = self._folder / key / "steps.csv.gz"
@@ -262,6 +257,12 @@ class _Study:
             return pd.DataFrame({"step": [], "wall_s": []})
         steps = pd.read_csv(path)
         return steps[steps["phase"] == phase]
+
+
+def _in_window(steps: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:
+    """Return those decode steps that a profiled point's profiler watched."""
+    window = record["window"]
+    return steps[steps["step"].between(window["decode_from"], window["decode_from"] + window["decode_steps"] - 1)]
 
 
 def _twins(one: Mapping[str, Any], profiled: Mapping[str, Any]) -> bool:
