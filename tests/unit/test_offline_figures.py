@@ -215,14 +215,46 @@ def test_a_residual_beyond_its_bound_is_an_alert() -> None:
     assert "unexplained; 9 of 9 bars are beyond 3%" in texts(figure)
 
 
-def test_an_online_sweep_adds_what_the_servers_step_takes_longer() -> None:
+ONLINE_CLOCKS = {
+    "steady_itl_mean_ms": 20.0,
+    "steady_mean_running_reqs": 500.0,
+    "e2e_mean_ms": 4200.0,
+    "server_e2e_mean_ms": 4180.0,
+    "server_queue_mean_ms": 60.0,
+    "server_prefill_mean_ms": 80.0,
+    "server_decode_mean_ms": 4000.0,
+    "output_tokens": 2000.0,
+    "requests_completed": 10,
+}
+
+
+def online_point(**columns: object) -> dict[str, object]:
     server = {"model": "opt-1.3b", "batch_cap": 512, "replicas": 1, "status": "ok", "verdict": "valid", "flags": ""}
-    rate = {"mean_running_reqs": 500.0, "output_throughput_tok_s": 25_000.0}
-    data = draw("timeshare", FigureInputs(as_table([{**server, **rate}]), offline=offline_study()))[1]
-    online = data[data["part"] == "online"]
-    assert list(online["batch"]) == [512.0]
-    assert list(online["detokenize"]) == ["no"], "beside the step that leaves the text to the server"
-    assert online["ms"].iloc[0] == pytest.approx(20.0 - times("opt-1.3b", 512.0)["wall"])
+    return {**server, **ONLINE_CLOCKS, **columns}
+
+
+def test_an_online_token_is_cut_by_the_clocks_of_its_request() -> None:
+    figure, data = draw("timeshare", FigureInputs(as_table([online_point()]), offline=offline_study()))
+    own = data[data["batch_cap"] == 512].set_index("part")["ms"]
+    assert dict(own) == pytest.approx({"step": 20.0, "prefill": 0.4, "queue": 0.3, "api_server": 0.2, "client": 0.1})
+    assert "API server, IPC and client together are at most 1.4% of an online token" in texts(figure)
+
+
+def test_an_online_step_stands_beside_the_offline_one_with_as_many_requests() -> None:
+    tables = offline_study()
+    ours = tables.points[(tables.points["model"] == "opt-1.3b") & (tables.points["batch"] == 512)].iloc[:1]
+    pair = [
+        ours.assign(batch=batch, wall_ms=wall, async_scheduling="yes", profiler="none")
+        for batch, wall in ((400, 12.0), (600, 16.0))
+    ]
+    tables = dataclasses.replace(tables, points=pd.concat([tables.points, *pair], ignore_index=True))
+    rows = [online_point(), online_point(batch_cap=2048, steady_mean_running_reqs=2000.0)]
+    data = draw("timeshare", FigureInputs(as_table(rows), offline=tables))[1]
+    own = data[data["batch_cap"] == 512].set_index("part")["ms"]
+    assert own["bare_step"] == pytest.approx(14.0), "between the batches that were measured"
+    assert own["added"] == pytest.approx(6.0)
+    beyond = set(data[data["batch_cap"] == 2048]["part"])
+    assert "step" in beyond and "bare_step" not in beyond, "never extrapolated"
 
 
 def test_unprofiled_gpu_time_stays_one_part() -> None:

@@ -5,11 +5,8 @@ what of the time from first launch to sampled tokens no kernel fills is launch g
 clocks. The residual is what is left of the wall time; it is negative where parts ran at the same time.
 """
 
-import math
-
 import pandas as pd
 
-from memgap.collect.fate import GOOD, fate, replicated
 from memgap.figures.class_shares import ATTENTION, class_ms, class_steps
 from memgap.figures.offline_inputs import OfflineTables
 from memgap.figures.offline_points import SETTING, main_setting, unprofiled
@@ -29,19 +26,16 @@ HOST_PARTS = {
     "output": "tokens to the host, output handling",
     "residual": "residual",
 }
-ONLINE = "online"
-PARTS = {**GPU_PARTS, **HOST_PARTS, ONLINE: "API server, IPC, client and prefill"}
+PARTS = {**GPU_PARTS, **HOST_PARTS}
 VARIANT = ("async_scheduling", "detokenize")
 COLUMNS = ["model", "batch", *VARIANT, "part", "ms", "share_fraction", "wall_ms", "repeats", "profiler"]
 _SEGMENTS = ["schedule_ms", "prepare_ms", "gpu_ms", "fetch_ms", "update_ms", "detokenize_ms", "output_ms"]
 
 
-def step_parts(tables: OfflineTables, online: pd.DataFrame | None = None) -> pd.DataFrame:
+def step_parts(tables: OfflineTables) -> pd.DataFrame:
     """Return one row a model, batch, variant and part with the columns of `COLUMNS`; ms sum to the wall time.
 
-    A variant is whether scheduling was asynchronous and whether text was made of tokens in the engine's process. With a
-    sweep's table as `online`, the last part is what its step took longer (time a token and running request), a part
-    beyond the wall time, beside the variant that does not detokenise where there is one.
+    A variant is whether scheduling was asynchronous and whether text was made of tokens in the engine's process.
     """
     fixed = tuple(column for column in SETTING if column not in VARIANT)
     points = main_setting(unprofiled(tables).dropna(subset=["wall_ms", *_SEGMENTS]), fixed)
@@ -61,10 +55,7 @@ def step_parts(tables: OfflineTables, online: pd.DataFrame | None = None) -> pd.
         for part, ms in parts.items():
             shared = {"repeats": len(own), "profiler": profiler}
             rows.append({**head, "part": part, "ms": ms, "share_fraction": ms / wall, **shared})
-    data = pd.DataFrame(rows, columns=COLUMNS)
-    if online is not None:
-        data = pd.concat([data, _online_rows(data, online)], ignore_index=True) if len(data) else data
-    return _ordered(data, tables.models)
+    return _ordered(pd.DataFrame(rows, columns=COLUMNS), tables.models)
 
 
 def residuals(data: pd.DataFrame) -> pd.DataFrame:
@@ -95,23 +86,6 @@ def _host_parts(means: "pd.Series[float]") -> dict[str, float]:
         "detokenizing": float(means["detokenize_ms"]),
         "output": float(means["fetch_ms"] + means["output_ms"]),
     }
-
-
-def _online_rows(data: pd.DataFrame, online: pd.DataFrame) -> pd.DataFrame:
-    good = online[(fate(online) == GOOD) & ~replicated(online)]
-    step_ms = 1000 * good["mean_running_reqs"] / good["output_throughput_tok_s"]
-    means = step_ms.groupby([good["model"].astype(str), good["batch_cap"].astype(float)]).mean()
-    bars = data.drop_duplicates(["model", "batch", *VARIANT])
-    rows = []
-    for (model, batch), own in bars.groupby(["model", "batch"], sort=False):
-        online_ms = float(means.get((str(model), float(str(batch))), math.nan))
-        if math.isnan(online_ms):
-            continue
-        plain = own[own["detokenize"] == "no"]
-        head = (plain if len(plain) else own).iloc[0].to_dict()
-        ms = online_ms - head["wall_ms"]
-        rows.append({**head, "part": ONLINE, "ms": ms, "share_fraction": ms / head["wall_ms"]})
-    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _ordered(data: pd.DataFrame, models: list[str]) -> pd.DataFrame:

@@ -2,8 +2,8 @@
 
 One column a model. The parts sum to the wall time; the residual is drawn and the largest one printed, in red beyond 3
 %. Where a batch ran in several variants (scheduling, detokenising in the engine's process) each has a bar. With an
-online sweep the last part is what the same batch takes longer behind an API server. The paper has no such figure: it
-names the GPU's memory, and here the host's part stands beside it.
+online sweep a third row has the time of a token behind an API server, see `online_time`. The paper has no such figure:
+it names the GPU's memory, and here the host's part stands beside it.
 """
 
 import pandas as pd
@@ -14,8 +14,10 @@ from matplotlib.figure import Figure
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.offline_points import batch_label
-from memgap.figures.step_time import ONLINE, PARTS, VARIANT, residuals, step_parts
-from memgap.figures.style import GREY, apply_style, palette
+from memgap.figures.online_time import ADDED, BARE, online_parts
+from memgap.figures.online_time import PARTS as ONLINE_PARTS
+from memgap.figures.step_time import PARTS, VARIANT, residuals, step_parts
+from memgap.figures.style import apply_style, palette
 
 RESIDUAL_BOUND = 0.03
 MOST_BARS = 12
@@ -23,32 +25,37 @@ MOST_BARS = 12
 
 
 def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
-    """Return the figure and the plotted numbers (one row a model, batch, variant and part)."""
-    data = _one_variant(step_parts(inputs.offline, inputs.table if len(inputs.table) else None))
+    """Return the figure and the plotted numbers (a row a model, batch, variant and part; online by batch cap)."""
+    data = _one_variant(step_parts(inputs.offline))
+    online = online_parts(inputs.offline, inputs.table)
     models = list(dict.fromkeys(data["model"]))
+    online = online[online["model"].isin(models)]
     apply_style()
-    columns = max(len(models), 1)
-    figure = Figure(figsize=(max(7.2, 1.2 + 2.6 * columns), 5.2), layout="constrained")
+    columns, rows = max(len(models), 1), 3 if len(online) else 2
+    figure = Figure(figsize=(max(7.2, 1.2 + 2.6 * columns), 0.8 + 2.2 * rows), layout="constrained")
     handles: dict[str, Artist] = {}
     for place, model in enumerate(models):
         own = data[data["model"] == model]
-        upper, lower = (figure.add_subplot(2, columns, 1 + row * columns + place) for row in (0, 1))
+        upper, lower, *last = (figure.add_subplot(rows, columns, 1 + row * columns + place) for row in range(rows))
         _draw_bars(upper, own, "ms", 1.0)
-        _draw_bars(lower, own[own["part"] != ONLINE], "share_fraction", 100.0)
+        _draw_bars(lower, own, "share_fraction", 100.0)
         upper.set_title(model)
         lower.set_xlabel("Batch size (requests)", fontsize="small")
         if place == 0:
             upper.set_ylabel("Decode step (ms)", fontsize="small")
             lower.set_ylabel("Share of wall time (%)", fontsize="small")
         handles.update(dict(zip(*reversed(upper.get_legend_handles_labels()), strict=True)))
+        for axes in last:
+            _draw_online(axes, online[online["model"] == model], labelled=place == 0)
+            handles.update(dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)))
     if models:
-        ordered = [label for label in PARTS.values() if label in handles]
+        ordered = [label for label in {**PARTS, **ONLINE_PARTS}.values() if label in handles]
         figure.legend([handles[one] for one in ordered], ordered, fontsize=6, loc="outside upper center", ncols=4)
     else:
         say_empty(figure.add_subplot(1, 1, 1), "no point of this study has the parts of its decode step")
     notes, alerts = _residual_note(data)
-    write_notes(figure, inputs.offline, [_about(data), *notes], alerts)
-    return figure, data
+    write_notes(figure, inputs.offline, [_about(data, online), *notes], alerts)
+    return figure, pd.concat([data, online], ignore_index=True) if len(online) else data
 
 
 def _one_variant(data: pd.DataFrame) -> pd.DataFrame:
@@ -67,9 +74,8 @@ def _draw_bars(axes: Axes, own: pd.DataFrame, column: str, scale: float) -> None
     bars = own.drop_duplicates(["batch", *VARIANT])[["batch", *VARIANT]].reset_index(drop=True)
     keys = list(bars.itertuples(index=False, name=None))
     table = own.assign(bar=[keys.index(key) for key in own[["batch", *VARIANT]].itertuples(index=False, name=None)])
-    plain = [part for part in PARTS if part not in ("residual", ONLINE)]
-    colours = dict(zip(plain, palette(len(plain)), strict=True))
-    colours |= {"residual": (0.8, 0.8, 0.8), ONLINE: (1.0, 1.0, 1.0)}
+    plain = [part for part in PARTS if part != "residual"]
+    colours = dict(zip(plain, palette(len(plain)), strict=True)) | {"residual": (0.8, 0.8, 0.8)}
     bottoms = pd.Series(0.0, index=range(len(keys)))
     for part in PARTS:
         heights = table[table["part"] == part].set_index("bar")[column]
@@ -83,13 +89,27 @@ def _draw_bars(axes: Axes, own: pd.DataFrame, column: str, scale: float) -> None
             width=0.8,
             color=colours[part],
             linewidth=0,
-            hatch="////" if part == ONLINE else None,
-            edgecolor=GREY if part == ONLINE else "white",
             label=PARTS[part],
         )
         bottoms[shown.index] += shown
     axes.set_xticks(range(len(keys)), _ticks(bars), fontsize=5.5)
     axes.set_ylim(bottom=0)
+
+
+def _draw_online(axes: Axes, own: pd.DataFrame, labelled: bool) -> None:
+    caps = sorted(set(own["batch_cap"]))
+    bottoms = pd.Series(0.0, index=caps)
+    for (part, label), colour in zip(ONLINE_PARTS.items(), palette(len(ONLINE_PARTS)), strict=True):
+        heights = own[own["part"] == part].set_index("batch_cap")["ms"].clip(lower=0.0)
+        if heights.empty:
+            continue
+        places = [caps.index(cap) for cap in heights.index]
+        axes.bar(places, heights, bottom=bottoms[heights.index], width=0.8, color=colour, linewidth=0.3, label=label)
+        bottoms[heights.index] += heights
+    axes.set_xticks(range(len(caps)), [batch_label(cap) for cap in caps], fontsize=5.5)
+    axes.set_xlabel("Batch cap of a server", fontsize="small")
+    if labelled:
+        axes.set_ylabel("Online token (ms)", fontsize="small")
 
 
 def _ticks(bars: pd.DataFrame) -> list[str]:
@@ -106,24 +126,29 @@ def _ticks(bars: pd.DataFrame) -> list[str]:
     return ticks
 
 
-def _about(data: pd.DataFrame) -> str:
+def _about(data: pd.DataFrame, online: pd.DataFrame) -> str:
     notes = []
     profilers = sorted(set(data["profiler"]) - {""})
     if profilers:
         notes.append(f"kernels by {', '.join(profilers)}, wall time and host parts without a profiler")
     if data.groupby(["model", "batch"])["detokenize"].nunique().gt(1).any():
         notes.append("text: tokens become text in the engine's process; ids: they stay numbers")
-    online = data[data["part"] == ONLINE]
-    if len(online):
-        faster = -online[online["ms"] < 0]["ms"]
-        if len(faster) < len(online):
-            notes.append("hatched: what the online sweep's step takes longer (running requests over output tokens/s)")
-        if len(faster):
-            notes.append(
-                f"of the online steps {len(faster)} are shorter, by {faster.min():.2f} to {faster.max():.2f} ms: "
-                "where a server schedules asynchronously, host and GPU overlap"
-            )
-    return "; ".join(notes)
+    return "; ".join([*notes, *_about_online(online)])
+
+
+def _about_online(online: pd.DataFrame) -> list[str]:
+    if online.empty:
+        return []
+    wide = online.pivot_table(index=["model", "batch_cap"], columns="part", values="share_fraction")
+    outside = wide[["api_server", "client"]].sum(axis=1)
+    notes = [
+        "third row: the steady ITL, and a request's prefill, queue, API server and client over its tokens",
+        f"API server, IPC and client together are at most {outside.max():.1%} of an online token",
+    ]
+    if {BARE, ADDED} <= set(wide.columns):
+        added = (wide[ADDED] / (wide[ADDED] + wide[BARE])).dropna()
+        notes.append(f"a server's step adds {added.min():.0%} to {added.max():.0%} of itself to the offline one")
+    return notes
 
 
 def _residual_note(data: pd.DataFrame) -> tuple[list[str], list[str]]:

@@ -100,7 +100,18 @@ def _host(tables: OfflineTables, model: str) -> Found | None:
         return None
     last = own.iloc[-1]
     because = f"of {last['step_ms']:.1f} ms at batch {batch_label(last['batch'])}, with synchronous scheduling"
-    return single(float(last["share_fraction"]), because)
+    return single(float(last["share_fraction"]), because + _overlapped(tables, model))
+
+
+def _overlapped(tables: OfflineTables, model: str) -> str:
+    """Return what asynchronous scheduling leaves of it, where that was measured."""
+    points = unprofiled(tables).dropna(subset=["wall_ms", "gpu_ms"])
+    own = points[(points["model"] == model) & (points["async_scheduling"] == "yes")].sort_values("batch")
+    if own.empty:
+        return ""
+    last = own.iloc[-1]
+    idle = max(1 - float(last["gpu_ms"]) / float(last["wall_ms"]), 0.0)
+    return f"; asynchronous: {idle:.0%} of {last['wall_ms']:.1f} ms at batch {batch_label(last['batch'])}"
 
 
 def _detokenizing(tables: OfflineTables, model: str) -> Found | None:
