@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.offline_points import batch_label
-from memgap.figures.online_time import ADDED, BARE, online_parts
+from memgap.figures.online_time import ADDED, BARE, STEP, online_parts
 from memgap.figures.online_time import PARTS as ONLINE_PARTS
 from memgap.figures.step_time import PARTS, VARIANT, residuals, step_parts
 from memgap.figures.style import apply_style, palette
@@ -97,19 +97,29 @@ def _draw_bars(axes: Axes, own: pd.DataFrame, column: str, scale: float) -> None
 
 
 def _draw_online(axes: Axes, own: pd.DataFrame, labelled: bool) -> None:
-    caps = sorted(set(own["batch_cap"]))
+    own, caps = _without_negative(own), sorted(set(own["batch_cap"]))
     bottoms = pd.Series(0.0, index=caps)
     for (part, label), colour in zip(ONLINE_PARTS.items(), palette(len(ONLINE_PARTS)), strict=True):
         heights = own[own["part"] == part].set_index("batch_cap")["ms"].clip(lower=0.0)
         if heights.empty:
             continue
         places = [caps.index(cap) for cap in heights.index]
-        axes.bar(places, heights, bottom=bottoms[heights.index], width=0.8, color=colour, linewidth=0.3, label=label)
+        look = {"color": colour, "hatch": "/////", "edgecolor": "white", "linewidth": 0.0}
+        axes.bar(places, heights, bottom=bottoms[heights.index], width=0.8, label=label, **look)
         bottoms[heights.index] += heights
-    axes.set_xticks(range(len(caps)), [batch_label(cap) for cap in caps], fontsize=5.5)
+    axes.set_xticks(range(len(caps)), [batch_label(cap) for cap in caps], fontsize=5.5, rotation=90)
     axes.set_xlabel("Batch cap of a server", fontsize="small")
     if labelled:
         axes.set_ylabel("Online token (ms)", fontsize="small")
+
+
+def _without_negative(own: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with a step in one piece where the server's is the shorter one."""
+    steps = own.pivot_table(index="batch_cap", columns="part", values="ms").reindex(columns=[BARE, ADDED])
+    shorter = own["batch_cap"].isin(steps.index[steps[ADDED] < 0])
+    whole = own[shorter & (own["part"] == BARE)]
+    whole = whole.assign(part=STEP, ms=whole["batch_cap"].map(steps.sum(axis=1)))
+    return pd.concat([own[~(shorter & own["part"].isin([BARE, ADDED]))], whole], ignore_index=True)
 
 
 def _ticks(bars: pd.DataFrame) -> list[str]:
@@ -147,7 +157,11 @@ def _about_online(online: pd.DataFrame) -> list[str]:
     ]
     if {BARE, ADDED} <= set(wide.columns):
         added = (wide[ADDED] / (wide[ADDED] + wide[BARE])).dropna()
-        notes.append(f"a server's step adds {added.min():.0%} to {added.max():.0%} of itself to the offline one")
+        if (added >= 0).any():
+            notes.append(f"up to {added.max():.0%} of a server's step are beyond the offline one of as many requests")
+        if (added < 0).any():
+            caps = ", ".join(batch_label(cap) for cap in sorted({cap for _, cap in added.index[added < 0]}))
+            notes.append(f"at cap {caps} it is shorter: in process, one process does all of the host's work")
     return notes
 
 
