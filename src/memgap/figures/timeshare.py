@@ -104,8 +104,17 @@ def _draw_online(axes: Axes, own: pd.DataFrame, labelled: bool) -> None:
         if heights.empty:
             continue
         places = [caps.index(cap) for cap in heights.index]
-        look = {"color": colour, "hatch": "/////", "edgecolor": "white", "linewidth": 0.0}
-        axes.bar(places, heights, bottom=bottoms[heights.index], width=0.8, label=label, **look)
+        axes.bar(
+            places,
+            heights,
+            bottom=bottoms[heights.index],
+            width=0.8,
+            color=colour,
+            hatch="/////",
+            edgecolor="white",
+            linewidth=0.0,
+            label=label,
+        )
         bottoms[heights.index] += heights
     axes.set_xticks(range(len(caps)), [batch_label(cap) for cap in caps], fontsize=5.5, rotation=90)
     axes.set_xlabel("Batch cap of a server", fontsize="small")
