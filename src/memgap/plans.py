@@ -13,8 +13,10 @@ from typing import Any
 from memgap.config.load import check_config, known
 from memgap.errors import UserError
 from memgap.models.architecture import ModelArchitecture
+from memgap.sweep.sizing import fit_sessions
 from memgap.sweep.study import Study, expand_study
 
+RESULTS = Path("results")
 KINDS = (
     "session",
     "sweep",
@@ -85,7 +87,7 @@ def requested_plan(options: argparse.Namespace, kind: str) -> dict[str, Any]:
     if options.config is None or options.name is None:
         raise UserError("give either --plan FILE, or --config FILE and --name NAME.")
     config = _read_json(options.config, "configuration")
-    return plan_of(expand_study(check_config(config)), kind, options.name)
+    return plan_of(fit_sessions(expand_study(check_config(config)), RESULTS), kind, options.name)
 
 
 def models_of(config: Path) -> dict[str, ModelArchitecture]:

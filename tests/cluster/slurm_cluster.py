@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -31,7 +32,6 @@ PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "m
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 ETC = Path("/etc/slurm")
 CONFIGURATION = ("slurm.conf", "gres.conf")
-CLUSTER = "memgap-tests"
 FOLDER_PREFIX = "memgap-slurm-"
 START_S = 60.0
 PR_SET_PDEATHSIG = 1
@@ -61,6 +61,7 @@ class SlurmCluster:
     def __init__(self, size: Size | None = None) -> None:
         self.size = size or Size()
         self.nodes = [f"node{number + 1}" for number in range(self.size.nodes)]
+        self.name = f"memgap{secrets.token_hex(4)}"
         self.folder = Path()
         self._lock: Any = None
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
@@ -119,7 +120,7 @@ class SlurmCluster:
     def stop_node(self, node: str) -> None:
         """Let a node fail as a power cut would: its slurmd and all its jobs' processes are killed, Slurm is told."""
         self._kill(node)
-        for process in job_processes(node):
+        for process in job_processes(self.name, node):
             with contextlib.suppress(psutil.Error):
                 process.kill()
         run_program("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=stopped by a test")
@@ -175,7 +176,7 @@ class SlurmCluster:
         host = socket.gethostname().split(".")[0]
         ports = free_ports(1 + size.nodes)
         settings = {
-            "ClusterName": CLUSTER,
+            "ClusterName": self.name,
             "SlurmctldHost": f"{host}(127.0.0.1)",
             "SlurmctldPort": ports[0],
             "SlurmUser": "root",
@@ -241,7 +242,7 @@ class SlurmCluster:
                 self.cancel_all()
         for name in reversed(list(self._daemons)):
             self._kill(name, signal.SIGTERM)
-        for process in job_processes():
+        for process in job_processes(self.name):
             with contextlib.suppress(psutil.Error):
                 process.kill()
         if self.folder.name.startswith(FOLDER_PREFIX):
@@ -286,15 +287,15 @@ def clear_leftovers() -> None:
             if not link.readlink().parent.name.startswith(FOLDER_PREFIX):
                 raise UnavailableError(f"{link} is a link to {link.readlink()}, which is not of these tests")
             folder = link.readlink().parent
+            for process in job_processes(_name_of(folder)):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
             for process in psutil.process_iter(["name", "cmdline"]):
                 ours = str(folder) in " ".join(process.info["cmdline"] or [])
                 if ours and process.info["name"] in ("munged", "slurmctld", "slurmd"):
                     process.kill()
             link.unlink()
             shutil.rmtree(folder, ignore_errors=True)
-    for process in job_processes():
-        with contextlib.suppress(psutil.Error):
-            process.kill()
 
 
 def remove_links(folder: Path) -> None:
@@ -304,12 +305,20 @@ def remove_links(folder: Path) -> None:
             (ETC / name).unlink()
 
 
-def job_processes(node: str | None = None) -> Iterator[psutil.Process]:
-    """Yield the processes of the cluster's jobs and the slurmstepds above them, of one node or of all."""
+def _name_of(folder: Path) -> str:
+    """Return the name of the cluster that a folder is of, or a name that no cluster has."""
+    try:
+        return (folder / "slurm.conf").read_text().partition("ClusterName=")[2].split("\n")[0]
+    except OSError:
+        return "no cluster"
+
+
+def job_processes(cluster: str, node: str | None = None) -> Iterator[psutil.Process]:
+    """Yield the processes of a cluster's jobs and the slurmstepds above them, of one node or of all."""
     for process in psutil.process_iter():
         try:
             environment = process.environ()
-            if environment.get("SLURM_CLUSTER_NAME") != CLUSTER:
+            if environment.get("SLURM_CLUSTER_NAME") != cluster:
                 continue
             if node is not None and environment.get("SLURMD_NODENAME") != node:
                 continue

@@ -22,7 +22,7 @@ def parallel_gpus(record: Mapping[str, Any]) -> int:
 
 
 def session_gpus(record: Mapping[str, Any], resources: Mapping[str, Any]) -> int:
-    """Return the GPUs of a session: what its server is spread over, `resources.gpus` at least, and 0 where that is 0."""
+    """Return the GPUs of a session: those its server is spread over, `resources.gpus` at least, 0 where that is 0."""
     asked = int(resources["gpus"])
     return max(asked, parallel_gpus(record)) if asked else 0
 
