@@ -94,6 +94,8 @@ class Session:
 
     def _asked_again(self, key: str) -> bool:
         """Whether `remeasure` names the point and it was not measured for that very list yet."""
+        if self._plan["options"].get("again"):
+            return True
         asked = self._plan["options"]["remeasure"]
         if key not in asked:
             return False
