@@ -27,6 +27,8 @@ localrules:
     figures,
     tables,
     synthetic_model,
+    hub_model,
+    staged,
     dataset,
     collect,
     offline_tables,

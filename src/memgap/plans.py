@@ -21,6 +21,7 @@ KINDS = (
     "session",
     "sweep",
     "model",
+    "hub_model",
     "dataset",
     "advisor",
     "goodput",
@@ -50,6 +51,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         "kernels": study.sweeps,
         "offline": study.offline,
         "model": study.model_folders,
+        "hub_model": study.hub_models,
         "dataset": study.datasets,
         "fleet": study.config["fleets"],
         "predictions": study.config["predictions"],
@@ -70,7 +72,8 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
     if kind == "predictions":
         asked: dict[str, Any] = study.config["predictions"][name]
         return {**asked, "config_models": study.config["models"]}
-    return study.model_folders[name] if kind == "model" else study.datasets[name]
+    files = {"model": study.model_folders, "hub_model": study.hub_models, "dataset": study.datasets}
+    return files[kind][name]
 
 
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ import re
 
 from memgap.cluster.resources import session_gpus, session_runtime_min
 from memgap.errors import UserError
+from memgap.models.staging import hub_model_name
 from memgap.sweep.study import model_folder_name
 from memgap.where import tell_where
 from memgap.workflow import (
@@ -105,7 +106,10 @@ def session_records(wildcards):
 def session_model(wildcards):
     if CONFIG["recorded"]:
         return []
-    folder = model_folder_name(session_records(wildcards)[0]["model"])
+    model = session_records(wildcards)[0]["model"]
+    folder, staged = model_folder_name(model), hub_model_name(model)
+    if staged in STUDY.hub_models:
+        return ancient(f"results/hub/{staged}.json")
     return ancient(f"results/models/{folder}/config.json") if folder else []
 
 
