@@ -115,3 +115,24 @@ def test_the_site_file_is_beside_the_profile_that_is_used(tmp_path: Path, monkey
     assert site_path(["snakemake"]) == Path("profiles/slurm/site.yaml")
     monkeypatch.setenv("SNAKEMAKE_PROFILE", str(tmp_path))
     assert site_path([]) == tmp_path / "site.yaml"
+
+
+@pytest.mark.parametrize(
+    ("storage", "programs", "expected"),
+    [
+        ("accounting_storage/slurmdbd", ["scontrol", "sacct"], "sacct"),
+        ("accounting_storage/slurmdbd", ["scontrol"], "squeue"),
+        ("accounting_storage/none", ["scontrol", "sacct"], "squeue"),
+        ("(null)", ["scontrol", "sacct"], "squeue"),
+        ("accounting_storage/slurmdbd", ["sacct"], None),
+    ],
+)
+def test_the_status_command_follows_the_cluster_s_accounting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str, programs: list[str], expected: str | None
+) -> None:
+    for name in programs:
+        (tmp_path / name).write_text(f"#!/bin/sh\necho 'AccountingStorageType   = {storage}'\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Site().known_status_command() == expected
+    assert Site(status_command="sacct").known_status_command() == "sacct"
