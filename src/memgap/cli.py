@@ -127,9 +127,10 @@ def _rerun(options: argparse.Namespace) -> int:
 
 def _jobs(options: argparse.Namespace) -> int:
     from memgap.cluster.scripts import print_scripts
-    from memgap.cluster.site import read_site, site_path
+    from memgap.cluster.site import chosen_site, read_site
 
-    print_scripts(options.configfile, read_site(options.site or site_path([])), options.results)
+    site = read_site(options.site) if options.site else chosen_site([])
+    print_scripts(options.configfile, site, options.results)
     return 0
 
 

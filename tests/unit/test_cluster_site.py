@@ -1,5 +1,6 @@
 """The site file: what reaches Snakemake's options, and that nothing with a meaning to a shell gets through."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yte
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memgap.cluster.site import Site, profile_site, read_site, site_path
+from memgap.cluster.site import Site, chosen_site, profile_site, read_site, site_path
 from memgap.errors import UserError
 
 PROFILES = Path(__file__).resolve().parents[2] / "profiles"
@@ -22,10 +23,11 @@ def site_of(tmp_path: Path, **content: Any) -> Site:
     return read_site(path)
 
 
-def test_the_site_files_of_the_profile_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_is_valid_and_names_every_field(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "/scratch/me")
-    assert read_site(PROFILES / "slurm" / "site.yaml") == Site()
-    example = read_site(PROFILES / "slurm" / "example-site.yaml")
+    path = PROFILES / "slurm" / "site.example.yaml"
+    assert yaml.safe_load(path.read_text()).keys() == {field.name for field in fields(Site)}
+    example = read_site(path)
     assert example.sbatch_extra == "--signal=TERM@120 --mail-type=FAIL --exclude=node7"
     assert example.apptainer_args() == "--nv --bind /gpfs/projects/proj0815 --bind /scratch/me:/tmp"
     assert "slurm_partition='acc'" in example.default_resources()
@@ -81,7 +83,7 @@ def test_what_does_not_fit_is_one_sentence(tmp_path: Path, content: dict[str, An
     assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=4), st.text())
 def test_no_content_ends_in_a_traceback(value: Any, name: str) -> None:
     import tempfile
@@ -113,6 +115,7 @@ def test_the_site_file_is_beside_the_profile_that_is_used(tmp_path: Path, monkey
     assert site_path(["snakemake", "--profile", str(tmp_path)]) == tmp_path / "site.yaml"
     assert site_path([f"--profile={tmp_path}"]) == tmp_path / "site.yaml"
     assert site_path(["snakemake"]) == Path("profiles/slurm/site.yaml")
+    assert chosen_site(["--profile", str(tmp_path / "elsewhere")]) == Site()
     monkeypatch.setenv("SNAKEMAKE_PROFILE", str(tmp_path))
     assert site_path([]) == tmp_path / "site.yaml"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memgap.errors import UserError
@@ -21,6 +21,7 @@ def candidates(lengths: list[float], first: int = 0) -> list[Candidate]:
     return [Candidate(f"{first + number:016x}", "server", length) for number, length in enumerate(lengths)]
 
 
+@settings(deadline=None)
 @given(LENGTHS)
 def test_every_session_fits_or_has_one_point(lengths: list[float]) -> None:
     points = candidates(lengths)
@@ -30,6 +31,7 @@ def test_every_session_fits_or_has_one_point(lengths: list[float]) -> None:
         assert len(inside) <= 1 or ASSUMED_START_S + sum(inside) <= LIMIT_S
 
 
+@settings(deadline=None)
 @given(LENGTHS, LENGTHS)
 def test_new_points_move_no_other_whatever_their_order(old: list[float], new: list[float]) -> None:
     before = assign(candidates(old), LIMIT_S, {})

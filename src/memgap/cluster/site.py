@@ -28,7 +28,7 @@ STATUS_COMMANDS = ("auto", "sacct", "squeue")
 
 @dataclass(frozen=True)
 class Site:
-    """A cluster; see profiles/slurm/site.yaml for what each field means."""
+    """A cluster; see profiles/slurm/site.example.yaml for what each field means."""
 
     partition: str | None = None
     account: str | None = None
@@ -95,13 +95,20 @@ def read_site(path: Path) -> Site:
 def profile_site(arguments: Sequence[str] | None = None) -> Site:
     """Return the site of the profile that is being read: MEMGAP_SITE names its file, else site.yaml beside the profile.
 
-    A broken file ends the program with one sentence, since whatever is raised here Snakemake reports as its own error.
+    Without a file everything is left to the cluster. A broken file ends the program with one sentence, since whatever
+    is raised here Snakemake reports as its own error.
     """
     try:
-        return read_site(site_path(sys.argv if arguments is None else arguments))
+        return chosen_site(sys.argv if arguments is None else arguments)
     except UserError as error:
         print(f"memgap: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def chosen_site(arguments: Sequence[str]) -> Site:
+    """Return what MEMGAP_SITE's file or that beside the profile says, without one what holds anywhere."""
+    path = site_path(arguments)
+    return read_site(path) if VARIABLE in os.environ or path.exists() else Site()
 
 
 def site_path(arguments: Sequence[str]) -> Path:
