@@ -70,7 +70,7 @@ def test_plans_and_scripts_are_written_and_nothing_is_submitted(
     text = scripts[0].read_text()
     asked = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH")]
     assert {"--partition=acc", "--account=proj", "--gpus=h100:2", "--nodes=1", "--time=45", "--mem=5000M"} < {*asked}
-    assert {"--cpus-per-task=6", "--signal=TERM@120", "--exclusive"} < {*asked}
+    assert {"--cpus-per-task=6", "--signal=B:TERM@120", "--exclusive"} < {*asked}
     assert (folder / "results" / "plans" / f"{scripts[0].stem}.json").exists()
     assert subprocess.run(["bash", "-n", str(scripts[0])], check=False).returncode == 0
     if shutil.which("shellcheck"):

@@ -28,7 +28,7 @@ def test_the_example_is_valid_and_names_every_field(monkeypatch: pytest.MonkeyPa
     path = PROFILES / "slurm" / "site.example.yaml"
     assert yaml.safe_load(path.read_text()).keys() == {field.name for field in fields(Site)}
     example = read_site(path)
-    assert example.sbatch_extra == "--signal=TERM@120 --mail-type=FAIL --exclude=node7"
+    assert example.sbatch_extra() == "--signal=TERM@120 --mail-type=FAIL --exclude=node7"
     assert example.apptainer_args() == "--nv --bind /gpfs/projects/proj0815 --bind /scratch/me:/tmp"
     assert "slurm_partition='acc'" in example.default_resources()
 

@@ -81,7 +81,9 @@ def sbatch_options(session: str, record: Mapping[str, Any], resources: Mapping[s
         "time": session_runtime_min(resources, attempt=1),
         "gpus": (f"{site.gpu_model}:{gpus}" if site.gpu_model else gpus) if gpus else None,
     }
-    return [*(f"--{name}={value}" for name, value in given.items() if value is not None), *site.sbatch_extra.split()]
+    # the script becomes the session by exec, so that the warning of the time limit has to go to the script
+    extra = site.sbatch_extra(to="B:").split()
+    return [*(f"--{name}={value}" for name, value in given.items() if value is not None), *extra]
 
 
 def print_scripts(configfiles: Sequence[Path], site: Site, results: Path) -> None:

@@ -48,10 +48,12 @@ class Site:
     sbatch_options: tuple[str, ...] = ()
     apptainer_options: tuple[str, ...] = ()
 
-    @property
-    def sbatch_extra(self) -> str:
-        """The options of sbatch that the executor has no setting of its own for."""
-        signal = [f"--signal=TERM@{self.save_s}"] if self.save_s else []
+    def sbatch_extra(self, to: str = "") -> str:
+        """Return the options of sbatch that the executor has no setting of its own for.
+
+        The warning goes to a job's steps, or with "B:" for `to` to the batch script alone.
+        """
+        signal = [f"--signal={to}TERM@{self.save_s}"] if self.save_s else []
         return " ".join([*signal, *(["--exclusive"] if self.exclusive else []), *self.sbatch_options])
 
     def default_resources(self) -> list[str]:
@@ -62,7 +64,7 @@ class Site:
             "qos": self.qos,
             "constraint": self.constraint,
             "gpu_model": self.gpu_model,
-            "slurm_extra": self.sbatch_extra or None,
+            "slurm_extra": self.sbatch_extra() or None,
         }
         words = [f"{name}={value!r}" for name, value in given.items() if value is not None]
         return ["mem_mb=2000", "runtime=30", *words]
