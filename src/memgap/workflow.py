@@ -11,14 +11,16 @@ from memgap.canonical import canonical_json, content_key
 from memgap.config.load import check_config
 from memgap.plans import plan_of
 from memgap.store.atomic import write_text
+from memgap.sweep.sizing import fit_sessions
 from memgap.sweep.study import Study, expand_study
 
 SNAPSHOTS = Path(".snakemake/memgap")
+RESULTS = Path("results")
 
 
 def load_study(config: Mapping[str, Any]) -> Study:
-    """Check and expand a configuration; raises UserError."""
-    return expand_study(check_config(config))
+    """Check and expand a configuration, its sessions sized as it asks; raises UserError."""
+    return fit_sessions(expand_study(check_config(config)), RESULTS)
 
 
 def snapshot(study: Study) -> Path:
