@@ -4,7 +4,7 @@
 set -eu
 SOURCE=/opt/memgap-source
 export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
-# Wheels that were fetched outside are bound here (`--wheels`); then nothing else is asked. Hashes are checked all the same.
+# Packages that were fetched outside are bound here (`--wheels`); then nothing else is asked. Hashes are checked all the same.
 if ls /mnt/*.whl > /dev/null 2>&1; then
   export PIP_NO_INDEX=1 PIP_FIND_LINKS=/mnt
 fi

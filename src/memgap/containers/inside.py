@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from memgap import __version__
@@ -21,7 +20,7 @@ def check_container(engine: Mapping[str, Any], environment: Mapping[str, str] = 
     """
     if engine["image"] is None:
         return
-    if not any(environment.get(mark) for mark in MARKS) and not Path("/.dockerenv").exists():
+    if not any(environment.get(mark) for mark in MARKS):
         raise UserError(
             f"engines.{engine['name']}.image is given, but the session runs on the host; run Snakemake with "
             "`--sdm apptainer` (profiles/slurm has it), or remove the image."

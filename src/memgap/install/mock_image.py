@@ -1,7 +1,7 @@
 """A small image for tests: this machine's Python and shell with memgap and what it needs, no package is fetched.
 
 It is a real, closed image, but what is in it follows the machine: for trying the workflow and the cluster out, with the
-simulated engine. Sessions run in it; figures and the advice do not (no pandas).
+simulated engine. Sessions run in it; figures and the advice do not (no seaborn, no pyarrow).
 """
 
 import re
@@ -17,7 +17,8 @@ from memgap.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PREFIX = Path("opt/memgap")
-FAST = ("uvloop", "httptools", "orjson")
+ALSO = ("pandas", "uvloop", "httptools", "orjson")
+"""What sessions need or can use beyond memgap's own dependencies."""
 UNUSED = ("test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages", "dist-packages")
 FOLDERS = ("bin", "dev", "etc", "home", "mnt", "opt", "proc", "root", "run", "sys", "tmp", "usr/bin", "var/tmp")
 LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x")
@@ -34,7 +35,7 @@ def make_rootfs(root: Path) -> None:
     standard = Path(sysconfig.get_path("stdlib"))
     shutil.copytree(standard, _inside(root, standard), ignore=_unused, dirs_exist_ok=True)
     site = root / PREFIX / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    shutil.copytree(PACKAGE, site / "memgap", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, site / "memgap")
     for distribution in _needed():
         _copy_distribution(distribution, site)
     (root / PREFIX / "pyvenv.cfg").write_text(f"home = {python.parent}\ninclude-system-site-packages = false\n")
@@ -51,7 +52,7 @@ def make_rootfs(root: Path) -> None:
 
 def _needed() -> Iterator[metadata.Distribution]:
     """Yield what memgap itself needs, each distribution once, as it is installed here."""
-    names, seen = ["memgap", *FAST], set()
+    names, seen = ["memgap", *ALSO], set()
     while names:
         name = re.split(r"[\s;<>=!~\[(]", names.pop(), maxsplit=1)[0]
         if name.lower() in seen:
@@ -68,11 +69,12 @@ def _needed() -> Iterator[metadata.Distribution]:
 
 def _copy_distribution(distribution: metadata.Distribution, site: Path) -> None:
     for file in distribution.files or ():
-        if ".." not in file.parts and "__pycache__" not in file.parts:
+        if ".." not in file.parts and "tests" not in file.parts:
             source = Path(str(distribution.locate_file(file)))
             target = site / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
+            if source.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target)  # with its time: compiled files are of a source of that time
 
 
 def _copy_libraries(root: Path) -> None:
@@ -106,4 +108,4 @@ def _inside(root: Path, path: Path) -> Path:
 
 
 def _unused(folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if name in UNUSED or name == "__pycache__" or name.startswith("config-3")}
+    return {name for name in names if name in UNUSED or name.startswith("config-3")}
