@@ -15,6 +15,7 @@ include: "workflow/rules/common.smk"
 
 # A workstation runs one server at a time whatever -j is; a cluster is not held back by it.
 resource_scopes:
+    server="local",
     gpu="local",
 
 
@@ -26,6 +27,8 @@ localrules:
     figures,
     tables,
     synthetic_model,
+    hub_model,
+    staged,
     dataset,
     collect,
     offline_tables,

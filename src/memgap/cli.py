@@ -1,4 +1,4 @@
-"""The command line: `python -m memgap list | doctor | where | unlock | predict`."""
+"""The command line: `python -m memgap list | doctor | where | unlock | rerun | jobs | predict`."""
 
 import argparse
 import os
@@ -49,6 +49,18 @@ def _parser() -> argparse.ArgumentParser:
     unlock = commands.add_parser("unlock", help="remove Snakemake's lock where its driver is gone")
     unlock.add_argument("--directory", type=Path, default=Path())
     unlock.set_defaults(run=_unlock)
+
+    rerun = commands.add_parser("rerun", help="the exact commands behind a stored point; --measure runs it again")
+    rerun.add_argument("key", help="key of the point, see list")
+    rerun.add_argument("--results", type=Path, default=Path("results"))
+    rerun.add_argument("--measure", action="store_true", help="measure it again in place of the stored result")
+    rerun.set_defaults(run=_rerun)
+
+    jobs = commands.add_parser("jobs", help="write the plans and Slurm scripts of all sessions, submit nothing")
+    jobs.add_argument("--configfile", type=Path, nargs="*", default=[], help="as for snakemake")
+    jobs.add_argument("--site", type=Path, help="site file; as for profiles/slurm unless given")
+    jobs.add_argument("--results", type=Path, default=Path("results"))
+    jobs.set_defaults(run=_jobs)
 
     predict = commands.add_parser("predict", help="what the roofline allows a model on a GPU, without running it")
     predict.add_argument("--model", required=True, nargs="+", help="names of the registry")
@@ -101,6 +113,23 @@ def _where(options: argparse.Namespace) -> int:
     from memgap.where import print_where
 
     print_where(options.configfile)
+    return 0
+
+
+def _rerun(options: argparse.Namespace) -> int:
+    from memgap.rerun import print_commands, rerun
+
+    if options.measure:
+        return rerun(options.key, options.results)
+    print_commands(options.key, options.results)
+    return 0
+
+
+def _jobs(options: argparse.Namespace) -> int:
+    from memgap.cluster.scripts import print_scripts
+    from memgap.cluster.site import read_site, site_path
+
+    print_scripts(options.configfile, read_site(options.site or site_path([])), options.results)
     return 0
 
 

@@ -15,13 +15,9 @@ from memgap.config.load import known
 from memgap.offline.point import is_offline
 from memgap.session.progress import clock
 from memgap.store.points import PointStore
+from memgap.sweep.estimate import ASSUMED_START_S, guessed_s, tpot_by_model
 from memgap.sweep.study import Study
 from memgap.workflow import load_study
-
-ASSUMED_START_S = 90.0
-"""A server's start where none was measured: a cold vLLM on a GPU machine took 68 to 106 s."""
-ASSUMED_TPOT_MS = 20.0
-"""Time per output token where no point of the model was measured."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ def list_points(study: Study, results: Path, sweep: str | None = None) -> list[R
     store = PointStore(results / "points")
     states = {key: store.status(key) for key in study.points}
     measured = {key: store.read(key) or {} for key, state in states.items() if state not in ("missing", "garbled")}
-    tpot_ms = _tpot_by_model(measured)
+    tpot_ms = tpot_by_model(measured.values())
     return [
         _row(name, experiment, key, study, states[key], measured.get(key, {}), tpot_ms)
         for name, members in {**study.sweeps, **study.offline}.items()
@@ -99,12 +95,9 @@ def _row(
     if is_offline(record):
         cap = requests = record["batch"]
         measured_s = point.get("summary", {}).get("total_s")
-        steps = 1 + record["warmup_steps"] + record["output_tokens"]
     else:
         cap, requests = record["batch_cap"], record["load"]["requests"]
         measured_s = point.get("window", {}).get("duration_s")
-        steps = requests * record["dataset"].get("mean_output_tokens", 300.0) / min(cap, requests)
-    guess_s = steps * tpot_ms.get(model, ASSUMED_TPOT_MS) / 1000
     return Row(
         sweep=sweep,
         experiment=experiment,
@@ -116,16 +109,8 @@ def _row(
         requests=requests,
         repeat=record["repeat"],
         state=state,
-        estimate_s=round(measured_s if measured_s is not None else guess_s, 1),
+        estimate_s=round(measured_s if measured_s is not None else guessed_s(record, tpot_ms), 1),
     )
-
-
-def _tpot_by_model(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    values: dict[str, list[float]] = {}
-    for point in measured.values():
-        if (tpot := point.get("summary", {}).get("tpot_mean_ms")) is not None:
-            values.setdefault(point["record"]["model"]["name"], []).append(tpot)
-    return {model: statistics.fmean(found) for model, found in values.items()}
 
 
 def _start_s(results: Path) -> float:

@@ -13,12 +13,15 @@ from typing import Any
 from memgap.config.load import check_config, known
 from memgap.errors import UserError
 from memgap.models.architecture import ModelArchitecture
+from memgap.sweep.sizing import fit_sessions
 from memgap.sweep.study import Study, expand_study
 
+RESULTS = Path("results")
 KINDS = (
     "session",
     "sweep",
     "model",
+    "hub_model",
     "dataset",
     "advisor",
     "goodput",
@@ -48,6 +51,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         "kernels": study.sweeps,
         "offline": study.offline,
         "model": study.model_folders,
+        "hub_model": study.hub_models,
         "dataset": study.datasets,
         "fleet": study.config["fleets"],
         "predictions": study.config["predictions"],
@@ -68,7 +72,8 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
     if kind == "predictions":
         asked: dict[str, Any] = study.config["predictions"][name]
         return {**asked, "config_models": study.config["models"]}
-    return study.model_folders[name] if kind == "model" else study.datasets[name]
+    files = {"model": study.model_folders, "hub_model": study.hub_models, "dataset": study.datasets}
+    return files[kind][name]
 
 
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +90,7 @@ def requested_plan(options: argparse.Namespace, kind: str) -> dict[str, Any]:
     if options.config is None or options.name is None:
         raise UserError("give either --plan FILE, or --config FILE and --name NAME.")
     config = _read_json(options.config, "configuration")
-    return plan_of(expand_study(check_config(config)), kind, options.name)
+    return plan_of(fit_sessions(expand_study(check_config(config)), RESULTS), kind, options.name)
 
 
 def models_of(config: Path) -> dict[str, ModelArchitecture]:

@@ -7,24 +7,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from memgap.canonical import canonical_json, content_key
 from memgap import __version__
+from memgap.canonical import canonical_json, content_key
 from memgap.config.load import check_config
 from memgap.containers.digest import pin_images
 from memgap.containers.inside import VERSION_VARIABLE
 from memgap.containers.jobs import prepare_images
 from memgap.plans import plan_of
 from memgap.store.atomic import write_text
+from memgap.sweep.sizing import fit_sessions
 from memgap.sweep.study import Study, expand_study
 
 SNAPSHOTS = Path(".snakemake/memgap")
+RESULTS = Path("results")
 
 
 def load_study(config: Mapping[str, Any]) -> Study:
-    """Check and expand a configuration, images by their digest; raises UserError."""
+    """Check and expand a configuration, images by their digest, sessions sized as it asks; raises UserError."""
     checked = check_config(config)
     pin_images(checked["engines"])
-    return expand_study(checked)
+    return fit_sessions(expand_study(checked), RESULTS)
 
 
 def snapshot(study: Study) -> Path:

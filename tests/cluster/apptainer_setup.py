@@ -1,8 +1,8 @@
 """Gets a real Apptainer from Debian's packages: `python -m tests.cluster.apptainer_setup` prints its version.
 
-Debian has Apptainer in unstable only. Where the running Debian has it, apt installs it. Elsewhere the package of unstable
-is unpacked, and its two programs get the C library of a newer Debian in a folder of their own: nothing that dpkg knows of
-changes. Needs root and a Debian; whatever is missing comes back as the reason, for a skip that says it.
+Debian has Apptainer in unstable only. Where the running Debian has it, apt installs it. Elsewhere the package of
+unstable is unpacked, and its two programs get the C library of a newer Debian in a folder of their own: nothing that
+dpkg knows of changes. Needs root and a Debian; whatever is missing comes back as the reason, for a skip that says it.
 """
 
 import os

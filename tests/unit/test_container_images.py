@@ -73,7 +73,7 @@ def test_an_address_with_a_digest_is_recorded_as_given(folder: Path) -> None:
         ("nowhere.sif", {}, "nowhere.sif does not exist; build it with"),
         (".", {}, "is a folder"),
         ("here.sif", {"image_digest": "sha256:abc"}, "is no digest"),
-        ("here.sif", {"image_digest": f"sha256:{'0' * 64}"}, "name the right image"),
+        ("here.sif", {"image_digest": f"sha256:{'0' * 64}"}, "name the right image or digest"),
         (PINNED, {"image_digest": f"sha256:{'a' * 64}"}, "remove it"),
     ],
 )
@@ -96,8 +96,8 @@ def test_a_declared_digest_stands_for_a_file_that_is_elsewhere(folder: Path) -> 
 
 
 def test_a_job_that_does_not_see_the_file_has_the_same_points(folder: Path) -> None:
-    from memgap.config.load import check_config
     from memgap.config.files import read_config_files
+    from memgap.config.load import check_config
     from memgap.sweep.study import expand_study
 
     (folder / "one.sif").write_bytes(b"one")

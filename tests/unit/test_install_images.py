@@ -1,5 +1,6 @@
 """Definition files, Dockerfile, lock and builder agree; nothing is built from a value that is not there."""
 
+import itertools
 import os
 import re
 import shlex
@@ -146,7 +147,7 @@ def test_without_apptainer_docker_is_named(
 
 def test_dockers_command_has_every_value_of_the_lock() -> None:
     command = docker_command("engine-cuda-profilers", read_lock(ENVS), SETTINGS)
-    given = dict(one.split("=", 1) for flag, one in zip(command, command[1:], strict=False) if flag == "--build-arg")
+    given = dict(one.split("=", 1) for flag, one in itertools.pairwise(command) if flag == "--build-arg")
     assert given.pop("COMMIT")
     assert given == {name: value for name, value in docker_values().items() if name != "COMMIT"}
     assert shlex.split(shlex.join(command)) == command

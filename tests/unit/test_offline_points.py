@@ -9,6 +9,7 @@ from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.listing import list_points
 from memgap.offline.point import mode_of
+from memgap.offline.profilers import profiler_of
 from memgap.sweep.point import Point
 from memgap.sweep.session_name import session_of
 from memgap.sweep.study import Study, expand_study
@@ -17,6 +18,7 @@ from memgap.workflow import load_study
 from .records import small_config, small_study
 
 SYNCHRONOUS = {"max-model-len": 64, "async-scheduling": False}
+SYNCHRONOUS_LONG = {"max-model-len": 128, "async-scheduling": False}
 
 
 def config(experiments: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -103,6 +105,20 @@ def test_points_that_two_studies_share_are_one() -> None:
     assert study.offline["again"] == study.offline["phases"]
 
 
+def test_arguments_of_a_profiler_reach_its_command_and_make_another_point(tmp_path: Path) -> None:
+    plain, given = (
+        next(iter(expanded(output_tokens=100, server=SYNCHRONOUS_LONG, profiler=profiler).values()))
+        for profiler in ({"source": "nsys"}, {"source": "nsys", "args": ["--gpu-metrics-frequency=20000"]})
+    )
+    assert "args" not in plain.record["server"]["profiler"]
+    assert plain.key != given.key
+    for source, place in (("nsys", "--output"), ("ncu", "--csv")):
+        settings = {"source": source, "args": ["--one=1", "-t"], "metrics": ["stalls"], "kernels": None}
+        command = profiler_of(settings, []).command(["python", "worker"], tmp_path)
+        assert command[-4:] == ["--one=1", "-t", "python", "worker"]
+        assert place in command[:-4]
+
+
 def test_sessions_differ_by_profiler_and_say_which() -> None:
     experiments: dict[str, Any] = {
         "plain": {},
@@ -177,6 +193,12 @@ TORCH = {"source": "torch"}
         ({"profiler": TORCH, "server": {"async-scheduling": True}}, "a profiler needs"),
         ({"profiler": {**TORCH, "metrics": ["stalls"]}, "server": SYNCHRONOUS}, "are ncu's; remove them for torch"),
         ({"profiler": {**TORCH, "kernels": "x"}, "server": SYNCHRONOUS}, "are ncu's; remove them for torch"),
+        ({"profiler": {**TORCH, "args": ["--x"]}, "server": SYNCHRONOUS}, "profiler.args are for ncu and nsys"),
+        (
+            {"profiler": {"source": "nsys", "args": ["--output=/x"]}, "server": SYNCHRONOUS},
+            "'--output=/x' is set by memgap itself",
+        ),
+        ({"profiler": {"source": "ncu", "args": ["; rm"]}, "server": SYNCHRONOUS}, "`--option` or `--option=value`"),
         (
             {"profiler": {**TORCH, "decode_from": 6}, "server": SYNCHRONOUS},
             "8 output tokens have 7 decode steps, but profiler wants steps 6 to 7",

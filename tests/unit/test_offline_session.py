@@ -403,7 +403,7 @@ def test_nsys_that_cannot_export_is_one_sentence(tmp_path: Path, monkeypatch: py
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     with pytest.raises(UserError, match=r"nsys export failed: no such report$"):
-        NsysProfiler().files("0" * 16, tmp_path, tmp_path)
+        NsysProfiler({"source": "nsys"}).files("0" * 16, tmp_path, tmp_path)
 
 
 def test_recorded_offline_points_are_thin_and_hold_no_path_of_the_machine(tmp_path: Path) -> None:

@@ -43,10 +43,12 @@ rule verify:
         verified_image
     threads: 1
     resources:
-        gpu=CONFIG["resources"]["gpus"],
+        server=1,
+        gpu=gpus_of_verification,
+        nodes=CONFIG["resources"]["nodes"],
         mem_mb=CONFIG["resources"]["mem_mb"],
         cpus_per_task=CONFIG["resources"]["cpus"],
-        runtime=session_runtime,
+        runtime=runtime_of_session,
     params:
         plan=plan("verification"),
     message:

@@ -2,8 +2,10 @@
 import os
 import re
 
+from memgap.cluster.resources import session_gpus, session_runtime_min
 from memgap.containers.jobs import image_for_jobs
 from memgap.errors import UserError
+from memgap.models.staging import hub_model_name
 from memgap.sweep.study import model_folder_name
 from memgap.where import tell_where
 from memgap.workflow import (
@@ -105,7 +107,10 @@ def session_records(wildcards):
 def session_model(wildcards):
     if CONFIG["recorded"]:
         return []
-    folder = model_folder_name(session_records(wildcards)[0]["model"])
+    model = session_records(wildcards)[0]["model"]
+    folder, staged = model_folder_name(model), hub_model_name(model)
+    if staged in STUDY.hub_models:
+        return ancient(f"results/hub/{staged}.json")
     return ancient(f"results/models/{folder}/config.json") if folder else []
 
 
@@ -134,8 +139,20 @@ def verified_image(wildcards):
     return engine_image(points[0]["record"]) if points else None
 
 
-def session_runtime(wildcards, attempt):
-    return attempt * CONFIG["resources"]["runtime_min"]
+def gpus_of_session(wildcards):
+    return session_gpus(session_records(wildcards)[0], CONFIG["resources"])
+
+
+def gpus_of_verification(wildcards):
+    points = STUDY.verification_plan(wildcards.model)["points"]
+    return max(
+        (session_gpus(point["record"], CONFIG["resources"]) for point in points),
+        default=0,
+    )
+
+
+def runtime_of_session(wildcards, attempt):
+    return session_runtime_min(CONFIG["resources"], attempt)
 
 
 # --- tables, advice, figures

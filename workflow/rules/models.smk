@@ -20,3 +20,30 @@ rule synthetic_model:
     shell:
         "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.model}"
         " --out results/models/{wildcards.model} 2> {log}"
+
+
+# Models of the hub, fetched where there is a network, for compute nodes that have none (resources.offline_nodes).
+rule hub_model:
+    input:
+        script=ancient(script("stage_model.py")),
+    output:
+        "results/hub/{model}.json",
+    log:
+        "logs/models/hub-{model}.log",
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        plan=plan("hub_model"),
+    message:
+        "Model {wildcards.model} from the hub"
+    shell:
+        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.model} --results results"
+        " --out {output} 2> {log}"
+
+
+# All that jobs read, to be made before nodes without a network, or scripts submitted by hand, need it.
+rule staged:
+    input:
+        expand("results/models/{model}/config.json", model=STUDY.model_folders),
+        expand("results/hub/{model}.json", model=STUDY.hub_models),
+        expand("results/datasets/{dataset}.npz", dataset=STUDY.datasets),

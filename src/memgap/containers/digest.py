@@ -44,17 +44,15 @@ def image_digest(image: str, declared: str | None, where: str) -> str:
         if declared is not None:
             return declared
         raise UserError(
-            f"{where}.image: {image} does not exist; build it with `python -m memgap.install.images build KIND`, or give "
-            f"{where}.image_digest to read results without it."
+            f"{where}.image: {image} does not exist; build it with `python -m memgap.install.images build KIND`, or "
+            f"give {where}.image_digest to read results without it."
         )
     if not path.is_file():
-        raise UserError(
-            f"{where}.image: {image} is a folder; build one file of it: `apptainer build IMAGE.sif {image}`."
-        )
+        raise UserError(f"{where}.image: {image} is a folder; pack it: `apptainer build IMAGE.sif {image}`.")
     found = file_digest(path)
     if declared not in (None, found):
         raise UserError(
-            f"{where}.image_digest: {image} has the digest {found}, not {declared}; name the right image, or this digest."
+            f"{where}.image_digest: {image} has the digest {found}, not {declared}; name the right image or digest."
         )
     return found
 

@@ -69,7 +69,7 @@ def _link(digest: str) -> Path:
 
 def _make_link(link: Path, target: Path) -> None:
     """Point `link` at `target`, at once for whoever reads it."""
-    if link.is_symlink() and os.readlink(link) == str(target):
+    if link.is_symlink() and link.readlink() == target:
         return
     link.parent.mkdir(parents=True, exist_ok=True)
     fresh = link.with_name(f".{link.name}.{os.getpid()}")

@@ -22,8 +22,8 @@ def engine_record(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the "engine" part of a point's record from the configuration of the engine.
 
     With `version: auto` it is the version that the installer noted, or "not-installed". A declared version or an image
-    belongs to another machine: unless it is the one installed here, its package is the adapter's usual one. An image is
-    recorded by its digest, which says its version too: "auto" stays as it is. Raises UserError for an image without one.
+    belongs to another machine: unless it is the one installed here, its package is the adapter's usual one. An image
+    is recorded by its digest, which says its version too: "auto" stays. Raises UserError for an image without one.
     """
     if settings["image"] is not None:
         return _image_record(name, settings)

@@ -30,7 +30,9 @@ class Replicas:
         log: Path,
         startup_timeout_s: float,
         port: int | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
+        self._env = dict(env or {})
         self._server = server
         self._model_target = model_target
         self._python = python
@@ -129,7 +131,7 @@ class Replicas:
             self._startup_timeout_s,
             port,
             api_key=self.api_key,
-            env=self._mps.env if self._mps is not None else {},
+            env={**self._env, **(self._mps.env if self._mps is not None else {})},
             profile_folder=profile,
         )
 

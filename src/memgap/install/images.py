@@ -43,7 +43,7 @@ ALL_CAPABILITIES = Path("/proc/sys/kernel/cap_last_cap")
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are built: `bootstrap` is docker or debootstrap; `mirror` of Debian's packages; `wheels` fetched here."""
+    """How images are built: `bootstrap` is docker or debootstrap; Debian's `mirror`; `wheels` are fetched into it."""
 
     envs: Path
     bootstrap: str = "docker"
@@ -81,8 +81,8 @@ def definition(kind: str, settings: Settings) -> Path:
 def build(kinds: Sequence[str], out: Path, settings: Settings) -> list[Path]:
     """Build images into the folder `out`, each as KIND.sif; returns their paths.
 
-    What they share is built once. Raises UserError for an empty value in the lock, before anything is built, and where a
-    step fails.
+    What they share is built once. Raises UserError for an empty value in the lock, before anything is built, and
+    where a step fails.
     """
     stages = list(dict.fromkeys(one for kind in kinds if kind != MOCK for one in chain(kind)))
     lock = read_lock(settings.envs)
@@ -109,7 +109,7 @@ def _stage(kind: str, lock: ImageLock, settings: Settings, parent: Path | None, 
     values = build_arguments(kind, lock, settings, parent)
     command = ["apptainer", "build", "--sandbox"]
     if _needs_fakeroot():
-        # debootstrap makes device nodes, which no user namespace may; its image runs nothing while it is built but %test
+        # debootstrap makes device nodes, which no user namespace may; all that its image runs in a build is %test
         command.append("--fakeroot" if definition(kind, settings).name != DEBOOTSTRAP else "--notest")
     if settings.wheels is not None and kind in WHEELS_OF:
         fetch_wheels(kind, settings)

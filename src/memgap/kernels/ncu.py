@@ -44,14 +44,15 @@ def ncu_command(
     log_file: Path | None = None,
     kernel: str | None = None,
     launches: int | None = None,
+    extra: Sequence[str] = (),
     program: str = "ncu",
 ) -> list[str]:
     """Return the arguments that run a command under ncu.
 
     `ranges` are names of NVTX push/pop ranges, of which any may enclose the kernels to measure (the `/` that ends
     each tells ncu that they are push/pop); `kernel` is a regular expression over demangled names with templates,
-    `launches` the most kernels to measure. `log_file` receives the table and ncu's remarks apart from the program's
-    output. Clocks are left alone, units are not scaled.
+    `launches` the most kernels to measure, `extra` further arguments of ncu. `log_file` receives the table and ncu's
+    remarks apart from the program's output. Clocks are left alone, units are not scaled.
     """
     arguments = [program, "--target-processes", "all", "--clock-control", "none"]
     if ranges:
@@ -65,7 +66,7 @@ def ncu_command(
     arguments += ["--csv", "--page", "raw", "--print-units", "base", "--metrics", ",".join(metrics)]
     if log_file is not None:
         arguments += ["--log-file", str(log_file)]
-    return [*arguments, *command]
+    return [*arguments, *extra, *command]
 
 
 def read_ncu(path: Path) -> NcuExport:

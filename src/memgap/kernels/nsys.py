@@ -36,15 +36,21 @@ GPU_COLUMNS = ("time_s", "gpu", "metric", "value_fraction")
 
 
 def nsys_profile_command(
-    command: Sequence[str], output: Path, *, gpu_metrics: bool = True, program: str = "nsys"
+    command: Sequence[str],
+    output: Path,
+    *,
+    gpu_metrics: bool = True,
+    extra: Sequence[str] = (),
+    program: str = "nsys",
 ) -> list[str]:
     """Return the arguments that run a command under nsys: CUDA and NVTX traced, kernels of CUDA graphs one by one, and
-    with `gpu_metrics` the GPUs' counters sampled. The report is `output`, to which nsys adds `.nsys-rep`.
+    with `gpu_metrics` the GPUs' counters sampled; `extra` are further arguments. The report is `output`, to which nsys
+    adds `.nsys-rep`.
     """
     options = ["--trace", "cuda,nvtx", "--cuda-graph-trace", "node", "--sample", "none", "--cpuctxsw", "none"]
     if gpu_metrics:
         options += ["--gpu-metrics-devices", "all"]
-    return [program, "profile", *options, "--force-overwrite", "true", "--output", str(output), *command]
+    return [program, "profile", *options, "--force-overwrite", "true", "--output", str(output), *extra, *command]
 
 
 def nsys_export_command(report: Path, database: Path, *, program: str = "nsys") -> list[str]:

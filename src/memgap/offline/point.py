@@ -1,6 +1,6 @@
 """One offline point: a batch of fixed size, its lengths, an engine in process, and the profiler that watches it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memgap import HARNESS_VERSION
@@ -13,6 +13,11 @@ REQUIRED_ARGUMENTS = ("model", "batch", "prompt_tokens", "output_tokens")
 DEFAULTS: Record = {"detokenize": True, "temperature": 0.0, "warmup_steps": 2, "seed": 0}
 WINDOW_STEPS = 2
 NCU_METRICS = ["roofline", "stalls", "memory"]
+OWN_ARGUMENTS = {
+    "ncu": ("csv", "page", "log-file", "metrics", "print-units", "nvtx", "nvtx-include", "export", "import", "o", "i"),
+    "nsys": ("output", "o", "force-overwrite", "f", "export"),
+}
+"""Options of the profilers that memgap sets itself, or that would keep it from reading the result."""
 
 
 def is_offline(record: Mapping[str, Any]) -> bool:
@@ -93,7 +98,19 @@ def _profiler(given: Mapping[str, Any] | None, flags: Record, where: str) -> Rec
         profiler["kernels"] = given.get("kernels")
     elif "metrics" in given or "kernels" in given:
         raise UserError(f"{where}: profiler.metrics and profiler.kernels are ncu's; remove them for {source}.")
+    if "args" in given:
+        profiler["args"] = _profiler_arguments(given["args"], source, where)
     return profiler
+
+
+def _profiler_arguments(given: Sequence[str], source: str, where: str) -> list[str]:
+    if source not in OWN_ARGUMENTS:
+        raise UserError(f"{where}: profiler.args are for ncu and nsys; remove them for {source}.")
+    for argument in given:
+        name = argument.partition("=")[0].lstrip("-")
+        if name in OWN_ARGUMENTS[source]:
+            raise UserError(f"{where}: profiler.args: {argument!r} is set by memgap itself; remove it.")
+    return list(given)
 
 
 def _window(given: Mapping[str, Any], output: int, where: str) -> Record:

@@ -98,7 +98,8 @@ class NcuProfiler(NoProfiler):
         metrics = metrics_of(*self._settings["metrics"])
         log = scratch / "ncu.csv"
         kernels = self._settings["kernels"]
-        return ncu_command(worker, metrics=metrics, ranges=self._ranges, log_file=log, kernel=kernels)
+        extra = self._settings.get("args", ())
+        return ncu_command(worker, metrics=metrics, ranges=self._ranges, log_file=log, kernel=kernels, extra=extra)
 
     def files(self, key: str, folder: Path, scratch: Path) -> Files:
         """See Profiler; a point's kernels are those inside the ranges of its steps."""
@@ -122,13 +123,16 @@ class NsysProfiler(NoProfiler):
     after_the_end = True
     patience = 2.0
 
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._extra = settings.get("args", ())
+
     def require(self) -> None:
         """See Profiler."""
         _require_program("nsys", "Nsight Systems")
 
     def command(self, worker: list[str], scratch: Path) -> list[str]:
         """See Profiler."""
-        return nsys_profile_command(worker, scratch / "nsys")
+        return nsys_profile_command(worker, scratch / "nsys", extra=self._extra)
 
     def files(self, key: str, folder: Path, scratch: Path) -> Files:
         """See Profiler."""
@@ -160,7 +164,7 @@ def profiler_of(settings: Mapping[str, Any] | None, entries: Sequence[Mapping[st
         return NoProfiler()
     if settings["source"] == "ncu":
         return NcuProfiler(settings, entries)
-    return NsysProfiler() if settings["source"] == "nsys" else TorchProfiler()
+    return NsysProfiler(settings) if settings["source"] == "nsys" else TorchProfiler()
 
 
 def recorded_files(recordings: Sequence[Recording]) -> Files:

@@ -91,6 +91,10 @@ class OfflineSession(Session):
         target = ["--model", self._model_target(), "--dtype", model["dtype"]]
         return [*target, *loading, *revision, *flag_list(self._server_record["server"]["args"])]
 
+    def network(self) -> dict[str, str]:
+        """Return the variables that keep the engine off the network, where its node has none."""
+        return self._network()
+
     def check(self) -> None:
         """Raises StoppedError where the session has to stop."""
         self._watch.check()
@@ -303,6 +307,7 @@ class _Worker:
         env = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
         if self._session.server_record["model"]["weights"] != "hub":
             env["HF_HUB_OFFLINE"] = "1"
+        env.update(self._session.network())
         return {**env, **self._session.server_record["server"]["env"], "PYTHONPATH": self._import_path()}
 
     def _import_path(self) -> str:

@@ -15,6 +15,7 @@ from memgap.engine.failure import ServerFailureError
 from memgap.engine.identity import engine_python
 from memgap.engine.replicas import Replicas
 from memgap.errors import UserError
+from memgap.models.staging import offline_variables
 from memgap.offline.point import is_offline
 from memgap.plans import add_plan_arguments, requested_plan
 from memgap.session.lease import Lease
@@ -96,6 +97,8 @@ class Session:
 
     def _asked_again(self, key: str) -> bool:
         """Whether `remeasure` names the point and it was not measured for that very list yet."""
+        if self._plan["options"].get("again"):
+            return True
         asked = self._plan["options"]["remeasure"]
         if key not in asked:
             return False
@@ -113,6 +116,7 @@ class Session:
                 scratch / "server.log",
                 options["startup_timeout_s"],
                 options["port"],
+                self._network(),
             )
             with server:
                 measurement = Measurement(
@@ -243,6 +247,10 @@ class Session:
             self._progress.say(f"{todo} of {total} points to measure, the others are in the store")
         else:
             self._progress.say(f"{total} points to measure")
+
+    def _network(self) -> dict[str, str]:
+        """Return the variables that keep the engine off the network, where its node has none."""
+        return offline_variables(self._results) if self._plan["options"].get("offline_nodes") else {}
 
     def _model_target(self) -> str:
         model = self._server_record["model"]

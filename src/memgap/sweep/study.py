@@ -10,6 +10,7 @@ from memgap.datasets.spec import resolve_dataset
 from memgap.engine.identity import engine_record
 from memgap.errors import UserError
 from memgap.models.registry import resolve_model
+from memgap.models.staging import hub_model_name
 from memgap.offline.study import offline_points
 from memgap.sweep.expand import expand_sweep
 from memgap.sweep.point import Point, Record, make_point, server_record, whole_flag
@@ -22,8 +23,8 @@ class Study:
     """The expanded configuration.
 
     `points` by key; `sweeps` and `offline`: name of a sweep or offline study -> list of (experiment, point key);
-    `sessions`: session name -> point keys in the order of measurement; `model_folders` and `datasets`: folder or file
-    stem -> full specification.
+    `sessions`: session name -> point keys in the order of measurement; `model_folders`, `hub_models` (those that jobs
+    cannot fetch themselves) and `datasets`: folder or file stem -> full specification.
     """
 
     config: Config
@@ -32,6 +33,7 @@ class Study:
     sessions: dict[str, list[str]] = field(default_factory=dict)
     offline: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     model_folders: dict[str, Record] = field(default_factory=dict)
+    hub_models: dict[str, Record] = field(default_factory=dict)
     datasets: dict[str, Record] = field(default_factory=dict)
 
     def sessions_of(self, sweep: str) -> list[str]:
@@ -93,6 +95,7 @@ class Study:
                 "remeasure": sorted(set(self.config["remeasure"]) & set(keys)),
                 "remeasure_failed": self.config["remeasure_failed"],
                 "recorded": self.config["recorded"],
+                **({"offline_nodes": True} if hub_model_name(record["model"]) in self.hub_models else {}),
             },
         }
 
@@ -218,6 +221,9 @@ def _add(study: Study, point: Point, members: list[tuple[str, str]], experiment:
         folder = model_folder_name(point.record["model"])
         if folder is not None:
             study.model_folders[folder] = point.record["model"]
+        staged = hub_model_name(point.record["model"])
+        if staged is not None and study.config["resources"]["offline_nodes"]:
+            study.hub_models[staged] = point.record["model"]
         if "dataset" in point.record:
             study.datasets[point.record["dataset"]["key"]] = point.record["dataset"]
     members.append((experiment, point.key))

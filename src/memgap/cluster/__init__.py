@@ -1,0 +1,1 @@
+"""What a cluster is like, and what a Slurm job asks of it."""

@@ -1,0 +1,57 @@
+"""The commands behind a stored point: printed for a shell, without secrets, and run again."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from memgap.cli import main
+from memgap.errors import UserError
+from memgap.rerun import rerun_plan
+from memgap.store.points import PointStore
+
+from .records import small_study
+from .sessions import run_session
+
+FIXED = {"batch_cap": 2, "env": {"MARK": "a b;c"}}
+
+
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    return str(run_session(small_study(**FIXED), tmp_path)["key"])
+
+
+def test_the_server_s_command_is_printed_for_a_shell(measured: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rerun", measured]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")]
+    words = shlex.split(lines[0])
+    assert words[0] == "env"
+    assert "MARK=a b;c" in words
+    assert "MEMGAP_MOCK_API_KEY=KEY" in words
+    stored = PointStore(Path("results/points")).read(measured)
+    assert stored is not None
+    assert words[-len(stored["provenance"]["commands"][0]) :] == stored["provenance"]["commands"][0]
+    assert shlex.split(lines[1])[-2:] == ["results", "--measure"]
+
+
+def test_a_point_is_measured_again_as_often_as_asked(measured: str) -> None:
+    path = Path("results/points") / measured / "point.json"
+    for _ in range(2):
+        before = json.loads(path.read_text())
+        assert main(["rerun", measured, "--measure"]) == 0
+        after = json.loads(path.read_text())
+        assert after["window"]["start_unix_s"] > before["window"]["end_unix_s"]
+        assert after["record"] == before["record"]
+        assert after["remeasured_for"] == before["remeasured_for"]
+
+
+def test_an_unknown_key_and_a_lost_plan_are_one_sentence(measured: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rerun", "0" * 16]) == 2
+    assert "there is no point '0000000000000000'" in capsys.readouterr().err
+    assert main(["rerun", "../../etc"]) == 2
+    for plan in Path("results/plans").glob("*.json"):
+        plan.unlink()
+    with pytest.raises(UserError, match="no plan in results/plans names the point"):
+        rerun_plan(measured, Path("results"))
