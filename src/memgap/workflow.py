@@ -45,7 +45,7 @@ def prepare_jobs(study: Study, workflow_folder: str) -> None:
     os.environ["MEMGAP_CONFIG"] = str(snapshot(study))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ[VERSION_VARIABLE] = __version__
-    prepare_images(study.config, Path(workflow_folder) / "workflow" / "scripts", os.environ)
+    prepare_images(study, Path(workflow_folder) / "workflow" / "scripts", os.environ)
 
 
 def plan_text(study: Study, kind: str, name: str = "settings", *_: str) -> str:

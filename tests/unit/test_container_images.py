@@ -175,7 +175,7 @@ def test_a_folder_that_cannot_be_bound_is_named(folder: Path) -> None:
 
 def test_without_images_the_environment_stays(folder: Path) -> None:
     environment: dict[str, str] = {}
-    jobs.prepare_images(small_study().config, folder, environment)
+    jobs.prepare_images(small_study(), folder, environment)
     assert environment == {}
 
 

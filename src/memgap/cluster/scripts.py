@@ -33,7 +33,7 @@ def write_scripts(study: Study, site: Site, results: Path) -> list[Path]:
     store = PointStore(results / "points")
     written = []
     inside: dict[str, str] = {}
-    prepare_images(study.config, ENTRY_POINT.parent, inside)
+    prepare_images(study, ENTRY_POINT.parent, inside)
     for session, keys in study.sessions.items():
         if all(store.status(key) not in ("missing", "garbled") for key in keys):
             continue
