@@ -51,6 +51,8 @@ def ensure() -> str:
         raise NotAvailableError("apptainer is not installed, and only root can install it")
     if shutil.which("apt-get") is None or os.uname().machine != "x86_64":
         raise NotAvailableError("apptainer is not installed, and this is no Debian on x86-64 to install it on")
+    if not _candidate("squashfs-tools"):  # a fresh machine without package lists
+        _apt("update")
     if _candidate("apptainer"):
         _apt("install", "--no-install-recommends", "apptainer")
     else:
@@ -133,16 +135,26 @@ def _found(library: str) -> Path:
 
 def _apt(action: str, *arguments: str, options: list[str] | None = None, folder: Path | None = None) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    _run("apt-get", "-qq", "-y", *(options or []), action, *arguments, folder=folder, environment=environment)
+    _run(
+        "apt-get",
+        "-qq",
+        "-y",
+        "-o",
+        "DPkg::Lock::Timeout=300",
+        *(options or []),
+        action,
+        *arguments,
+        folder=folder,
+        environment=environment,
+    )
 
 
 def _run(*command: str, folder: Path | None = None, environment: dict[str, str] | None = None) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise NotAvailableError(
-            f"apptainer cannot be installed: `{' '.join(command[:4])} ...` failed: {' '.join(last)}"
-        )
+        what = " ".join(command[:4])
+        raise NotAvailableError(f"apptainer cannot be installed: `{what} ...` failed: {' '.join(last)}")
 
 
 if __name__ == "__main__":

@@ -145,15 +145,19 @@ def _mock(image: Path, work: Path) -> Path:
 
 
 def fetch_wheels(kind: str, settings: Settings) -> None:
-    """Fetch an image's locked packages with this machine's pip and its settings (proxy, mirror, certificates)."""
+    """Fetch an image's locked packages with this machine's pip and its settings (proxy, mirror, certificates), once."""
     assert settings.wheels is not None
     folder = settings.wheels / kind
+    locks = [settings.envs / f"{name}.txt" for name in WHEELS_OF[kind]]
+    fetched, wanted = folder / ".fetched", "".join(f"{file_digest(lock)}\n" for lock in locks)
+    if fetched.exists() and fetched.read_text(encoding="utf-8") == wanted:
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    for name in WHEELS_OF[kind]:
-        lock = settings.envs / f"{name}.txt"
+    for lock in locks:
         hashes = ["--require-hashes"] if "--hash=" in lock.read_text(encoding="utf-8") else []
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
         _run([*command, "--find-links", str(folder), *hashes, "-r", str(lock)], settings.envs.parent)
+    fetched.write_text(wanted, encoding="utf-8")
 
 
 def docker_command(kind: str, lock: ImageLock, settings: Settings) -> list[str]:
