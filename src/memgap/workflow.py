@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from memgap import __version__
 from memgap.canonical import canonical_json, content_key
 from memgap.config.load import check_config
+from memgap.containers.digest import pin_images
+from memgap.containers.inside import VERSION_VARIABLE
+from memgap.containers.jobs import prepare_images
 from memgap.plans import plan_of
 from memgap.store.atomic import write_text
 from memgap.sweep.sizing import fit_sessions
@@ -19,8 +23,10 @@ RESULTS = Path("results")
 
 
 def load_study(config: Mapping[str, Any]) -> Study:
-    """Check and expand a configuration, its sessions sized as it asks; raises UserError."""
-    return fit_sessions(expand_study(check_config(config)), RESULTS)
+    """Check and expand a configuration, images by their digest, sessions sized as it asks; raises UserError."""
+    checked = check_config(config)
+    pin_images(checked["engines"])
+    return fit_sessions(expand_study(checked), RESULTS)
 
 
 def snapshot(study: Study) -> Path:
@@ -31,13 +37,15 @@ def snapshot(study: Study) -> Path:
     return path
 
 
-def prepare_jobs(study: Study) -> None:
-    """Set what jobs find in their environment: the configuration, and this Python as `python`.
+def prepare_jobs(study: Study, workflow_folder: str) -> None:
+    """Set what jobs find in their environment: the configuration, and this Python as `python`, but for containers.
 
     Jobs expand the configuration again and take their plan from it, so that no plan has to fit into a command line.
     """
     os.environ["MEMGAP_CONFIG"] = str(snapshot(study))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    os.environ[VERSION_VARIABLE] = __version__
+    prepare_images(study, Path(workflow_folder) / "workflow" / "scripts", os.environ)
 
 
 def plan_text(study: Study, kind: str, name: str = "settings", *_: str) -> str:

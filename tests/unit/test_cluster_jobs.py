@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from memgap.cluster.resources import session_gpus, session_runtime_min
-from memgap.cluster.scripts import write_scripts
+from memgap.cluster.scripts import ENTRY_POINT, write_scripts
 from memgap.cluster.site import Site
 from memgap.datasets import build_dataset, save_dataset
 from memgap.errors import UserError
@@ -93,9 +93,11 @@ def test_a_script_that_is_run_measures_its_session(tmp_path: Path, monkeypatch: 
 
 def test_an_image_is_run_by_apptainer_with_the_site_s_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    study = load_study(study_config(image="/images/engine.sif"))
+    (tmp_path / "my engine.sif").write_bytes(b"an image")
+    study = load_study(study_config(image="my engine.sif"))
     text = write_scripts(study, Site(binds=("/models",)), Path("results"))[0].read_text()
     assert "apptainer exec --home" in text
-    assert "--nv --bind /models /images/engine.sif python" in text
+    assert "--nv --bind /models 'my engine.sif' python" in text
+    assert f"export APPTAINER_BIND={ENTRY_POINT.parent}" in text
     plain = write_scripts(study, Site(containers=False), Path("results"))[0].read_text()
     assert "apptainer" not in plain

@@ -3,6 +3,7 @@ import os
 import re
 
 from memgap.cluster.resources import session_gpus, session_runtime_min
+from memgap.containers.jobs import image_for_jobs
 from memgap.errors import UserError
 from memgap.models.staging import hub_model_name
 from memgap.sweep.study import model_folder_name
@@ -17,11 +18,11 @@ from memgap.workflow import (
 
 try:
     STUDY = load_study(config)
+    prepare_jobs(STUDY, workflow.basedir)
 except UserError as error:
     raise WorkflowError(f"memgap: {error}")
 
 CONFIG = STUDY.config
-prepare_jobs(STUDY)
 MODEL_NAMES = "|".join(
     re.escape(name)
     for name in sorted(
@@ -124,13 +125,18 @@ def session_datasets(wildcards):
     return [ancient(f"results/datasets/{key}.npz") for key in sorted(keys)]
 
 
+def engine_image(record):
+    """The image of a point's engine, as a rule names it."""
+    return image_for_jobs(CONFIG["engines"][record["engine"]["name"]])
+
+
 def session_image(wildcards):
-    return session_records(wildcards)[0]["engine"]["image"]
+    return engine_image(session_records(wildcards)[0])
 
 
 def verified_image(wildcards):
     points = STUDY.verification_plan(wildcards.model)["points"]
-    return points[0]["record"]["engine"]["image"] if points else None
+    return engine_image(points[0]["record"]) if points else None
 
 
 def gpus_of_session(wildcards):

@@ -15,6 +15,7 @@ from memgap.canonical import canonical_json
 from memgap.cluster.resources import session_gpus, session_runtime_min
 from memgap.cluster.site import Site
 from memgap.config.files import read_config_files
+from memgap.containers.jobs import prepare_images
 from memgap.store.atomic import write_text
 from memgap.store.points import PointStore
 from memgap.sweep.study import Study
@@ -31,6 +32,8 @@ def write_scripts(study: Study, site: Site, results: Path) -> list[Path]:
     """
     store = PointStore(results / "points")
     written = []
+    inside: dict[str, str] = {}
+    prepare_images(study, ENTRY_POINT.parent, inside)
     for session, keys in study.sessions.items():
         if all(store.status(key) not in ("missing", "garbled") for key in keys):
             continue
@@ -38,18 +41,29 @@ def write_scripts(study: Study, site: Site, results: Path) -> list[Path]:
         write_text(plan, canonical_json(study.session_plan(session)) + "\n")
         record = study.points[keys[0]].record
         script = results / FOLDER / f"{session}.sh"
-        write_text(script, job_script(session, record, study.config["resources"], site, plan, results))
+        image = study.config["engines"][record["engine"]["name"]]["image"] if site.containers else None
+        container = (image, inside) if image else None
+        write_text(script, job_script(session, record, study.config["resources"], site, plan, results, container))
         script.chmod(0o755)
         written.append(script)
     return written
 
 
 def job_script(
-    session: str, record: Mapping[str, Any], resources: Mapping[str, Any], site: Site, plan: Path, results: Path
+    session: str,
+    record: Mapping[str, Any],
+    resources: Mapping[str, Any],
+    site: Site,
+    plan: Path,
+    results: Path,
+    container: tuple[str, Mapping[str, str]] | None = None,
 ) -> str:
-    """Return the Slurm script that measures a session's plan, with the same resources as Snakemake would ask for."""
+    """Return the Slurm script that measures a session's plan, with the same resources as Snakemake would ask for.
+
+    `container` is the image that it runs in, with the variables that Apptainer needs.
+    """
     options = sbatch_options(session, record, resources, site)
-    image = record["engine"]["image"] if site.containers else None
+    image, variables = container or (None, {})
     run = ["python" if image else sys.executable, os.path.relpath(ENTRY_POINT), "--plan", str(plan)]
     run += ["--results", str(results), "--log", f"logs/sessions/{session}.log"]
     if image:
@@ -59,6 +73,7 @@ def job_script(
         *(f"#SBATCH {option}" for option in options),
         "set -euo pipefail",
         f"cd {shlex.quote(os.getcwd())}",  # noqa: PTH109
+        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         f"exec {shlex.join(run)}",
     ]
     return "\n".join(lines) + "\n"

@@ -8,35 +8,58 @@ from pathlib import Path
 from typing import Any
 
 from memgap import __version__
+from memgap.containers.digest import image_digest
 
 USUAL_PACKAGES = {"vllm": "vllm", "mock": "memgap-mock"}
 ENGINE_FOLDER = ".venv-engine"
 NOTE = "memgap-engine.json"
 """Written into the engine's folder by the installer: {"package", "version"}."""
+IMAGE_ENGINE = Path("/opt/memgap-engine")
+"""Where this project's images have the engine."""
 
 
 def engine_record(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the "engine" part of a point's record from the configuration of the engine.
 
     With `version: auto` it is the version that the installer noted, or "not-installed". A declared version or an image
-    belongs to another machine: unless it is the one installed here, its package is the adapter's usual one.
+    belongs to another machine: unless it is the one installed here, its package is the adapter's usual one. An image
+    is recorded by its digest, which says its version too: "auto" stays. Raises UserError for an image without one.
     """
+    if settings["image"] is not None:
+        return _image_record(name, settings)
     installed = _installed(settings["adapter"])
     version = installed["version"] if settings["version"] == "auto" else settings["version"]
-    here = settings["image"] is None and version == installed["version"]
+    here = version == installed["version"]
     return {
         "name": name,
         "adapter": settings["adapter"],
         "package": installed["package"] if here else USUAL_PACKAGES[settings["adapter"]],
         "version": version,
-        "image": settings["image"],
+        "image": None,
     }
 
 
-def engine_python(setting: str) -> str:
-    """Return the interpreter that has the engine installed; see `engines.<name>.python` in the schema."""
+def _image_record(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    pinned = settings.get("image_digest")
+    return {
+        "name": name,
+        "adapter": settings["adapter"],
+        "package": USUAL_PACKAGES[settings["adapter"]],
+        "version": settings["version"],
+        "image": pinned or image_digest(settings["image"], None, f"config: engines.{name}"),
+    }
+
+
+def engine_python(setting: str, image: str | None = None) -> str:
+    """Return the interpreter that has the engine installed; see `engines.<name>.python` in the schema.
+
+    In an `image` it is the image's own: what lies in the working directory belongs to the host.
+    """
     if setting != "auto":
         return setting
+    if image is not None:
+        own = IMAGE_ENGINE / "bin" / "python"
+        return str(own) if own.exists() else sys.executable
     declared = os.environ.get("MEMGAP_ENGINE_PYTHON")
     if declared:
         return declared
@@ -55,11 +78,18 @@ def _engine_folder() -> Path | None:
 def _installed(adapter: str) -> dict[str, str]:
     if adapter == "mock":
         return {"package": USUAL_PACKAGES[adapter], "version": __version__}
-    folder = _engine_folder()
-    if folder is not None:
+    for folder in (_declared_folder(), _engine_folder()):
+        if folder is None:
+            continue
         try:
             note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
             return {"package": str(note["package"]), "version": str(note["version"])}
         except (OSError, ValueError, KeyError, TypeError):
             pass
     return {"package": USUAL_PACKAGES[adapter], "version": "not-installed"}
+
+
+def _declared_folder() -> Path | None:
+    """Return the environment that MEMGAP_ENGINE_PYTHON names, as in an image where everything runs inside."""
+    declared = os.environ.get("MEMGAP_ENGINE_PYTHON")
+    return Path(declared).parents[1] if declared and len(Path(declared).parents) > 1 else None

@@ -182,7 +182,7 @@ class _Worker:
             raise ServerFailureError("no_profiler", str(error), "") from error
         spec = self._scratch / "spec.json"
         spec.write_text(canonical_json(self._spec()), encoding="utf-8")
-        python = engine_python(self._session.options["python"])
+        python = engine_python(self._session.options["python"], self._session.server_record["engine"]["image"])
         worker = [python, "-m", "memgap.offline.worker", "--spec", str(spec), "--out", str(self._out)]
         self.command = self._profiler.command(worker, self._scratch)
         adapter = adapter_for(self._session.server_record["engine"]["adapter"])

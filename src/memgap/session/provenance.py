@@ -36,7 +36,7 @@ def provenance(engine_package: str, engine_version: str | None, commands: list[l
         "date_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "hostname_hash": hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12],
         "memgap_version": __version__,
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "python": platform.python_version(),
         "kernel": platform.release(),
         "engine_package": engine_package,
@@ -53,7 +53,7 @@ def _cpu_model() -> str | None:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), None)
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """Return the checkout's commit; the variable MEMGAP_GIT_COMMIT says it for a copy without history."""
     folder = Path(__file__).resolve().parents[3]
     declared = os.environ.get("MEMGAP_GIT_COMMIT")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from memgap.canonical import canonical_json
+from memgap.containers.inside import check_container
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.identity import engine_python
 from memgap.engine.replicas import Replicas
@@ -62,6 +63,7 @@ class Session:
             todo = [point for point in self.todo() if point["key"] not in spared]
             self._say_plan(len(todo))
             if todo:
+                check_container(self._server_record["engine"])
                 self._measure(todo)
             self._write_outcome()
 
@@ -110,7 +112,7 @@ class Session:
             server = Replicas(
                 self._server_record,
                 self._model_target(),
-                engine_python(options["python"]),
+                engine_python(options["python"], self._server_record["engine"]["image"]),
                 scratch / "server.log",
                 options["startup_timeout_s"],
                 options["port"],
