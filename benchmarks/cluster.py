@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     for _ in range(given.repeats):
         for name, slurm, image in ways:
             runs[name].append(run(slurm, image, site))
-            print(f"{name}: {runs[name][-1].wall_s:.1f} s", file=sys.stderr, flush=True)
+            print(f"{name}: {runs[name][-1]}", file=sys.stderr, flush=True)
     print(f"medians of {given.repeats} runs; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end\n")
     print("| where | wall, s | to the first measurement, s | submission to session, s | session to job's end, s |")
     print("| --- | --- | --- | --- | --- |")
