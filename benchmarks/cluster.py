@@ -90,7 +90,8 @@ def run(slurm: bool, image: str | None, site: dict[str, Any]) -> Run:
                 continue
             session = facts["Comment"].partition("_wildcards_")[2]
             waits.append((folder / f"results/plans/{session}.json").stat().st_mtime - unix_s(facts["SubmitTime"]))
-            ends.append(unix_s(facts["EndTime"]) - (folder / f"results/sessions/{session}.json").stat().st_mtime)
+            # not the session's output, whose time Snakemake's driver sets anew
+            ends.append(unix_s(facts["EndTime"]) - (folder / f"logs/sessions/{session}.log").stat().st_mtime)
         return Run(wall_s, first_s, statistics.median(waits), statistics.median(ends))
 
 
