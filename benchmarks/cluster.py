@@ -90,7 +90,8 @@ def run(slurm: bool, image: str | None, site: dict[str, Any]) -> Run:
                 continue
             session = facts["Comment"].partition("_wildcards_")[2]
             waits.append((folder / f"results/plans/{session}.json").stat().st_mtime - unix_s(facts["SubmitTime"]))
-            ends.append(unix_s(facts["EndTime"]) - (folder / f"results/sessions/{session}.json").stat().st_mtime)
+            # not the session's output, whose time Snakemake's driver sets anew
+            ends.append(unix_s(facts["EndTime"]) - (folder / f"logs/sessions/{session}.log").stat().st_mtime)
         return Run(wall_s, first_s, statistics.median(waits), statistics.median(ends))
 
 
@@ -136,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
     for _ in range(given.repeats):
         for name, slurm, image in ways:
             runs[name].append(run(slurm, image, site))
-            print(f"{name}: {runs[name][-1].wall_s:.1f} s", file=sys.stderr, flush=True)
+            print(f"{name}: {runs[name][-1]}", file=sys.stderr, flush=True)
     print(f"medians of {given.repeats} runs; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end\n")
     print("| where | wall, s | to the first measurement, s | submission to session, s | session to job's end, s |")
     print("| --- | --- | --- | --- | --- |")
