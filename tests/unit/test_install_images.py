@@ -4,6 +4,8 @@ import itertools
 import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -154,6 +156,8 @@ def test_dockers_command_has_every_value_of_the_lock() -> None:
 
 
 def test_an_engine_that_does_not_start_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no engine is installed there"):
+        images.check_engine(tmp_path)
     (tmp_path / "bin").mkdir()
     (tmp_path / "memgap-engine.json").write_text('{"package": "vllm", "version": "1"}')
     python = tmp_path / "bin/python"
@@ -163,3 +167,9 @@ def test_an_engine_that_does_not_start_is_told(tmp_path: Path) -> None:
         images.check_engine(tmp_path)
     python.write_text("#!/bin/sh\necho 1\n")
     assert images.check_engine(tmp_path) == "vllm 1"
+
+
+def test_the_modules_that_steps_run_do_something() -> None:
+    for module in re.findall(r"-m (memgap[\w.]+)", (ENVS / "images/steps.sh").read_text()):
+        done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)
+        assert "usage:" in done.stdout, module

@@ -174,7 +174,10 @@ def docker_command(kind: str, lock: ImageLock, settings: Settings) -> list[str]:
 
 def check_engine(folder: Path) -> str:
     """Return package and version of the engine in `folder`; raises UserError where it is not the one that was noted."""
-    note: Mapping[str, str] = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    try:
+        note: Mapping[str, str] = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: no engine is installed there, {NOTE} is missing or broken.") from error
     say = "import importlib.metadata, sys, vllm; print(importlib.metadata.version(sys.argv[1]))"
     found = subprocess.run(
         [str(folder / "bin" / "python"), "-c", say, note["package"]], capture_output=True, text=True, check=False
