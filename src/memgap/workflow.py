@@ -10,7 +10,7 @@ from typing import Any
 from memgap.canonical import canonical_json, content_key
 from memgap.config.load import check_config
 from memgap.plans import plan_of
-from memgap.store.atomic import write_text
+from memgap.store.atomic import keep_others_from_writing, write_text
 from memgap.sweep.study import Study, expand_study
 
 SNAPSHOTS = Path(".snakemake/memgap")
@@ -30,10 +30,12 @@ def snapshot(study: Study) -> Path:
 
 
 def prepare_jobs(study: Study) -> None:
-    """Set what jobs find in their environment: the configuration, and this Python as `python`.
+    """Set what jobs find in their environment: the configuration, this Python as `python`, and a umask that lets not
+    everybody write.
 
     Jobs expand the configuration again and take their plan from it, so that no plan has to fit into a command line.
     """
+    keep_others_from_writing()
     os.environ["MEMGAP_CONFIG"] = str(snapshot(study))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 

@@ -18,5 +18,5 @@ rule synthetic_model:
     message:
         "Synthetic model {wildcards.model}"
     shell:
-        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.model}"
-        " --out results/models/{wildcards.model} 2> {log}"
+        "python {input.script:q} --config $MEMGAP_CONFIG --name {wildcards.model:q}"
+        " --out results/models/{wildcards.model:q} 2> {log:q}"

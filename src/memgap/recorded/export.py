@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from memgap.recorded.files import THINNED, points_file, read_points, read_series, series_file, write_series
+from memgap.redact import redacted, redacted_command
 from memgap.store.points import PointStore
 from memgap.sweep.session_name import session_of
 
@@ -93,8 +94,12 @@ def _place(point: Mapping[str, Any]) -> tuple[int, int, str]:
 
 
 def _tidy(point: dict[str, Any]) -> dict[str, Any]:
-    """Return a point with the paths of its machine cut down to what they mean, in the server's command lines."""
-    provenance = {**point["provenance"], "commands": [_short(one) for one in point["provenance"]["commands"]]}
+    """Return a point with the paths of its machine cut down to what they mean, in the server's command lines, and
+    without secrets, should an older store have one.
+    """
+    commands = [redacted_command(_short(one)) for one in point["provenance"]["commands"]]
+    point = {**redacted(point), "record": point["record"]}
+    provenance = {**point["provenance"], "commands": commands}
     finite = {name: value for name, value in point["summary"].items() if math.isfinite(value)}
     return {**point, "provenance": provenance, "summary": finite}
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from memgap.canonical import content_key
 from memgap.errors import UserError
+from memgap.redact import redacted
 from memgap.store.atomic import write_text
 
 SPARED = "not_needed"
@@ -75,14 +76,17 @@ class PointStore:
     def write(self, key: str, point: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         """Store a point and its further files, in place of what was there.
 
-        Raises OSError where the disk refuses; nothing half-written stays visible.
+        What a server or an environment said is redacted, all but the record, whose hash is the key: a configuration
+        with a secret is refused before. Raises OSError where the disk refuses; nothing half-written stays visible.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(dir=self.folder, prefix=f".{key}."))
         try:
             for name, data in files.items():
                 (staged / name).write_bytes(data)
-            write_text(staged / POINT_FILE, json.dumps(point, indent=1, sort_keys=True, allow_nan=False) + "\n")
+                (staged / name).chmod(0o644)
+            said = {**redacted({name: one for name, one in point.items() if name != "record"}), **_record_of(point)}
+            write_text(staged / POINT_FILE, json.dumps(said, indent=1, sort_keys=True, allow_nan=False) + "\n")
             staged.chmod(0o755)
             target = self.folder / key
             if target.exists():
@@ -100,6 +104,10 @@ class PointStore:
         """Yield the keys of all stored points, sorted."""
         if self.folder.is_dir():
             yield from sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))
+
+
+def _record_of(point: Mapping[str, Any]) -> dict[str, Any]:
+    return {"record": point["record"]} if "record" in point else {}
 
 
 def csv_gz(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
