@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.canonical import canonical_json
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError, one_line
 from memgap.hardware.limits import utilization
 from memgap.models.architecture import ModelArchitecture
 from memgap.stats.steady import STEADY_COLUMNS
@@ -158,14 +158,17 @@ def read_table(path: Path) -> pd.DataFrame:
     """Return a table written by `write_table` (.parquet or .csv); raises UserError where it is none."""
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except (OSError, ValueError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path}: not a table of points ({error}); let Snakemake make it again.") from error
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise UserError(
             f"{path}: not a table of points, the column {missing[0]} is missing; let Snakemake make it again."
         )
-    return as_table(table.astype(object).where(table.notna(), None).to_dict("records"))
+    try:
+        return as_table(table.astype(object).where(table.notna(), None).to_dict("records"))
+    except DAMAGE as error:
+        raise UserError(f"{path}: not a table of points ({error}); let Snakemake make it again.") from error
 
 
 def _spared(folder: Path, sessions: Collection[str]) -> dict[str, str]:
@@ -194,7 +197,13 @@ def _row(sweep: str, entry: Mapping[str, Any], store: PointStore, spared: Mappin
     except UserError as error:
         return {**row, "status": "garbled", "error_kind": "garbled", "error_message": str(error)}
     if point:
-        return {**row, **_measured(point)}
+        try:
+            measured = {**row, **_measured(point)}
+            as_table([measured])
+        except DAMAGE as error:
+            said = f"{store.folder / entry['key']}: not a whole point ({type(error).__name__}: {error})"
+            return {**row, "status": "garbled", "error_kind": "garbled", "error_message": one_line(said)}
+        return measured
     if entry["key"] in spared:
         return {**row, "status": SPARED, "error_message": spared[entry["key"]]}
     return {**row, "status": "missing"}

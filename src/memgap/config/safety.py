@@ -10,6 +10,7 @@ from typing import Any
 
 from memgap.errors import UserError
 from memgap.redact import secret_name, secret_shape
+from memgap.sweep.reserved import FLAGS, VARIABLES
 
 MOST_LEVELS = 40
 MOST_INTEGER = 2**63
@@ -88,7 +89,7 @@ def _check_text(text: str, where: str) -> None:
 
 def _check_names(given: Mapping[Any, Any], path: str, kind: str) -> None:
     for name, value in given.items():
-        if not isinstance(name, str) or value is None:
+        if not isinstance(name, str) or value is None or name in (*VARIABLES, *FLAGS):  # those are refused as such
             continue
         if kind == "env" and secret_name(name.upper()):
             raise UserError(

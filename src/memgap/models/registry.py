@@ -130,7 +130,7 @@ def _own_config(path: str, where: str) -> dict[str, Any]:
             f"{where}: cannot read {file} ({error.strerror}); give a folder with a config.json, "
             "or describe the model by base or architecture"
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{where}: {file} is no valid JSON") from None
     if not isinstance(content, dict):
         raise UserError(f"{where}: {file} must hold a JSON object")

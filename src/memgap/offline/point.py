@@ -28,9 +28,9 @@ def make_offline_point(arguments: Mapping[str, Any], engine: Record, model: Reco
     """
     flags = {flag: value for flag, value in arguments.get("server", {}).items() if value is not None}
     env = dict(arguments.get("env", {}))
-    check_flags(flags, where, "has no use for an engine in process")
+    check_flags(flags, where, "flag", "has no use for an engine in process")
     if "api-server-count" in flags:
-        raise UserError(f"{where}: the server flag 'api-server-count' has no use for an engine in process; remove it.")
+        raise UserError(f"{where}: the flag 'api-server-count' has no use for an engine in process; remove it.")
     check_variables(env, where)
     batch, prompt, output = (int(arguments[name]) for name in ("batch", "prompt_tokens", "output_tokens"))
     seats = whole_flag(flags, "max-num-seqs", batch, where)

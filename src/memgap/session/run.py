@@ -13,7 +13,7 @@ from memgap.canonical import canonical_json
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.identity import engine_python
 from memgap.engine.replicas import Replicas
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 from memgap.offline.point import is_offline
 from memgap.plans import add_plan_arguments, requested_plan
 from memgap.redact import redact
@@ -298,7 +298,15 @@ class _Tee:
 
 def check_plan(plan: Plan) -> None:
     """Raises UserError for something that is no session plan."""
-    if not {"session", "points", "options", "model_folder", "stop"} <= plan.keys() or not plan["points"]:
+    try:
+        whole = {"session", "points", "options", "model_folder", "stop"} <= plan.keys()
+        records = [point["record"] for point in plan["points"]] if whole else []
+        whole = bool(records) and all(isinstance(point["key"], str) for point in plan["points"])
+        whole = whole and all(record.keys() >= {"harness", "engine", "model", "server"} for record in records)
+        whole = whole and isinstance(plan["session"], str) and isinstance(plan["options"], dict)
+    except DAMAGE:
+        whole = False
+    if not whole:
         raise UserError(
             "not a session plan: it needs session, points, options, stop and model_folder; let Snakemake make it again."
         )

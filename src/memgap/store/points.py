@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from memgap.canonical import content_key
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 from memgap.redact import redacted
 from memgap.store.atomic import write_text
 
@@ -57,8 +57,8 @@ class PointStore:
         try:
             point = json.loads(text)
             fits = point["key"] == key and point["schema"] == SCHEMA and content_key(point["record"]) == key
-            fits = fits and isinstance(point["status"], str)
-        except (ValueError, KeyError, TypeError):
+            fits = fits and isinstance(point["status"], str) and _has_shape(point)
+        except DAMAGE:
             fits = False
         if not fits:
             raise UserError(f"{path}: not a whole point of this key; delete {path.parent} to measure the point again.")
@@ -104,6 +104,18 @@ class PointStore:
         """Yield the keys of all stored points, sorted."""
         if self.folder.is_dir():
             yield from sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))
+
+
+def _has_shape(point: Mapping[str, Any]) -> bool:
+    """Whether the parts of a point are what those who read it take them for; the summary's values are numbers."""
+    parts = [point.get(name, {}) for name in ("summary", "engine", "hardware", "provenance")]
+    numbers = parts[0].values() if isinstance(parts[0], dict) else ()
+    return (
+        all(isinstance(one, dict) for one in parts)
+        and all(isinstance(one, int | float) for one in numbers)
+        and isinstance(point.get("error"), dict | None)
+        and isinstance(point.get("flags", []), list)
+    )
 
 
 def _record_of(point: Mapping[str, Any]) -> dict[str, Any]:
