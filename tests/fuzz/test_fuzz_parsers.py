@@ -319,8 +319,15 @@ def test_torch_traces(folder: Path) -> None:
 
 
 SPEC = {
-    "kind": "sharegpt", "seed": 0, "requests": 1, "token_ids": "text", "vocabulary_size": 64, "min_prompt_tokens": 1,
-    "max_prompt_tokens": 64, "min_output_tokens": 1, "max_total_tokens": 128,
+    "kind": "sharegpt",
+    "seed": 0,
+    "requests": 1,
+    "token_ids": "text",
+    "vocabulary_size": 64,
+    "min_prompt_tokens": 1,
+    "max_prompt_tokens": 64,
+    "min_output_tokens": 1,
+    "max_total_tokens": 128,
 }
 TALK = [{"conversations": [{"from": "human", "value": "w1 w2 w3"}, {"from": "gpt", "value": "w4 w5"}]}] * 2
 
