@@ -97,9 +97,7 @@ def test_locks_have_exact_versions_with_hashes(path: Path) -> None:
     text = path.read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(("#", "--"))]
     assert lines
-    if (
-        path.name == "engine-cpu-torch.txt"
-    ):  # one exact version; its wheels are on PyTorch's index, see docs/security.md
+    if path.name == "engine-cpu-torch.txt":  # not on PyPI: see docs/security.md
         assert re.fullmatch(r"torch==\d+\.\d+\.\d+\+cpu", *lines)
         return
     for line in lines:

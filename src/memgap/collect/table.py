@@ -131,7 +131,11 @@ def collect(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
         raise UserError("not a sweep plan: it needs sweep and points; let Snakemake make it again.")
     store = PointStore(points)
     spared = _spared(points.parent / "sessions", {entry["session"] for entry in plan["points"]})
-    return as_table([_row(plan["sweep"], entry, store, spared) for entry in plan["points"]])
+    rows = [_row(plan["sweep"], entry, store, spared) for entry in plan["points"]]
+    try:
+        return as_table(rows)
+    except DAMAGE:  # a value of some point is of another type than its column
+        return as_table([_of_its_types(row, store) for row in rows])
 
 
 def as_table(rows: Sequence[Mapping[Any, Any]]) -> pd.DataFrame:
@@ -198,15 +202,26 @@ def _row(sweep: str, entry: Mapping[str, Any], store: PointStore, spared: Mappin
         return {**row, "status": "garbled", "error_kind": "garbled", "error_message": str(error)}
     if point:
         try:
-            measured = {**row, **_measured(point)}
-            as_table([measured])
+            return {**row, **_measured(point)}
         except DAMAGE as error:
-            said = f"{store.folder / entry['key']}: not a whole point ({type(error).__name__}: {error})"
-            return {**row, "status": "garbled", "error_kind": "garbled", "error_message": one_line(said)}
-        return measured
+            return _garbled(row, store, error)
     if entry["key"] in spared:
         return {**row, "status": SPARED, "error_message": spared[entry["key"]]}
     return {**row, "status": "missing"}
+
+
+def _of_its_types(row: dict[str, Any], store: PointStore) -> dict[str, Any]:
+    try:
+        as_table([row])
+    except DAMAGE as error:
+        declared = {name: one for name, one in row.items() if name in ("sweep", "experiment", "key", "session")}
+        return _garbled({**declared, "model": row.get("model"), "batch_cap": row.get("batch_cap")}, store, error)
+    return row
+
+
+def _garbled(row: Mapping[str, Any], store: PointStore, error: Exception) -> dict[str, Any]:
+    said = one_line(f"{store.folder / row['key']}: not a whole point ({type(error).__name__}: {error})")
+    return {**row, "status": "garbled", "error_kind": "garbled", "error_message": said}
 
 
 def _declared(record: Mapping[str, Any]) -> dict[str, Any]:

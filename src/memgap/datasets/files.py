@@ -171,6 +171,10 @@ def _sidecar(path: Path) -> dict[str, Any]:
     shapes = {"spec": dict, "statistics": dict, "sources": list, "npz_sha256": str}
     if not all(isinstance(content.get(name), kind) for name, kind in shapes.items()) or not isinstance(spec, dict):
         raise UserError(f"{path}, the description of a dataset, lacks fields; delete it to have it rebuilt")
-    if not spec_fits_key(spec):
+    try:
+        fits = spec_fits_key(spec)
+    except DAMAGE:  # not even what JSON may hold
+        fits = False
+    if not fits:
         raise UserError(f"{path}: the key does not belong to the description; delete it to have it rebuilt")
     return content
