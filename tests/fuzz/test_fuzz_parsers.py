@@ -130,7 +130,7 @@ def test_point_files(folder: Path) -> None:
         path,
         {name: one for name, one in content.items() if name not in kept},
         use,
-        200,
+        30,
         write=lambda rest: json.dumps({**(rest if isinstance(rest, dict) else {}), **kept}),
     )
 
