@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NICE_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: run test check docs install install-dev benchmark clean
+.PHONY: run test check audit docs install install-dev benchmark clean
 .DEFAULT_GOAL := run
 
 run: install
@@ -40,6 +40,10 @@ test: install-dev
 
 check: install-dev
 	@PYTHON=$(BIN)/python .ci/test --static
+
+# Known vulnerabilities of what the locks name; needs the network, so it is no part of check or test.
+audit: install-dev
+	@PYTHON=$(BIN)/python .ci/audit
 
 docs: .venv/.installed
 	@$(BIN)/python -m memgap.config.reference docs/config.md

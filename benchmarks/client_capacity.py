@@ -35,7 +35,7 @@ class Errors:
 
 def compare(result: LoadResult, stamp_file: Path) -> Errors:
     """Return how the client's token times differ from the times at which the mock wrote the tokens."""
-    with np.load(stamp_file) as notes:
+    with np.load(stamp_file, allow_pickle=False) as notes:
         ids = [str(one) for one in notes["request_id"]]
         request, written_ns = notes["request"], notes["time_ns"]
     rows: dict[int, NDArray[np.int64]] = {}

@@ -221,7 +221,7 @@ def measure(tool: str, case: Case, cores: tuple[int, int]) -> str:
             return f"| {tool} | {case.streams} | failed: {(folder / 'log').read_text()[-200:]!r} |"
         truth = server_latencies({}, page, HISTOGRAMS)
         seen = read(mine)
-        with np.load(folder / "stamps.npz") as stamps:
+        with np.load(folder / "stamps.npz", allow_pickle=False) as stamps:
             first_ns, last_ns, written = stamps["time_ns"].min(), stamps["time_ns"].max(), len(stamps["time_ns"])
     window_us = watch.cpu_s(int(first_ns), int(last_ns)) / written * 1e6
     whole_us = watch.cpu_s(int(first_ns), None) / written * 1e6

@@ -107,7 +107,7 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}, the {what}: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no {what}: not valid JSON.") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is no {what}: it holds no JSON object.")

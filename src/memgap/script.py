@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from memgap.errors import UserError
 from memgap.plans import add_plan_arguments
+from memgap.redact import redact
+from memgap.store.atomic import keep_others_from_writing
 
 
 def script_parser(description: str) -> argparse.ArgumentParser:
@@ -18,8 +20,9 @@ def script_parser(description: str) -> argparse.ArgumentParser:
 def run_script(job: Callable[[], None]) -> int:
     """Run `job`; returns 0, or 2 after one line on standard error where the user has to mend something."""
     try:
+        keep_others_from_writing()
         job()
     except UserError as error:
-        print(f"memgap: {error}", file=sys.stderr)
+        print(f"memgap: {redact(str(error))}", file=sys.stderr)
         return 2
     return 0

@@ -14,7 +14,7 @@ from memgap.containers.digest import pin_images
 from memgap.containers.inside import VERSION_VARIABLE
 from memgap.containers.jobs import prepare_images
 from memgap.plans import plan_of
-from memgap.store.atomic import write_text
+from memgap.store.atomic import keep_others_from_writing, write_text
 from memgap.sweep.sizing import fit_sessions
 from memgap.sweep.study import Study, expand_study
 
@@ -38,10 +38,12 @@ def snapshot(study: Study) -> Path:
 
 
 def prepare_jobs(study: Study, workflow_folder: str) -> None:
-    """Set what jobs find in their environment: the configuration, and this Python as `python`, but for containers.
+    """Set what jobs find in their environment: the configuration, this Python as `python` (not in containers), and a
+    umask that lets not everybody write.
 
     Jobs expand the configuration again and take their plan from it, so that no plan has to fit into a command line.
     """
+    keep_others_from_writing()
     os.environ["MEMGAP_CONFIG"] = str(snapshot(study))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ[VERSION_VARIABLE] = __version__

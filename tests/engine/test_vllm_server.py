@@ -4,6 +4,8 @@ import gzip
 import json
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import psutil
 import pytest
 import yaml
 
-from memgap.engine.identity import engine_record
+from memgap.engine.identity import engine_python, engine_record
+from memgap.engine.server import EngineServer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -135,6 +138,33 @@ def test_the_cap_holds_and_the_telemetry_shows_it(folder: Path, points: list[dic
         with np.load(stored / "tokens.npz", allow_pickle=False) as tokens:
             assert int(tokens["tokens"].sum()) == 12 * 24
             assert (tokens["time_s"] >= 0).all()
+
+
+def test_the_real_server_refuses_requests_without_its_key(
+    folder: Path, points: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    (model,) = (folder / "results/models").iterdir()
+    with EngineServer(points[0]["record"], str(model), engine_python("auto"), tmp_path / "log", 300) as server:
+        server.start()
+        body = json.dumps({"model": "tiny-opt", "prompt": [11, 12], "max_tokens": 1}).encode()
+
+        def status(headers: dict[str, str]) -> int:
+            request = urllib.request.Request(
+                f"{server.url}/v1/completions", body, {"Content-Type": "application/json", **headers}
+            )
+            try:
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    return int(response.status)
+            except urllib.error.HTTPError as error:
+                return error.code
+
+        assert status({}) == 401
+        assert status({"Authorization": "Bearer wrong"}) == 401
+        assert status({"Authorization": f"Bearer {server.api_key}"}) == 200
+        assert all(server.api_key not in " ".join(one.cmdline()) for one in psutil.process_iter())
+        listens = {one.laddr.ip for one in psutil.Process(server.pid).net_connections("tcp") if one.status == "LISTEN"}
+        assert listens <= {"127.0.0.1"}
+        assert server.api_key not in (tmp_path / "log").read_text(errors="replace")
 
 
 def test_no_process_is_left(points: list[dict[str, Any]]) -> None:

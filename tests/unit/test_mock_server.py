@@ -146,7 +146,7 @@ def test_stamps_name_each_token_once(tmp_path: Path) -> None:
     with MockServer("--step-base-ms", "1", "--stamp-file", str(file), "--fault", "coalesce:2") as mock:
         _ask(mock.url, "/v1/completions", {"prompt": [1], "max_tokens": 5, "stream": True})
         assert mock.stop() == 0
-    with np.load(file) as stamps:
+    with np.load(file, allow_pickle=False) as stamps:
         assert stamps["token"].tolist() == [0, 1, 2, 3, 4]
         assert stamps["request"].tolist() == [0] * 5
         assert (np.diff(stamps["time_ns"]) >= 0).all()

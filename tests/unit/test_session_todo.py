@@ -117,7 +117,7 @@ def test_a_point_holds_its_requests_tokens_samples_and_provenance(tmp_path: Path
         "server.log",
     }
     assert len(table(folder / "requests.csv.gz")) == 6
-    with np.load(folder / "tokens.npz") as tokens:
+    with np.load(folder / "tokens.npz", allow_pickle=False) as tokens:
         assert tokens["tokens"].sum() == 48
         assert set(tokens["request"]) == set(range(6))
         assert (np.diff(tokens["time_s"][tokens["request"] == 0]) >= 0).all()

@@ -21,8 +21,8 @@ rule advise:
     message:
         "Advice for {wildcards.model}"
     shell:
-        "python {input.script} --config $MEMGAP_CONFIG --name settings --table {input.table}"
-        " --model {wildcards.model} --out {output.yaml} --html {output.html} 2> {log}"
+        "python {input.script:q} --config $MEMGAP_CONFIG --name settings --table {input.table:q}"
+        " --model {wildcards.model:q} --out {output.yaml:q} --html {output.html:q} 2> {log:q}"
 
 
 # The advised server, started and measured: a session of its own, known only once there is an advice. With recorded data
@@ -54,5 +54,5 @@ rule verify:
     message:
         "Verification of the advice for {wildcards.model}"
     shell:
-        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.model} --advice {input.advice}"
-        " --results results --out {output.yaml} --html {output.html} --log {log}"
+        "python {input.script:q} --config $MEMGAP_CONFIG --name {wildcards.model:q} --advice {input.advice:q}"
+        " --results results --out {output.yaml:q} --html {output.html:q} --log {log:q}"

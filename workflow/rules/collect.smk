@@ -16,5 +16,5 @@ rule collect:
     message:
         "Table of the sweep {wildcards.sweep}"
     shell:
-        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.sweep} --points results/points"
-        " --parquet {output.parquet} --csv {output.csv} --html {output.html} 2> {log}"
+        "python {input.script:q} --config $MEMGAP_CONFIG --name {wildcards.sweep:q} --points results/points"
+        " --parquet {output.parquet:q} --csv {output.csv:q} --html {output.html:q} 2> {log:q}"

@@ -14,5 +14,5 @@ rule dataset:
     message:
         "Dataset {wildcards.dataset}"
     shell:
-        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.dataset}"
-        " --out {output.prompts} 2> {log}"
+        "python {input.script:q} --config $MEMGAP_CONFIG --name {wildcards.dataset:q}"
+        " --out {output.prompts:q} 2> {log:q}"

@@ -17,8 +17,8 @@ rule fig02:
     message:
         "Figure 2: throughput and latency over the average batch"
     shell:
-        "python {input.script} --figure fig02 --table {input.table} {params.paper:q}"
-        " --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure fig02 --table {input.table:q} {params.paper:q}"
+        " --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule fig03:
@@ -39,8 +39,8 @@ rule fig03:
     message:
         "Figure 3: throughput over KV-cache usage"
     shell:
-        "python {input.script} --figure fig03 --table {input.table} {params.paper:q}"
-        " --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure fig03 --table {input.table:q} {params.paper:q}"
+        " --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule fig10:
@@ -62,8 +62,8 @@ rule fig10:
     message:
         "Figure 10: the trade-off behind B_opt"
     shell:
-        "python {input.script} --figure fig10 --table {input.table} --advice {input.advice} {params.paper:q}"
-        " --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure fig10 --table {input.table:q} --advice {input.advice:q} {params.paper:q}"
+        " --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule fig11:
@@ -85,8 +85,8 @@ rule fig11:
     message:
         "Figure 11: GPU memory at B_opt"
     shell:
-        "python {input.script} --figure fig11 --table {input.table} --advice {input.advice} {params.paper:q}"
-        " --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure fig11 --table {input.table:q} --advice {input.advice:q} {params.paper:q}"
+        " --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule fig12:
@@ -107,8 +107,8 @@ rule fig12:
     message:
         "Figure 12: throughput over KV-cache usage by output length"
     shell:
-        "python {input.script} --figure fig12 --table {input.table} {params.paper:q}"
-        " --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure fig12 --table {input.table:q} {params.paper:q}"
+        " --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule fig13:
@@ -130,8 +130,8 @@ rule fig13:
     message:
         "Figure 13: kernel timelines of replicas"
     shell:
-        "python {input.script} --figure fig13 --table {input.table} --kernels {input.kernels} {params.paper:q}"
-        " --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure fig13 --table {input.table:q} --kernels {input.kernels:q} {params.paper:q}"
+        " --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule fig01:
@@ -152,8 +152,8 @@ rule fig01:
     message:
         "Figure 1: roofline of attention and matrix products"
     shell:
-        "python {input.script} --figure fig01 --offline {input.offline} --counters {input.counters}"
-        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure fig01 --offline {input.offline:q} --counters {input.counters:q}"
+        " {params.paper:q} --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule fig04:
@@ -174,8 +174,8 @@ rule fig04:
     message:
         "Figure 4: prefill and decode time over the batch"
     shell:
-        "python {input.script} --figure fig04 --offline {input.offline}"
-        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure fig04 --offline {input.offline:q}"
+        " {params.paper:q} --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule fig05:
@@ -200,9 +200,9 @@ rule fig05:
     message:
         "Figure 5: DRAM traffic and warps in flight over the batch"
     shell:
-        "python {input.script} --figure fig05 --offline {input.offline} --classes {input.classes} --timeline {input.kernels}"
-        " --counters {input.counters} --gpu {input.gpu}"
-        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure fig05 --offline {input.offline:q} --classes {input.classes:q} --timeline {input.kernels:q}"
+        " --counters {input.counters:q} --gpu {input.gpu:q}"
+        " {params.paper:q} --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule fig06:
@@ -223,8 +223,8 @@ rule fig06:
     message:
         "Figure 6: a decode step by kernel class"
     shell:
-        "python {input.script} --figure fig06 --offline {input.offline} --classes {input.classes}"
-        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure fig06 --offline {input.offline:q} --classes {input.classes:q}"
+        " {params.paper:q} --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule fig07:
@@ -245,9 +245,9 @@ rule fig07:
     message:
         "Figure 7: kernels inside one decode step"
     shell:
-        "python {input.script} --figure fig07 --offline {input.offline} --timeline {input.kernels}"
-        " --counters {input.counters}"
-        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure fig07 --offline {input.offline:q} --timeline {input.kernels:q}"
+        " --counters {input.counters:q}"
+        " {params.paper:q} --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule fig08:
@@ -268,8 +268,8 @@ rule fig08:
     message:
         "Figure 8: stalls of attention kernels"
     shell:
-        "python {input.script} --figure fig08 --offline {input.offline} --counters {input.counters}"
-        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure fig08 --offline {input.offline:q} --counters {input.counters:q}"
+        " {params.paper:q} --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule fig09:
@@ -290,8 +290,8 @@ rule fig09:
     message:
         "Figure 9: stalls over the length of prompt and output"
     shell:
-        "python {input.script} --figure fig09 --offline {input.offline} --counters {input.counters}"
-        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure fig09 --offline {input.offline:q} --counters {input.counters:q}"
+        " {params.paper:q} --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule timeshare:
@@ -314,8 +314,8 @@ rule timeshare:
     message:
         "Where the time of a decode step goes"
     shell:
-        "python {input.script} --figure timeshare --offline {input.offline} --classes {input.classes} {params.online:q}"
-        " {params.paper:q} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure timeshare --offline {input.offline:q} --classes {input.classes:q} {params.online:q}"
+        " {params.paper:q} --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule roofline:
@@ -341,5 +341,5 @@ rule roofline:
     message:
         "The roofline: decode steps predicted and measured"
     shell:
-        "python {input.script} --figure roofline --table {input.table} --predictions {input.predictions}"
-        " --config $MEMGAP_CONFIG --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure roofline --table {input.table:q} --predictions {input.predictions:q}"
+        " --config $MEMGAP_CONFIG --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"

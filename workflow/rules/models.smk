@@ -18,8 +18,8 @@ rule synthetic_model:
     message:
         "Synthetic model {wildcards.model}"
     shell:
-        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.model}"
-        " --out results/models/{wildcards.model} 2> {log}"
+        "python {input.script:q} --config $MEMGAP_CONFIG --name {wildcards.model:q}"
+        " --out results/models/{wildcards.model:q} 2> {log:q}"
 
 
 # Models of the hub, fetched where there is a network, for compute nodes that have none (resources.offline_nodes).
@@ -37,8 +37,8 @@ rule hub_model:
     message:
         "Model {wildcards.model} from the hub"
     shell:
-        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.model} --results results"
-        " --out {output} 2> {log}"
+        "python {input.script:q} --config $MEMGAP_CONFIG --name {wildcards.model:q}"
+        " --results results --out {output:q} 2> {log:q}"
 
 
 # All that jobs read, to be made before nodes without a network, or scripts submitted by hand, need it.

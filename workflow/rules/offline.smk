@@ -22,5 +22,5 @@ rule offline_tables:
     message:
         "Tables of the offline study {wildcards.study}"
     shell:
-        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.study}"
-        " --points results/points --out results/tables/{wildcards.study} 2> {log}"
+        "python {input.script:q} --config $MEMGAP_CONFIG --name {wildcards.study:q}"
+        " --points results/points --out results/tables/{wildcards.study:q} 2> {log:q}"

@@ -15,5 +15,5 @@ rule plan_fleet:
     message:
         "Plan of the fleet {wildcards.fleet}"
     shell:
-        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.fleet} --table {input.tables}"
-        " --out {output.yaml} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --config $MEMGAP_CONFIG --name {wildcards.fleet:q} --table {input.tables:q}"
+        " --out {output.yaml:q} --csv {output.csv:q} 2> {log:q}"

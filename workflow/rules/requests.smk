@@ -19,8 +19,8 @@ rule goodput:
     message:
         "Goodput of the sweep {wildcards.sweep}"
     shell:
-        "python {input.script} goodput --config $MEMGAP_CONFIG --name {wildcards.sweep} --points results/points"
-        " --csv {output} 2> {log}"
+        "python {input.script:q} goodput --config $MEMGAP_CONFIG --name {wildcards.sweep:q} --points results/points"
+        " --csv {output:q} 2> {log:q}"
 
 
 rule series:
@@ -38,8 +38,8 @@ rule series:
     message:
         "Every second of the sweep {wildcards.sweep}"
     shell:
-        "python {input.script} series --config $MEMGAP_CONFIG --name {wildcards.sweep} --points results/points"
-        " --csv {output} 2> {log}"
+        "python {input.script:q} series --config $MEMGAP_CONFIG --name {wildcards.sweep:q} --points results/points"
+        " --csv {output:q} 2> {log:q}"
 
 
 rule kernels:
@@ -57,5 +57,5 @@ rule kernels:
     message:
         "Kernel timelines of the sweep {wildcards.sweep}"
     shell:
-        "python {input.script} kernels --config $MEMGAP_CONFIG --name {wildcards.sweep} --points results/points"
-        " --csv {output} 2> {log}"
+        "python {input.script:q} kernels --config $MEMGAP_CONFIG --name {wildcards.sweep:q} --points results/points"
+        " --csv {output:q} 2> {log:q}"

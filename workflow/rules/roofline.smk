@@ -14,7 +14,7 @@ rule predict:
     message:
         "The roofline's predictions {wildcards.prediction}"
     shell:
-        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.prediction} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --config $MEMGAP_CONFIG --name {wildcards.prediction:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule roofline_error:
@@ -36,5 +36,5 @@ rule roofline_error:
     message:
         "The roofline's error over measured points"
     shell:
-        "python {input.script} --config $MEMGAP_CONFIG --table {input.tables} --offline {input.studies}"
-        " --csv {output.csv} --summary {output.summary} --html {output.html} 2> {log}"
+        "python {input.script:q} --config $MEMGAP_CONFIG --table {input.tables:q} --offline {input.studies:q}"
+        " --csv {output.csv:q} --summary {output.summary:q} --html {output.html:q} 2> {log:q}"

@@ -23,5 +23,5 @@ rule session:
     message:
         "Session {wildcards.session}"
     shell:
-        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.session}"
-        " --results results --log {log}"
+        "python {input.script:q} --config $MEMGAP_CONFIG --name {wildcards.session:q}"
+        " --results results --log {log:q}"

@@ -18,8 +18,8 @@ rule tab01:
     message:
         "Table I: prefill and decode at MAX"
     shell:
-        "python {input.script} tab01 --offline {input.offline} --classes {input.classes} --counters {input.counters} --gpu {input.gpu}"
-        " --csv {output.csv} --html {output.html} --md {output.md} --tex {output.tex} 2> {log}"
+        "python {input.script:q} tab01 --offline {input.offline:q} --classes {input.classes:q} --counters {input.counters:q} --gpu {input.gpu:q}"
+        " --csv {output.csv:q} --html {output.html:q} --md {output.md:q} --tex {output.tex:q} 2> {log:q}"
 
 
 rule tab02:
@@ -39,8 +39,8 @@ rule tab02:
     message:
         "Table II: performance and traffic of attention kernels"
     shell:
-        "python {input.script} tab02 --offline {input.offline} --counters {input.counters}"
-        " --csv {output.csv} --html {output.html} --md {output.md} --tex {output.tex} 2> {log}"
+        "python {input.script:q} tab02 --offline {input.offline:q} --counters {input.counters:q}"
+        " --csv {output.csv:q} --html {output.html:q} --md {output.md:q} --tex {output.tex:q} 2> {log:q}"
 
 
 rule tab03:
@@ -60,8 +60,8 @@ rule tab03:
     message:
         "Table III: cache hit rates of attention kernels"
     shell:
-        "python {input.script} tab03 --offline {input.offline} --counters {input.counters}"
-        " --csv {output.csv} --html {output.html} --md {output.md} --tex {output.tex} 2> {log}"
+        "python {input.script:q} tab03 --offline {input.offline:q} --counters {input.counters:q}"
+        " --csv {output.csv:q} --html {output.html:q} --md {output.md:q} --tex {output.tex:q} 2> {log:q}"
 
 
 rule tab04:
@@ -81,8 +81,8 @@ rule tab04:
     message:
         "Table IV: replication on one GPU"
     shell:
-        "python {input.script} tab04 --replication {input.replication} --online {input.online}"
-        " --csv {output.csv} --html {output.html} --md {output.md} --tex {output.tex} 2> {log}"
+        "python {input.script:q} tab04 --replication {input.replication:q} --online {input.online:q}"
+        " --csv {output.csv:q} --html {output.html:q} --md {output.md:q} --tex {output.tex:q} 2> {log:q}"
 
 
 rule claims:
@@ -106,6 +106,6 @@ rule claims:
     message:
         "What the paper claims against what was measured"
     shell:
-        "python {input.script} claims --replication {input.replication} --online {input.online}"
-        " --advice {input.advice} --verified {input.verified} {params.study:q}"
-        " --csv {output.csv} --html {output.html} 2> {log}"
+        "python {input.script:q} claims --replication {input.replication:q} --online {input.online:q}"
+        " --advice {input.advice:q} --verified {input.verified:q} {params.study:q}"
+        " --csv {output.csv:q} --html {output.html:q} 2> {log:q}"

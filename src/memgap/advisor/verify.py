@@ -18,7 +18,7 @@ import yaml
 
 from memgap.canonical import canonical_json, content_key
 from memgap.config.files import read_config_files
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 from memgap.figures.plot import read_advice
 from memgap.plans import plan_of
 from memgap.script import run_script
@@ -41,6 +41,19 @@ def advised_record(record: Mapping[str, Any], advice: Mapping[str, Any]) -> Reco
 
 
 def verification_plan(plan: Mapping[str, Any], advice: Mapping[str, Any]) -> Record | None:
+    """Return what `_verification_plan` does; raises UserError for an advice that is not whole as well."""
+    try:
+        return _verification_plan(plan, advice)
+    except DAMAGE as error:
+        raise _not_whole(advice, error) from error
+
+
+def _not_whole(advice: Mapping[str, Any], error: Exception) -> UserError:
+    said = f"{type(error).__name__}: {error}"
+    return UserError(f"the advice for {advice['model']} is not whole ({said}); let Snakemake make it again.")
+
+
+def _verification_plan(plan: Mapping[str, Any], advice: Mapping[str, Any]) -> Record | None:
     """Return the session plan of the advised configuration; None where nothing was advised.
 
     `plan` has the model's points of the sweep with their sessions. Raises UserError where none of them is at B_opt.
@@ -63,6 +76,14 @@ def verification_plan(plan: Mapping[str, Any], advice: Mapping[str, Any]) -> Rec
 
 
 def verification(advice: Mapping[str, Any], point: Mapping[str, Any] | None) -> Record:
+    """Return what `_verification` does; raises UserError for an advice that is not whole."""
+    try:
+        return _verification(advice, point)
+    except DAMAGE as error:
+        raise _not_whole(advice, error) from error
+
+
+def _verification(advice: Mapping[str, Any], point: Mapping[str, Any] | None) -> Record:
     """Return predicted against measured, what holds of the advice, and a sentence.
 
     `point` is the measured point of the advised server, None where it was not measured (recorded data may lack it).
@@ -110,7 +131,7 @@ def read_verifications(paths: Sequence[Path]) -> dict[str, Record]:
         try:
             one = yaml.safe_load(path.read_text(encoding="utf-8"))
             found[str(one["model"])] = {**one, "holds": one["holds"], "sentence": str(one["sentence"])}
-        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        except (yaml.YAMLError, *DAMAGE) as error:
             raise UserError(f"{path}: not a verification ({error}); let Snakemake make it again.") from error
     return found
 

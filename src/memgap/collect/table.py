@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.canonical import canonical_json
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError, one_line
 from memgap.hardware.limits import utilization
 from memgap.models.architecture import ModelArchitecture
 from memgap.stats.steady import STEADY_COLUMNS
@@ -131,7 +131,11 @@ def collect(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
         raise UserError("not a sweep plan: it needs sweep and points; let Snakemake make it again.")
     store = PointStore(points)
     spared = _spared(points.parent / "sessions", {entry["session"] for entry in plan["points"]})
-    return as_table([_row(plan["sweep"], entry, store, spared) for entry in plan["points"]])
+    rows = [_row(plan["sweep"], entry, store, spared) for entry in plan["points"]]
+    try:
+        return as_table(rows)
+    except DAMAGE:  # a value of some point is of another type than its column
+        return as_table([_of_its_types(row, store) for row in rows])
 
 
 def as_table(rows: Sequence[Mapping[Any, Any]]) -> pd.DataFrame:
@@ -158,14 +162,17 @@ def read_table(path: Path) -> pd.DataFrame:
     """Return a table written by `write_table` (.parquet or .csv); raises UserError where it is none."""
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except (OSError, ValueError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path}: not a table of points ({error}); let Snakemake make it again.") from error
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise UserError(
             f"{path}: not a table of points, the column {missing[0]} is missing; let Snakemake make it again."
         )
-    return as_table(table.astype(object).where(table.notna(), None).to_dict("records"))
+    try:
+        return as_table(table.astype(object).where(table.notna(), None).to_dict("records"))
+    except DAMAGE as error:
+        raise UserError(f"{path}: not a table of points ({error}); let Snakemake make it again.") from error
 
 
 def _spared(folder: Path, sessions: Collection[str]) -> dict[str, str]:
@@ -194,10 +201,27 @@ def _row(sweep: str, entry: Mapping[str, Any], store: PointStore, spared: Mappin
     except UserError as error:
         return {**row, "status": "garbled", "error_kind": "garbled", "error_message": str(error)}
     if point:
-        return {**row, **_measured(point)}
+        try:
+            return {**row, **_measured(point)}
+        except DAMAGE as error:
+            return _garbled(row, store, error)
     if entry["key"] in spared:
         return {**row, "status": SPARED, "error_message": spared[entry["key"]]}
     return {**row, "status": "missing"}
+
+
+def _of_its_types(row: dict[str, Any], store: PointStore) -> dict[str, Any]:
+    try:
+        as_table([row])
+    except DAMAGE as error:
+        declared = {name: one for name, one in row.items() if name in ("sweep", "experiment", "key", "session")}
+        return _garbled({**declared, "model": row.get("model"), "batch_cap": row.get("batch_cap")}, store, error)
+    return row
+
+
+def _garbled(row: Mapping[str, Any], store: PointStore, error: Exception) -> dict[str, Any]:
+    said = one_line(f"{store.folder / row['key']}: not a whole point ({type(error).__name__}: {error})")
+    return {**row, "status": "garbled", "error_kind": "garbled", "error_message": said}
 
 
 def _declared(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from memgap.config.load import has_points
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 
 DEFAULT = Path("config/config.yaml")
 
@@ -32,7 +32,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, *DAMAGE) as error:
         place = getattr(error, "problem_mark", None)
         line = f", line {place.line + 1}" if place else ""
         problem = " ".join(str(getattr(error, "problem", None) or error).split())

@@ -1,7 +1,6 @@
 """Checks a configuration against the schema, fills in defaults and checks what refers to what."""
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from functools import cache
@@ -11,6 +10,7 @@ from typing import Any
 import jsonschema
 import yaml
 
+from memgap.config.safety import check_safe
 from memgap.errors import UserError
 
 Config = dict[str, Any]
@@ -31,8 +31,8 @@ def check_config(config: Mapping[str, Any]) -> Config:
 
     Raises UserError with one sentence that names the place and, for unknown names, the known ones.
     """
+    check_safe(config)
     checked = deepcopy(dict(config))
-    _check_finite(checked, "")
     validator = jsonschema.Draft202012Validator(schema())
     if has_points(checked):
         checked["sweeps"] = checked.get("sweeps") or {}
@@ -60,18 +60,6 @@ def _needless(error: jsonschema.ValidationError, config: Config) -> bool:
     return (
         list(error.absolute_path) == ["sweeps"] and error.validator == "minProperties" and bool(config.get("offline"))
     )
-
-
-def _check_finite(value: Any, path: str) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"config: {path}: {value} is no finite number; give one.")
-    inner: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, Mapping):
-        inner = value.items()
-    elif isinstance(value, list):
-        inner = enumerate(value)
-    for key, one in inner:
-        _check_finite(one, f"{path}.{key}" if path else str(key))
 
 
 def known(name: str, names: Iterable[str], what: str, where: str) -> None:

@@ -9,7 +9,6 @@ lengths or text came from.
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy.typing as npt
 
 from memgap.datasets.build import Prompt
 from memgap.datasets.spec import spec_fits_key
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 from memgap.store.atomic import write_bytes, write_text
 
 SCHEMA = 1
@@ -136,7 +135,7 @@ def load_dataset(path: Path) -> StoredDataset:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _ARRAYS}
             extra = {name: archive[name].tolist() for name in _EXTRA if name in archive.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except DAMAGE:
         raise garbled from None
     offsets, ids, outputs = arrays["prompt_offsets"], arrays["prompt_ids"], arrays["output_tokens"]
     spec = sidecar["spec"]
@@ -162,7 +161,7 @@ def _sidecar(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}, the description of a dataset: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(
             f"{path}, the description of a dataset, is no valid JSON; delete it to have it rebuilt"
         ) from None
@@ -172,6 +171,10 @@ def _sidecar(path: Path) -> dict[str, Any]:
     shapes = {"spec": dict, "statistics": dict, "sources": list, "npz_sha256": str}
     if not all(isinstance(content.get(name), kind) for name, kind in shapes.items()) or not isinstance(spec, dict):
         raise UserError(f"{path}, the description of a dataset, lacks fields; delete it to have it rebuilt")
-    if not spec_fits_key(spec):
+    try:
+        fits = spec_fits_key(spec)
+    except DAMAGE:  # not even what JSON may hold
+        fits = False
+    if not fits:
         raise UserError(f"{path}: the key does not belong to the description; delete it to have it rebuilt")
     return content

@@ -145,7 +145,7 @@ def _load_tokenizer(files: Sequence[Path]) -> Any:
 def _first_turns(file: Path) -> list[tuple[str, str]]:
     try:
         content = json.loads(file.read_bytes())
-    except (ValueError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         raise UserError(f"{file} is no valid JSON; a ShareGPT file is a list of conversations") from None
     if not isinstance(content, list):
         raise UserError(f"{file} must hold a list of conversations")

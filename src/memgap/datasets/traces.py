@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 
 BLOCK_TOKENS = 512
 """Prompt tokens that one of Mooncake's hash ids stands for."""
@@ -78,7 +78,7 @@ def _rows(file: Any, path: Path) -> Iterator[TraceRow]:
     for number, row in enumerate(reader, start=2):
         try:
             yield TraceRow(_seconds(row[time]), int(float(row[prompt])), int(float(row[output])))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UserError(f"the trace {path}, line {number}: not a time and two lengths.") from None
 
 
@@ -94,7 +94,7 @@ def _mooncake(line: str, path: Path, number: int) -> TraceRow:
         row = json.loads(line)
         hash_ids = tuple(int(one) for one in row.get("hash_ids", ()))
         return TraceRow(float(row["timestamp"]) / 1e3, int(row["input_length"]), int(row["output_length"]), hash_ids)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except DAMAGE:
         raise UserError(
             f"the trace {path}, line {number}: not a JSON object with timestamp, input_length and output_length."
         ) from None

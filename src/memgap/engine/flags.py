@@ -15,7 +15,25 @@ def flag_list(arguments: Mapping[str, Any]) -> list[str]:
         elif value is False:
             flags.append(f"--no-{name}")
         elif isinstance(value, Mapping):
-            flags += [f"--{name}", canonical_json(value)]
+            flags += flag(name, canonical_json(value))
         else:
-            flags += [f"--{name}", str(value)]
+            flags += flag(name, value)
+    return flags
+
+
+def flag(name: str, value: Any) -> list[str]:
+    """Return a flag with its value; a text that begins with a hyphen is tied to it, or it would be read as a flag."""
+    tied = isinstance(value, str) and value.startswith("-")
+    return [f"--{name}={value}"] if tied else [f"--{name}", str(value)]
+
+
+def model_flags(model: Mapping[str, Any], target: str) -> list[str]:
+    """Return the flags that tell vLLM which model of a record to load, and how; `target` is its folder or hub id."""
+    flags = [*flag("model", target), "--dtype", model["dtype"]]
+    if model["weights"] == "synthetic":
+        flags += ["--load-format", "dummy"]
+    if model["weights"] == "hub" and model.get("revision"):
+        flags += flag("revision", model["revision"])
+    if model.get("trust_remote_code") is True:
+        flags.append("--trust-remote-code")
     return flags

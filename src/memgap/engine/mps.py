@@ -15,6 +15,7 @@ from pathlib import Path
 
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.supervised import Supervised
+from memgap.redact import redact
 
 CONTROL = "nvidia-cuda-mps-control"
 READY_TIMEOUT_S = 20.0
@@ -93,7 +94,7 @@ class Mps:
         for path in (self._folder / "daemon.log", self._folder / "log" / "control.log"):
             if path.exists():
                 parts += path.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
-        return "\n".join(parts)
+        return redact("\n".join(parts))
 
     def _ask(self, command: str) -> str | None:
         """Return the daemon's answer to a command; None where it gives none."""

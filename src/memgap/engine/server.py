@@ -18,6 +18,7 @@ from memgap.engine.base import EngineFacts
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.ports import free_port, require_free
 from memgap.engine.supervised import Supervised
+from memgap.redact import redact
 
 PORT_TRIES = 3
 LOG_TAIL_BYTES = 64 * 1024
@@ -193,8 +194,8 @@ class EngineServer:
             self._process = None
 
     def log_tail(self, lines: int = 40) -> str:
-        """Return the last lines of the server's log."""
-        return "\n".join(self._log_text().splitlines()[-lines:])
+        """Return the last lines of the server's log, secrets redacted: they are kept in points."""
+        return redact("\n".join(self._log_text().splitlines()[-lines:]), [self.api_key] if self.api_key else [])
 
     def _log_text(self) -> str:
         """Return the log, of a long one its beginning and its end."""

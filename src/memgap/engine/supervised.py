@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from memgap.engine.failure import ServerFailureError
+from memgap.redact import redact
 
 STOP_TIMEOUT_S = 60.0
 
@@ -41,7 +42,7 @@ class Supervised:
         line = self._supervisor.stdout.readline()
         if not line:
             self.stop()
-            tail = log.read_text(encoding="utf-8", errors="replace")
+            tail = redact(log.read_text(encoding="utf-8", errors="replace"))
             raise ServerFailureError("bad_config", f"the server's command cannot be run: {argv[0]}", tail)
         self.pid = int(json.loads(line)["pid"])
 

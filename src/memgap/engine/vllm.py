@@ -10,7 +10,7 @@ from typing import Any
 
 from memgap.canonical import canonical_json
 from memgap.engine.base import EngineFacts, Launch, Record
-from memgap.engine.flags import flag_list
+from memgap.engine.flags import flag_list, model_flags
 from memgap.models.architecture import ModelArchitecture
 from memgap.telemetry.prometheus import Page, labels_of, largest, parse_page, total
 
@@ -78,11 +78,7 @@ class VllmAdapter:
         if "api-server-count" in server["server"]["args"]:  # that entry point knows one API server only
             argv = [python, "-m", "vllm.entrypoints.cli.main", "serve"]
         argv += ["--host", "127.0.0.1", "--port", str(port)]
-        argv += ["--model", model_target, "--served-model-name", model["name"], "--dtype", model["dtype"]]
-        if model["weights"] == "synthetic":
-            argv += ["--load-format", "dummy"]
-        if model["weights"] == "hub" and model.get("revision"):
-            argv += ["--revision", model["revision"]]
+        argv += ["--served-model-name", model["name"], *model_flags(model, model_target)]
         argv += flag_list(server["server"]["args"])
         env = {
             "VLLM_NO_USAGE_STATS": "1",

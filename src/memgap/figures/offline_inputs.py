@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 
 DEVICE_METRICS = ("sm_active", "warps", "tensor", "dram")
 PHASES = ("prefill", "decode")
@@ -105,7 +105,7 @@ def checked(table: pd.DataFrame, kind: str, where: str) -> pd.DataFrame:
     absent = [column for column in (*_TEXT[kind], *_NUMBERS[kind]) if column not in table.columns]
     try:
         return _typed(table.assign(**dict.fromkeys(absent)), kind)
-    except (ValueError, TypeError) as error:
+    except DAMAGE as error:
         raise UserError(
             f"{where}: a number in the {kind} table is none ({error}); let Snakemake make it again."
         ) from error
@@ -114,7 +114,7 @@ def checked(table: pd.DataFrame, kind: str, where: str) -> pd.DataFrame:
 def _read(kind: str, path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT[kind], "object"), low_memory=False)
-    except (OSError, ValueError) as error:
+    except DAMAGE as error:
         raise UserError(
             f"{path}: not the {kind} table of an offline study ({error}); let Snakemake make it again."
         ) from error

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 from memgap.figures.style import GREY
 
 LABEL = "paper (H100, 64 GB)"
@@ -16,7 +16,7 @@ def read_paper(folder: Path, figure: str, columns: list[str]) -> pd.DataFrame:
     path = folder / f"{figure}.csv"
     try:
         table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
+    except DAMAGE as error:
         raise UserError(f"paper_reference: cannot read {path}: {error}.") from error
     missing = [column for column in columns if column not in table.columns]
     if missing:

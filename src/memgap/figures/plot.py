@@ -9,7 +9,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from memgap.config.load import known
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 from memgap.figures import (
     fig01,
     fig02,
@@ -67,6 +67,6 @@ def read_advice(paths: list[Path]) -> dict[str, dict[str, Any]]:
         try:
             one = yaml.safe_load(path.read_text(encoding="utf-8"))
             advice[str(one["model"])] = {**one, "candidates": list(one["candidates"]), "rule": dict(one["rule"])}
-        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        except (yaml.YAMLError, *DAMAGE) as error:
             raise UserError(f"{path}: not an advice file ({error}); let Snakemake make it again.") from error
     return advice

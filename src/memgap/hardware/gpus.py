@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 from memgap.models.fields import suggest
 
 PEAK_OF_DTYPE: Mapping[str, str] = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
@@ -62,22 +62,45 @@ class Gpu:
 @cache
 def known_gpus() -> Mapping[str, Gpu]:
     """Return the known GPUs by NVML's name."""
-    table = yaml.safe_load(Path(__file__).with_name("gpus.yaml").read_text("utf-8"))
-    return {name: _gpu(name, values) for name, values in table.items()}
+    path = Path(__file__).with_name("gpus.yaml")
+    return read_gpus(path.read_text("utf-8"), path.name)
+
+
+def read_gpus(text: str, where: str) -> dict[str, Gpu]:
+    """Return the GPUs of a table by NVML's name; raises UserError, naming `where`, for a table that is none."""
+    try:
+        table = yaml.safe_load(text)
+        return {name: _gpu(name, values) for name, values in table.items()}
+    except (yaml.YAMLError, *DAMAGE) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(f"{where}: not a table of GPUs ({said}); install memgap anew.") from error
 
 
 def _gpu(name: str, values: Mapping[str, Any]) -> Gpu:
     return Gpu(
-        name=name,
-        alias=values["alias"],
-        memory_bytes=values["memory_gb"] * GIB,
-        bandwidth_bytes_s=values["bandwidth_bytes_s"],
-        sms=values["sms"],
-        boost_mhz=values.get("boost_mhz"),
-        flop_s=values["flop_s"],
+        name=_text(name),
+        alias=_text(values["alias"]),
+        memory_bytes=round(_positive(values["memory_gb"]) * GIB),
+        bandwidth_bytes_s=_positive(values["bandwidth_bytes_s"]),
+        sms=round(_positive(values["sms"])),
+        boost_mhz=None if values.get("boost_mhz") is None else _positive(values["boost_mhz"]),
+        flop_s={_text(kind): _positive(rate) for kind, rate in values["flop_s"].items()},
         source=Source(**values["source"]),
         checked=values.get("checked"),
     )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def _positive(value: Any) -> float:
+    """Return a number; ValueError for anything but a finite one above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ValueError(f"{value!r} is no number above 0")
+    return value
 
 
 def gpu_of_nvml(name: str | None) -> Gpu | None:

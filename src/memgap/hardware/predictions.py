@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 from memgap.hardware.gpus import find_gpu
 from memgap.hardware.predict import (
     Setup,
@@ -140,7 +140,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     """Return a table of predictions; raises UserError where the file is none."""
     try:
         table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path}: not a table of predictions ({error}); let Snakemake make it again.") from error
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:

@@ -187,7 +187,11 @@ def _launches(database: sqlite3.Connection, path: Path) -> dict[tuple[int, int],
     thread = "globalTid" if "globalTid" in columns else "0"
     known = _has(database, KERNELS) and "globalPid" in _columns(database, KERNELS)
     rows = _query(database, path, f"SELECT start, correlationId AS correlation, {thread} AS thread FROM {RUNTIME}")
-    return {((row["thread"] >> 24 << 24) if known else 0, row["correlation"]): row["start"] for row in rows}
+    return {
+        ((row["thread"] >> 24 << 24) if known else 0, row["correlation"]): row["start"]
+        for row in rows
+        if isinstance(row["thread"], int) and isinstance(row["start"], int)
+    }
 
 
 def _ranges(database: sqlite3.Connection, path: Path) -> list[dict[str, Any]]:

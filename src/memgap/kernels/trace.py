@@ -79,6 +79,7 @@ def _events(path: Path) -> list[dict[str, Any]]:
         events = [event for event in trace["traceEvents"] if event.get("ph") == "X"]
         for event in events:
             event["ts"], event["dur"], event["name"] = float(event["ts"]), float(event["dur"]), str(event["name"])
+            event["cat"] = str(event.get("cat"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zlib.error, RecursionError) as error:
         raise UserError(
             f"{path}: not a whole trace of torch.profiler ({_said(error)}); measure the point again."

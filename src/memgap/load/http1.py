@@ -38,11 +38,11 @@ def parse_url(url: str) -> Target:
 
     Raises UserError for anything but plain HTTP with a host and a valid port.
     """
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        port = -1
+        parts, port = urlsplit(""), -1
     if parts.scheme != "http" or not parts.hostname or port == -1 or parts.query or parts.fragment:
         raise UserError(f"the server's address {url!r} is not of the form http://host:port.")
     authority = parts.netloc.rpartition("@")[2]

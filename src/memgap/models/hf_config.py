@@ -114,6 +114,9 @@ def _opt_fields(config: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _llama_fields(config: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
     if config.get("attention_bias") or config.get("mlp_bias"):
         raise UserError(f"{where}: Llama models with attention_bias or mlp_bias are not supported")
+    for name in ("rope_parameters", "rope_scaling"):
+        if not isinstance(config.get(name) or {}, Mapping):
+            raise UserError(f"{where}: {name} is {config[name]!r}, but must be a mapping")
     rope = dict(config.get("rope_parameters") or {})
     scaling = dict(config.get("rope_scaling") or rope)
     theta = config.get("rope_theta") or rope.get("rope_theta")

@@ -17,7 +17,7 @@ from memgap.models.hf_config import from_hf_config, hf_config_dtype
 
 WEIGHTS = ("synthetic", "hub", "path")
 
-_ENTRY_FIELDS = ("base", "architecture", "weights", "path", "hub_id", "revision", "dtype")
+_ENTRY_FIELDS = ("base", "architecture", "weights", "path", "hub_id", "revision", "dtype", "trust_remote_code")
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def resolve_model(name: str, config_models: Mapping[str, Any] | None = None) -> 
     `dtype`.
     Without `weights`, a `path` means path, a hub id means hub, and neither means synthetic.
     What does not bear on the chosen weights is None, so that it cannot change a point's key.
+    `trust_remote_code` is in the record only where it is true.
 
     Raises UserError for unknown names and fields and for values that contradict each other.
     """
@@ -84,7 +85,16 @@ def resolve_model(name: str, config_models: Mapping[str, Any] | None = None) -> 
         "path": path if weights == "path" else None,
         "dtype": _dtype(given, base, hf_config),
         "architecture": architecture.to_dict(),
+        **_trust(given, weights),
     }
+
+
+def _trust(given: Fields, weights: str) -> dict[str, bool]:
+    if not given.flag("trust_remote_code", default=False):
+        return {}
+    if weights == "synthetic":
+        raise UserError(f"{given.where}: trust_remote_code is true, but synthetic weights come without code; remove it")
+    return {"trust_remote_code": True}
 
 
 def _base(name: str, given: Fields, registry: Mapping[str, RegistryEntry]) -> RegistryEntry | None:
@@ -120,7 +130,7 @@ def _own_config(path: str, where: str) -> dict[str, Any]:
             f"{where}: cannot read {file} ({error.strerror}); give a folder with a config.json, "
             "or describe the model by base or architecture"
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{where}: {file} is no valid JSON") from None
     if not isinstance(content, dict):
         raise UserError(f"{where}: {file} must hold a JSON object")

@@ -6,7 +6,8 @@ from typing import Any
 from memgap import HARNESS_VERSION
 from memgap.canonical import content_key
 from memgap.errors import UserError
-from memgap.sweep.point import RESERVED_FLAGS, RESERVED_VARIABLES, Point, Record, server_record, whole_flag
+from memgap.sweep.point import Point, Record, server_record, whole_flag
+from memgap.sweep.reserved import check_flags, check_variables
 
 KIND = "offline"
 REQUIRED_ARGUMENTS = ("model", "batch", "prompt_tokens", "output_tokens")
@@ -32,12 +33,10 @@ def make_offline_point(arguments: Mapping[str, Any], engine: Record, model: Reco
     """
     flags = {flag: value for flag, value in arguments.get("server", {}).items() if value is not None}
     env = dict(arguments.get("env", {}))
-    for flag in (*RESERVED_FLAGS, "api-server-count"):
-        if flag in flags:
-            raise UserError(f"{where}: the flag {flag!r} has no use for an engine in process; remove it from `server`.")
-    for name in RESERVED_VARIABLES:
-        if name in env:
-            raise UserError(f"{where}: the variable {name} is set by memgap itself; remove it from `env`.")
+    check_flags(flags, where, "flag", "has no use for an engine in process")
+    if "api-server-count" in flags:
+        raise UserError(f"{where}: the flag 'api-server-count' has no use for an engine in process; remove it.")
+    check_variables(env, where)
     batch, prompt, output = (int(arguments[name]) for name in ("batch", "prompt_tokens", "output_tokens"))
     seats = whole_flag(flags, "max-num-seqs", batch, where)
     if seats < batch:

@@ -16,7 +16,7 @@ from memgap.canonical import canonical_json
 from memgap.engine.adapters import adapter_for
 from memgap.engine.base import EngineFacts
 from memgap.engine.failure import ServerFailureError
-from memgap.engine.flags import flag_list
+from memgap.engine.flags import flag_list, model_flags
 from memgap.engine.identity import engine_python
 from memgap.engine.supervised import Supervised
 from memgap.engine.vllm import ATTENTION, WEIGHTS_GIB
@@ -26,6 +26,7 @@ from memgap.offline.gpu_counters import GpmSampler, Row
 from memgap.offline.profilers import Profiler, profiler_of
 from memgap.offline.steps import COLUMNS
 from memgap.offline.summary import summarize_steps
+from memgap.redact import redact
 from memgap.session.provenance import hardware, provenance
 from memgap.session.run import START_FAILURES, Session
 from memgap.store.points import SCHEMA, csv_gz
@@ -86,10 +87,7 @@ class OfflineSession(Session):
     def flags(self) -> list[str]:
         """Return the flags of the engine in process."""
         model = self._server_record["model"]
-        loading = ["--load-format", "dummy"] if model["weights"] == "synthetic" else []
-        revision = ["--revision", model["revision"]] if model["weights"] == "hub" and model.get("revision") else []
-        target = ["--model", self._model_target(), "--dtype", model["dtype"]]
-        return [*target, *loading, *revision, *flag_list(self._server_record["server"]["args"])]
+        return [*model_flags(model, self._model_target()), *flag_list(self._server_record["server"]["args"])]
 
     def network(self) -> dict[str, str]:
         """Return the variables that keep the engine off the network, where its node has none."""
@@ -201,9 +199,9 @@ class _Worker:
             raise ServerFailureError(kind, self._profiler.death(log), self.log_tail())
 
     def log_tail(self, lines: int = 40) -> str:
-        """Return the last lines of the worker's log."""
+        """Return the last lines of the worker's log, secrets redacted: they are kept in points."""
         text = self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
-        return "\n".join(text.splitlines()[-lines:])
+        return redact("\n".join(text.splitlines()[-lines:]))
 
     def _collect(self, process: Supervised, sampler: GpmSampler) -> Iterator[dict[str, Any]]:
         began_s = last_s = time.monotonic()

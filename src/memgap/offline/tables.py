@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.canonical import canonical_json
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 from memgap.kernels.metrics import COUNTERS as KERNEL_COUNTERS
 from memgap.kernels.ncu import IDENTITY as KERNEL_IDENTITY
 from memgap.models.architecture import ModelArchitecture
@@ -154,7 +154,7 @@ class _Study:
                 continue
             try:
                 table = pd.read_csv(path)
-            except (OSError, ValueError, EOFError) as error:
+            except DAMAGE as error:
                 raise UserError(f"{path} is damaged ({error}); measure the point again.") from error
             named = self._identity(entry, point)
             if "profiler" in table:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from memgap.errors import DAMAGE, UserError
 from memgap.recorded.files import THINNED, points_file, read_points, read_series, series_file, write_series
+from memgap.redact import redacted, redacted_command
 from memgap.store.points import PointStore
 from memgap.sweep.session_name import session_of
 
@@ -22,7 +24,7 @@ KERNELS_S = 0.05
 def export(results: Path, folder: Path) -> int:
     """Add all points of a results folder to a recorded study, in place of those of the same key; returns how many.
 
-    Points that came from recorded data themselves are left out.
+    Points that came from recorded data themselves are left out. Raises UserError for a damaged one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     store = PointStore(results / "points")
@@ -35,7 +37,7 @@ def export(results: Path, folder: Path) -> int:
         new = {point["key"] for point in points}
         path = points_file(folder, session)
         kept = [point for point in read_points(path) if point["key"] not in new]
-        lines = [json.dumps(one, sort_keys=True) for one in sorted([*kept, *map(_tidy, points)], key=_place)]
+        lines = [json.dumps(one, sort_keys=True) for one in sorted([*kept, *map(_whole, points)], key=_place)]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         for kind in THINNED:
             _export_series(results, folder, session, kind, sorted(new))
@@ -48,8 +50,10 @@ def _export_series(results: Path, folder: Path, session: str, kind: str, keys: l
     for key in keys:
         source = results / "points" / key / f"{kind}.csv.gz"
         if source.exists():
-            table = pd.read_csv(source)
-            tables.append(_thin(table, kind).assign(key=key))
+            try:
+                tables.append(_thin(pd.read_csv(source), kind).assign(key=key))
+            except DAMAGE as error:
+                raise UserError(f"{source} is damaged ({error}); measure the point again.") from error
     if not tables:
         return
     old = read_series(target)
@@ -92,9 +96,21 @@ def _place(point: Mapping[str, Any]) -> tuple[int, int, str]:
     return record.get("batch_cap") or record["batch"], record["repeat"], point["key"]
 
 
+def _whole(point: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return _tidy(point)
+    except DAMAGE as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(f"the point {point['key']} is not whole ({said}); measure it again.") from error
+
+
 def _tidy(point: dict[str, Any]) -> dict[str, Any]:
-    """Return a point with the paths of its machine cut down to what they mean, in the server's command lines."""
-    provenance = {**point["provenance"], "commands": [_short(one) for one in point["provenance"]["commands"]]}
+    """Return a point with the paths of its machine cut down to what they mean, in the server's command lines, and
+    without secrets, should an older store have one.
+    """
+    commands = [redacted_command(_short(one)) for one in point["provenance"]["commands"]]
+    point = {**redacted(point), "record": point["record"]}
+    provenance = {**point["provenance"], "commands": commands}
     finite = {name: value for name, value in point["summary"].items() if math.isfinite(value)}
     return {**point, "provenance": provenance, "summary": finite}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 
 THINNED = ("telemetry", "kernels", "steps", "classes", "timeline", "counters", "gpu")
 
@@ -45,11 +45,16 @@ def read_points(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the points of a file; nothing where it is absent. Raises UserError for a damaged one."""
     if not path.exists():
         return
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); take the file from the repository again.") from error
+    for number, line in enumerate(lines, start=1):
         try:
             point: dict[str, Any] = json.loads(line)
-            point["key"], point["record"]
-        except (ValueError, KeyError, TypeError) as error:
+            if not (isinstance(point["key"], str) and isinstance(point["record"], dict)):
+                raise TypeError
+        except DAMAGE as error:
             raise UserError(
                 f"{path}, line {number}: no recorded point; take the file from the repository again."
             ) from error
@@ -65,8 +70,16 @@ def all_points(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_series(path: Path) -> pd.DataFrame:
-    """Return a thinned series, empty where it is absent."""
-    return pd.read_csv(path) if path.exists() else pd.DataFrame({"key": pd.Series(dtype=str)})
+    """Return a thinned series, empty where it is absent; raises UserError where the file is damaged."""
+    if not path.exists():
+        return pd.DataFrame({"key": pd.Series(dtype=str)})
+    try:
+        table = pd.read_csv(path)
+        if "key" not in table.columns:
+            raise ValueError("there is no column key")
+    except DAMAGE as error:
+        raise UserError(f"{path} is damaged ({error}); take the file from the repository again.") from error
+    return table
 
 
 def write_series(path: Path, table: pd.DataFrame) -> None:

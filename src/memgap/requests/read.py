@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 from memgap.store.points import PointStore
 
 
@@ -47,12 +47,12 @@ def events_of(folder: Path) -> pd.DataFrame:
     try:
         with np.load(folder / "tokens.npz", allow_pickle=False) as events:
             return pd.DataFrame({name: events[name] for name in ("request", "time_s", "tokens")})
-    except (OSError, ValueError, KeyError) as error:
+    except DAMAGE as error:
         raise UserError(f"{folder / 'tokens.npz'} is damaged ({error}); measure the point again.") from error
 
 
 def _table(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path)
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path} is damaged ({error}); measure the point again.") from error

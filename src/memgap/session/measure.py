@@ -23,6 +23,7 @@ from memgap.load.records import LoadPlan, LoadResult, Prompt
 from memgap.load.runner import run_load
 from memgap.load.workers import run_in_processes, wanted_processes
 from memgap.models.synthetic import word
+from memgap.redact import redact, redacted
 from memgap.session.profile import ProfileMoment
 from memgap.session.provenance import hardware, provenance
 from memgap.session.watch import StopWatch
@@ -175,16 +176,17 @@ class Measurement:
     ) -> Point:
         """Return the point.json of a measurement; its files are described in docs/figures.md."""
         facts = self._server.facts
+        secrets = [self._server.api_key] if self._server.api_key else []
         return {
             "schema": SCHEMA,
             "key": key,
             "record": dict(record),
             "status": status,
             "flags": flags,
-            "error": error,
+            "error": redacted(error, secrets),
             "summary": {name: value for name, value in summary.items() if np.isfinite(value)},
             "engine": {
-                **dataclasses.asdict(facts),
+                **redacted(dataclasses.asdict(facts), secrets),
                 "start_s": self._server.start_s,
                 "kv_pool_tokens_by_replica": [one.facts.kv_pool_tokens for one in self._server.servers],
             },
@@ -213,7 +215,11 @@ class Measurement:
         return kind, {"kind": kind, "message": message, "log_tail": self._server.log_tail()}
 
     def _files(self, result: LoadResult, rows: list[dict[str, float]]) -> dict[str, bytes]:
-        requests = [dataclasses.asdict(one) for one in result.results]
+        key = [self._server.api_key]
+        requests = [
+            {**dataclasses.asdict(one), **({"error": redact(one.error, key)} if one.error else {})}
+            for one in result.results
+        ]
         tokens = io.BytesIO()
         np.savez_compressed(
             tokens, request=result.events.request, time_s=result.events.time_s, tokens=result.events.tokens

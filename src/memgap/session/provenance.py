@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from memgap import __version__
+from memgap.redact import redacted_command
 from memgap.telemetry.nvml import Nvml
 
 
@@ -31,7 +32,8 @@ def hardware() -> dict[str, Any]:
 
 
 def provenance(engine_package: str, engine_version: str | None, commands: list[list[str]]) -> dict[str, Any]:
-    """Return date, a hash of the host's name, versions, the commit of the checkout and each server's exact command."""
+    """Return date, a hash of the host's name, versions, the commit of the checkout and each server's exact command,
+    secrets redacted."""
     return {
         "date_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "hostname_hash": hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12],
@@ -41,7 +43,7 @@ def provenance(engine_package: str, engine_version: str | None, commands: list[l
         "kernel": platform.release(),
         "engine_package": engine_package,
         "engine_version": engine_version,
-        "commands": commands,
+        "commands": [redacted_command(one) for one in commands],
     }
 
 

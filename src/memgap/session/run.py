@@ -14,15 +14,16 @@ from memgap.containers.inside import check_container
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.identity import engine_python
 from memgap.engine.replicas import Replicas
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 from memgap.models.staging import offline_variables
 from memgap.offline.point import is_offline
 from memgap.plans import add_plan_arguments, requested_plan
+from memgap.redact import redact
 from memgap.session.lease import Lease
 from memgap.session.measure import Measurement, Point
 from memgap.session.progress import Progress, TimeLeft, clock
 from memgap.session.watch import StoppedError, StopWatch
-from memgap.store.atomic import write_text
+from memgap.store.atomic import keep_others_from_writing, write_text
 from memgap.store.points import SPARED, PointStore
 from memgap.sweep.session_name import session_of
 from memgap.sweep.stop import Choice, Seen, choose
@@ -168,10 +169,11 @@ class Session:
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
-        """Make the session's working folder; what a killed session left in it goes first."""
+        """Make the session's working folder, private to the user; what a killed session left in it goes first."""
         folder = self._results / "sessions" / f".{self._plan['session']}.work"
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700)
         try:
             yield folder
         finally:
@@ -285,7 +287,7 @@ def _label(record: Mapping[str, Any]) -> str:
 
 
 class _Tee:
-    """Writes to the terminal and to the job's log."""
+    """Writes to the terminal and to the job's log, secrets redacted."""
 
     def __init__(self, first: TextIO, second: TextIO) -> None:
         self._first, self._second = first, second
@@ -294,10 +296,11 @@ class _Tee:
         return self._first.isatty()
 
     def write(self, text: str) -> int:
+        told = redact(text)
         if not text.startswith("\r"):
-            self._second.write(text)
+            self._second.write(told)
             self._second.flush()
-        return self._first.write(text)
+        return self._first.write(told)
 
     def flush(self) -> None:
         self._first.flush()
@@ -305,7 +308,15 @@ class _Tee:
 
 def check_plan(plan: Plan) -> None:
     """Raises UserError for something that is no session plan."""
-    if not {"session", "points", "options", "model_folder", "stop"} <= plan.keys() or not plan["points"]:
+    try:
+        whole = {"session", "points", "options", "model_folder", "stop"} <= plan.keys()
+        records = [point["record"] for point in plan["points"]] if whole else []
+        whole = bool(records) and all(isinstance(point["key"], str) for point in plan["points"])
+        whole = whole and all(record.keys() >= {"harness", "engine", "model", "server"} for record in records)
+        whole = whole and isinstance(plan["session"], str) and isinstance(plan["options"], dict)
+    except DAMAGE:
+        whole = False
+    if not whole:
         raise UserError(
             "not a session plan: it needs session, points, options, stop and model_folder; let Snakemake make it again."
         )
@@ -326,6 +337,7 @@ def run_sessions(job: Callable[[Callable[[Plan], None]], None], results: Path, l
     0: every point has a result, failures included; 1: stopped by a signal or a dead driver; 2: the user has to mend
     something.
     """
+    keep_others_from_writing()
     watch = StopWatch()
     watch.install()
     stream: Any = sys.stderr

@@ -5,6 +5,11 @@ import tempfile
 from pathlib import Path
 
 
+def keep_others_from_writing() -> None:
+    """From here on, let no new file of this process and its children be writable by everybody (umask)."""
+    os.umask(os.umask(0o022) | 0o002)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that no reader ever sees a part of it; parent folders are made.
 

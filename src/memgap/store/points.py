@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from memgap.canonical import content_key
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
+from memgap.redact import redacted
 from memgap.store.atomic import write_text
 
 SPARED = "not_needed"
@@ -56,8 +57,8 @@ class PointStore:
         try:
             point = json.loads(text)
             fits = point["key"] == key and point["schema"] == SCHEMA and content_key(point["record"]) == key
-            fits = fits and isinstance(point["status"], str)
-        except (ValueError, KeyError, TypeError):
+            fits = fits and isinstance(point["status"], str) and _has_shape(point)
+        except DAMAGE:
             fits = False
         if not fits:
             raise UserError(f"{path}: not a whole point of this key; delete {path.parent} to measure the point again.")
@@ -75,14 +76,17 @@ class PointStore:
     def write(self, key: str, point: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         """Store a point and its further files, in place of what was there.
 
-        Raises OSError where the disk refuses; nothing half-written stays visible.
+        What a server or an environment said is redacted, all but the record, whose hash is the key: a configuration
+        with a secret is refused before. Raises OSError where the disk refuses; nothing half-written stays visible.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(dir=self.folder, prefix=f".{key}."))
         try:
             for name, data in files.items():
                 (staged / name).write_bytes(data)
-            write_text(staged / POINT_FILE, json.dumps(point, indent=1, sort_keys=True, allow_nan=False) + "\n")
+                (staged / name).chmod(0o644)
+            said = {**redacted({name: one for name, one in point.items() if name != "record"}), **_record_of(point)}
+            write_text(staged / POINT_FILE, json.dumps(said, indent=1, sort_keys=True, allow_nan=False) + "\n")
             staged.chmod(0o755)
             target = self.folder / key
             if target.exists():
@@ -100,6 +104,22 @@ class PointStore:
         """Yield the keys of all stored points, sorted."""
         if self.folder.is_dir():
             yield from sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))
+
+
+def _has_shape(point: Mapping[str, Any]) -> bool:
+    """Whether the parts of a point are what those who read it take them for; the summary's values are numbers."""
+    parts = [point.get(name, {}) for name in ("summary", "engine", "hardware", "provenance")]
+    numbers = parts[0].values() if isinstance(parts[0], dict) else ()
+    return (
+        all(isinstance(one, dict) for one in parts)
+        and all(isinstance(one, int | float) for one in numbers)
+        and isinstance(point.get("error"), dict | None)
+        and isinstance(point.get("flags", []), list)
+    )
+
+
+def _record_of(point: Mapping[str, Any]) -> dict[str, Any]:
+    return {"record": point["record"]} if "record" in point else {}
 
 
 def csv_gz(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:

@@ -10,6 +10,7 @@ from memgap.canonical import content_key
 from memgap.errors import UserError
 from memgap.models.architecture import ModelArchitecture
 from memgap.models.synthetic import encodes_text
+from memgap.sweep.reserved import check_flags, check_variables
 
 Record = dict[str, Any]
 
@@ -26,20 +27,8 @@ LEAST_WARMUP, MOST_WARMUP = 4, 64
 SCALED = ("requests_per_slot", "min_requests", "max_requests", "warmup_requests")
 """What becomes a number of requests in the record."""
 ARRIVAL_ONLY = {"rate_end_req_s": "ramp", "burst_requests": "bursts", "burst_every_s": "bursts"}
-RESERVED_FLAGS = (
-    "host",
-    "port",
-    "model",
-    "api-key",
-    "served-model-name",
-    "load-format",
-    "revision",
-    "dtype",
-    "tokenizer",
-)
 TOGETHER_FRACTION = 0.9
 """Share of the GPU's memory that replicas may take together."""
-RESERVED_VARIABLES = ("VLLM_API_KEY", "VLLM_HOST_IP", "MEMGAP_MOCK_API_KEY")
 
 
 @dataclass(frozen=True)
@@ -126,17 +115,13 @@ def _check_turns(record: Record, where: str) -> None:
 
 def _environment(arguments: Mapping[str, Any], where: str) -> dict[str, str]:
     env = dict(arguments.get("env", {}))
-    for name in RESERVED_VARIABLES:
-        if name in env:
-            raise UserError(f"{where}: the variable {name} is set by memgap itself; remove it from `env`.")
+    check_variables(env, where)
     return env
 
 
 def _server_arguments(arguments: Mapping[str, Any], cap_side: str, batch_cap: int, where: str) -> Record:
     flags = {flag: value for flag, value in arguments.get("server", {}).items() if value is not None}
-    for flag in RESERVED_FLAGS:
-        if flag in flags:
-            raise UserError(f"{where}: the server flag {flag!r} is set by memgap itself; remove it from `server`.")
+    check_flags(flags, where)
     if cap_side == "server":
         if "max-num-seqs" in flags:
             raise UserError(

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from memgap.errors import DAMAGE
+
 Page = dict[str, list[tuple[dict[str, str], float]]]
 """Sample name -> list of (labels, value)."""
 
@@ -14,9 +16,12 @@ def parse_page(text: str) -> Page:
     Raises ValueError where the text is not in the Prometheus format.
     """
     page: Page = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            page.setdefault(sample.name, []).append((dict(sample.labels), float(sample.value)))
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                page.setdefault(sample.name, []).append((dict(sample.labels), float(sample.value)))
+    except DAMAGE as error:
+        raise ValueError(f"not a page of metrics ({type(error).__name__}: {error})") from error
     return page
 
 

@@ -145,16 +145,20 @@ class Sampler:
 
 
 def read_rows(path: Path, window_start_monotonic_s: float) -> list[dict[str, float]]:
-    """Read a sampler's file; an unfinished last line is left out."""
+    """Read a sampler's file; an unfinished last line, and others that are no numbers, are left out."""
     if not path.exists():
         return []
     rows = []
-    with path.open(encoding="utf-8", newline="") as file:
-        for raw in csv.DictReader(line for line in file if line.endswith("\n")):
-            if None in raw.values():
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        lines = (line.replace("\0", "") for line in file if line.endswith("\n"))
+        for raw in csv.DictReader(lines, quoting=csv.QUOTE_NONE):
+            if None in raw.values() or None in raw:
                 continue
-            row = {column: float(cell) for column, cell in raw.items() if cell != ""}
-            row["time_s"] = row.pop("time_monotonic_s") - window_start_monotonic_s
+            try:
+                row = {column: float(cell) for column, cell in raw.items() if cell != ""}
+                row["time_s"] = row.pop("time_monotonic_s") - window_start_monotonic_s
+            except (ValueError, KeyError):
+                continue
             rows.append(row)
     return rows
 

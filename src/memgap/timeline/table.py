@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 from memgap.requests.read import measured_points
 
 KERNELS, NVML = "kernels", "nvml"
@@ -38,7 +38,7 @@ def read_kernels_table(path: Path) -> pd.DataFrame:
     """Return a table that `kernels_table` made; raises UserError where it is none."""
     try:
         table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path}: not a table of kernels ({error}); let Snakemake make it again.") from error
     if list(table.columns) != list(COLUMNS):
         raise UserError(f"{path}: not a table of kernels; let Snakemake make it again.")
@@ -75,5 +75,5 @@ def _read(path: Path) -> pd.DataFrame:
         return pd.DataFrame()
     try:
         return pd.read_csv(path)
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path} is damaged ({error}); measure the point again.") from error

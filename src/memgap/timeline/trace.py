@@ -2,10 +2,12 @@
 
 import gzip
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from memgap.errors import DAMAGE, one_line
 
 KERNEL_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset")
 
@@ -27,34 +29,28 @@ def read_kernels(folders: Sequence[Path]) -> list[Kernel]:
     Starts count from the first kernel of all: the traces of one machine share a clock. Raises ValueError for a file
     that is no trace.
     """
-    found: list[tuple[int, dict[str, Any], float]] = []
+    found: list[tuple[float, Kernel]] = []
     for replica, folder in enumerate(folders, start=1):
         for path in sorted(folder.rglob("*.json*")):
-            base_ns, events = _read_trace(path)
-            found += [(replica, event, base_ns + float(event["ts"]) * 1e3) for event in events]
-    if not found:
-        return []
-    origin_ns = min(start_ns for _, _, start_ns in found)
-    kernels = [
-        Kernel(
-            replica,
-            (start_ns - origin_ns) / 1e9,
-            float(event["dur"]) / 1e6,
-            int(event.get("args", {}).get("stream", event.get("tid", 0)) or 0),
-            str(event["name"]),
-        )
-        for replica, event, start_ns in found
-    ]
+            try:
+                base_ns, events = _read_trace(path)
+                found += [(base_ns + float(event["ts"]) * 1e3, _kernel(replica, event)) for event in events]
+            except DAMAGE as error:
+                said = one_line(f"{type(error).__name__}: {error}")
+                raise ValueError(f"{path.name} is no trace of torch.profiler: {said}") from error
+    origin_ns = min((start_ns for start_ns, _ in found), default=0.0)
+    kernels = [replace(kernel, start_s=(start_ns - origin_ns) / 1e9) for start_ns, kernel in found]
     return sorted(kernels, key=lambda one: one.start_s)
+
+
+def _kernel(replica: int, event: Mapping[str, Any]) -> Kernel:
+    stream = event.get("args", {}).get("stream", event.get("tid", 0)) or 0
+    return Kernel(replica, 0.0, float(event["dur"]) / 1e6, int(stream), str(event["name"]))
 
 
 def _read_trace(path: Path) -> tuple[float, Iterable[dict[str, Any]]]:
     """Return the trace's origin in ns since the epoch and its kernel events."""
-    try:
-        data = path.read_bytes()
-        trace = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-        events = trace["traceEvents"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path.name} is no trace of torch.profiler: {error}") from error
-    kept = (event for event in events if event.get("cat") in KERNEL_CATEGORIES and event.get("ph") == "X")
+    data = path.read_bytes()
+    trace = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
+    kept = (event for event in trace["traceEvents"] if event.get("cat") in KERNEL_CATEGORIES and event.get("ph") == "X")
     return float(trace.get("baseTimeNanoseconds", 0)), kept

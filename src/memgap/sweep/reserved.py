@@ -1,0 +1,50 @@
+"""Server flags and variables that memgap sets itself: a configuration that gives them is refused."""
+
+from collections.abc import Iterable
+
+from memgap.errors import UserError
+
+FLAGS = (
+    "host",
+    "port",
+    "model",
+    "api-key",
+    "served-model-name",
+    "load-format",
+    "revision",
+    "dtype",
+    "tokenizer",
+)
+TRUST = "trust-remote-code"
+FILE_OF_FLAGS = "config"
+VARIABLES = ("VLLM_API_KEY", "VLLM_HOST_IP", "MEMGAP_MOCK_API_KEY")
+
+
+def check_flags(
+    flags: Iterable[str], where: str, what: str = "server flag", reason: str = "is set by memgap itself"
+) -> None:
+    """Raise UserError for the first flag that is reserved, or that an engine would take for the short form of one."""
+    for flag in flags:
+        if _means(flag, (TRUST, f"no-{TRUST}")):
+            raise UserError(
+                f"{where}: the {what} {flag!r} is a matter of the model; remove it from `server` and, where its "
+                "code is to be run, set `trust_remote_code: true` in `models.<name>`."
+            )
+        if flag == FILE_OF_FLAGS:
+            raise UserError(
+                f"{where}: the {what} 'config' names a file of flags, which no record shows; give the flags here."
+            )
+        if _means(flag, FLAGS):
+            raise UserError(f"{where}: the {what} {flag!r} {reason}; remove it from `server`.")
+
+
+def check_variables(names: Iterable[str], where: str) -> None:
+    """Raise UserError for the first variable that memgap sets itself."""
+    for name in names:
+        if name in VARIABLES:
+            raise UserError(f"{where}: the variable {name} is set by memgap itself; remove it from `env`.")
+
+
+def _means(flag: str, reserved: Iterable[str]) -> bool:
+    """Whether a flag is one of `reserved` or the beginning of one, which argparse takes for it."""
+    return any(one.startswith(flag) for one in reserved)
