@@ -10,13 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from memgap import __version__
 from tests.workflow.conftest import Study, kill
 
 from .container_image import mock_image
-from .slurm_cluster import SlurmCluster
 
 __all__ = ["mock_image"]
 pytestmark = pytest.mark.cluster
@@ -106,20 +104,3 @@ def test_a_killed_driver_leaves_nothing_running_inside(
     until(lambda: any("memgap.mock_server" in " ".join(one.cmdline()) for one in contained.processes()), 60)
     kill(driver, signal.SIGKILL)
     until(lambda: contained.processes() == [], 40)
-
-
-def test_a_slurm_job_runs_in_the_image(
-    contained: Study, slurm: SlurmCluster, monkeypatch: pytest.MonkeyPatch, mock_image: Path
-) -> None:
-    monkeypatch.delenv("PYTHONPATH")
-    site = contained.folder / "site.yaml"
-    site.write_text(yaml.safe_dump({"partition": "gpu", "first_status_check_s": 1, "nvidia": False}))
-    monkeypatch.setenv("MEMGAP_SITE", str(site))
-    contained.jobs = None
-    contained.fixed["batch_cap"] = [1, 2]
-    before = len(slurm.jobs())
-    contained.run("--profile", "profiles/slurm", "results/tables/small.csv")
-    assert [job["JobState"] for job in slurm.jobs()[before:]] == ["COMPLETED"]
-    points = contained.points()
-    assert {cap: point["status"] for cap, point in points.items()} == {1: "ok", 2: "ok"}
-    assert {point["provenance"]["commands"][0][0] for point in points.values()} == {"/opt/memgap/bin/python"}
