@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from memgap import __version__
 from memgap.canonical import canonical_json, content_key
 from memgap.config.load import check_config
 from memgap.containers.digest import pin_images
-from memgap.containers.inside import VERSION_VARIABLE
+from memgap.containers.inside import VERSION_VARIABLE, workflow_version
 from memgap.containers.jobs import prepare_images
 from memgap.plans import plan_of
 from memgap.store.atomic import keep_others_from_writing, write_text
@@ -46,7 +45,7 @@ def prepare_jobs(study: Study, workflow_folder: str) -> None:
     keep_others_from_writing()
     os.environ["MEMGAP_CONFIG"] = str(snapshot(study))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    os.environ[VERSION_VARIABLE] = __version__
+    os.environ[VERSION_VARIABLE] = workflow_version()
     prepare_images(study, Path(workflow_folder) / "workflow" / "scripts", os.environ)
 
 

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from memgap import __version__
+from memgap.canonical import canonical_json
 from memgap.containers import digest as digests
 from memgap.containers import jobs
-from memgap.containers.inside import MARKS, VERSION_VARIABLE, check_container
+from memgap.containers.inside import MARKS, VERSION_VARIABLE, check_container, check_same_memgap, workflow_version
 from memgap.engine.identity import engine_python, engine_record
 from memgap.errors import UserError
+from memgap.session.run import main
 from memgap.sweep.study import Study
 from memgap.workflow import load_study, prepare_jobs, snapshot
 
@@ -179,11 +181,36 @@ def test_without_images_the_environment_stays(folder: Path) -> None:
     assert environment == {}
 
 
-def test_a_session_of_an_image_wants_a_container_and_its_own_memgap() -> None:
+def test_a_session_of_an_image_wants_a_container() -> None:
     engine = {"name": "vllm", "image": PINNED}
     check_container({"name": "vllm", "image": None}, {})
-    check_container(engine, {MARKS[0]: "/x.sif", VERSION_VARIABLE: __version__})
+    check_container(engine, {MARKS[0]: "/x.sif"})
     with pytest.raises(UserError, match="--sdm apptainer"):
         check_container(engine, {})
-    with pytest.raises(UserError, match=f"holds memgap {__version__}, but the workflow is 0.0.1"):
-        check_container(engine, {MARKS[0]: "/x.sif", VERSION_VARIABLE: "0.0.1"})
+
+
+def test_points_of_an_image_are_not_measured_on_the_host(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for mark in MARKS:
+        monkeypatch.delenv(mark, raising=False)
+    (folder / "one.sif").write_bytes(b"one")
+    study = study_in("one.sif")
+    plan = folder / "plan.json"
+    plan.write_text(canonical_json(study.session_plan(next(iter(study.sessions)))))
+    assert main(["--plan", str(plan), "--results", str(folder / "results")]) == 2
+    assert "the session runs on the host" in capsys.readouterr().err
+    assert not list((folder / "results/points").glob("*/point.json"))
+
+
+def test_an_older_image_is_told_from_its_workflow_before_it_reads_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_same_memgap({})
+    check_same_memgap({VERSION_VARIABLE: workflow_version()})
+    assert workflow_version().startswith(__version__)
+    monkeypatch.setenv(VERSION_VARIABLE, "0.0.1-12345678")
+    assert main(["--config", str(tmp_path / "none.json"), "--name", "x", "--results", str(tmp_path)]) == 2
+    printed = capsys.readouterr().err
+    assert f"runs memgap {workflow_version()}, but the workflow is 0.0.1-12345678" in printed
+    assert printed.count("\n") == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from memgap.canonical import canonical_json
-from memgap.containers.inside import check_container
+from memgap.containers.inside import check_container, check_same_memgap
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.identity import engine_python
 from memgap.engine.replicas import Replicas
@@ -350,6 +350,7 @@ def run_sessions(job: Callable[[Callable[[Plan], None]], None], results: Path, l
             check_plan(plan)
             _session_class(plan)(plan, results, Progress(plan["session"], stream), watch).run()
 
+        check_same_memgap()
         job(measure)
     except UserError as error:
         print(f"memgap: {error}", file=stream, flush=True)
