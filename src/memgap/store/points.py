@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,14 @@ SCHEMA = 1
 
 
 class PointStore:
-    """Stored points below one folder. A point's folder appears by one rename, so a reader sees all of it or nothing."""
+    """Stored points below one folder. A point's folder appears by one rename, so a reader sees all of it or nothing.
 
-    def __init__(self, folder: Path) -> None:
+    `may_write` is called with a point's key right before it is stored, and raises where it must not be.
+    """
+
+    def __init__(self, folder: Path, may_write: Callable[[str], None] = lambda key: None) -> None:
         self.folder = folder
+        self._may_write = may_write
 
     def require_writable(self) -> None:
         """Raises UserError where nothing can be written below the store."""
@@ -84,6 +88,7 @@ class PointStore:
                 (staged / name).write_bytes(data)
             write_text(staged / POINT_FILE, json.dumps(point, indent=1, sort_keys=True, allow_nan=False) + "\n")
             staged.chmod(0o755)
+            self._may_write(key)
             target = self.folder / key
             if target.exists():
                 old = self.folder / f".{key}.old.{os.getpid()}"
