@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -291,7 +291,7 @@ def _label(record: Mapping[str, Any]) -> str:
 
 
 class _Tee:
-    """Writes to the terminal and to the job's log."""
+    """Writes to the terminal and to the job's log, as far as the disk takes it."""
 
     def __init__(self, first: TextIO, second: TextIO) -> None:
         self._first, self._second = first, second
@@ -301,8 +301,9 @@ class _Tee:
 
     def write(self, text: str) -> int:
         if not text.startswith("\r"):
-            self._second.write(text)
-            self._second.flush()
+            with suppress(OSError):
+                self._second.write(text)
+                self._second.flush()
         return self._first.write(text)
 
     def flush(self) -> None:
@@ -338,7 +339,9 @@ def run_sessions(job: Callable[[Callable[[Plan], None]], None], results: Path, l
     try:
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
-            stream = _Tee(sys.stderr, log.open("w", encoding="utf-8"))
+            log.write_text("")
+            # a session that still runs may write to the same file, so that both have to append
+            stream = _Tee(sys.stderr, log.open("a", encoding="utf-8"))
 
         def measure(plan: Plan) -> None:
             check_plan(plan)
