@@ -155,9 +155,13 @@ def test_a_watcher_that_was_suspended_does_not_take_its_own_pause_for_the_holder
         if slept[0] == 0.0:
             slept[0] = 3600.0
 
-    with Leases(tmp_path) as leases, pytest.raises(UserError, match="wait for it"):
-        with leases.hold(NAME, 1800.0, suspended_once):
-            pass
+    watch_s = 1800.0
+    with (
+        Leases(tmp_path) as leases,
+        pytest.raises(UserError, match="wait for it"),
+        leases.hold(NAME, watch_s, suspended_once),
+    ):
+        pass
 
 
 def test_a_holder_that_lost_its_lease_stops_and_may_not_store(tmp_path: Path) -> None:
@@ -220,9 +224,12 @@ def test_a_wait_for_a_lease_can_be_stopped(tmp_path: Path) -> None:
     watch.stop("first")
     watch.stop("second")
     elsewhere(tmp_path)
-    with Leases(tmp_path, tell=said.append) as leases:
-        with pytest.raises(StoppedError, match="first"), leases.hold(NAME, 60.0, watch.check):
-            pass
+    with (
+        Leases(tmp_path, tell=said.append) as leases,
+        pytest.raises(StoppedError, match="first"),
+        leases.hold(NAME, 60.0, watch.check),
+    ):
+        pass
     assert said == [f"point abc is being measured by {_holder(tmp_path)}; waiting for at most 60 s"]
 
 

@@ -18,6 +18,7 @@ from memgap.offline.point import is_offline
 from memgap.plans import add_plan_arguments, requested_plan
 from memgap.session.lease import Leases
 from memgap.session.measure import Measurement, Point
+from memgap.session.neighbours import processes_on_gpu
 from memgap.session.progress import Progress, TimeLeft, clock
 from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.atomic import write_text
@@ -44,6 +45,7 @@ class Session:
         self._leases = Leases(results / "leases", watch.stop, progress.say)
         self._store = PointStore(results / "points", may_write=lambda key: self._leases.require(f"point {key}"))
         self._server_record = check_same_server(plan)
+        self._neighbours: list[str] = []
 
     def run(self) -> None:
         """Measure what is missing and write results/sessions/NAME.json.
@@ -115,6 +117,11 @@ class Session:
     def _measure(self, todo: Sequence[Mapping[str, Any]]) -> None:
         options = self._plan["options"]
         left = TimeLeft([_work(point["record"]) for point in todo])
+        self._neighbours = processes_on_gpu()
+        if self._neighbours:
+            self._progress.say(
+                f"already on the GPU: {', '.join(self._neighbours)}; points measured beside others are invalid"
+            )
         with self._scratch() as scratch:
             server = Replicas(
                 self._server_record,
@@ -220,7 +227,12 @@ class Session:
             self._watch.check()
             self._progress.update(f"waiting for the server, {clock(time.monotonic() - began_s)}")
 
-        server.start(waiting)
+        try:
+            server.start(waiting)
+        except ServerFailureError as failure:
+            if self._neighbours:
+                failure.args = (f"{failure}; on the GPU before it: {', '.join(self._neighbours)}",)
+            raise
         declared, running = self._server_record["engine"]["version"], server.facts.version
         if (
             running is not None
