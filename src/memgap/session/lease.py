@@ -127,11 +127,10 @@ class Leases:
             for name, held in list(self._held.items()):
                 try:
                     held.beat()
-                    lost = held.lost()
+                    if held.lost() and self._held.get(name) is held:
+                        self._on_lost(self._reason(name))
                 except OSError:
                     continue  # a full disk, a file server that is away: seen by the next beat, or by who takes over
-                if lost and self._held.get(name) is held:
-                    self._on_lost(self._reason(name))
 
 
 class _Stillness:
