@@ -61,6 +61,12 @@ def samplers(study: Study) -> bool:
     return False
 
 
+def session_process(study: Study) -> psutil.Process:
+    """Return the only running session of the study."""
+    (session,) = [one for one in study.processes() if Path(one.cmdline()[1]).name == "run_session.py"]
+    return session
+
+
 def all_measured_once(study: Study, before: dict[str, int]) -> None:
     """Check that all points are there, and those that were there `before` were left alone."""
     after = study.measured_at()
@@ -79,9 +85,15 @@ def test_scancel_and_then_a_time_limit_in_the_middle_of_a_point(slow: Study, slu
     wait_for(lambda: samplers(slow) and len(slurm.running()) == 1, PATIENCE_S, "no second job measures")
     (second,) = slurm.running()
     assert second != first
-    # limits are whole minutes; a running job's end can be moved to the second
+    # limits are whole minutes, but a running job's end can be moved; Slurm looks at it every half minute, until when
+    # the session stands still in its point
+    session = session_process(slow)
+    session.suspend()
     run_program("scontrol", "update", f"JobId={second}", "EndTime=now")
     wait_for(lambda: slurm.job(second)["JobState"] == "TIMEOUT", PATIENCE_S, "the job does not reach its time limit")
+    assert slow.measured_at() == before
+    with contextlib.suppress(psutil.NoSuchProcess):
+        session.resume()
     assert driver.wait(PATIENCE_S) == 0, printed(slow)
     assert "CANCELLED" in printed(slow) and "TIMEOUT" in printed(slow)
     all_measured_once(slow, before)
@@ -132,7 +144,7 @@ def test_a_driver_that_is_killed_and_started_again_does_not_measure_what_is_bein
     driver = start(slow)
     job = in_the_last_point(slow, slurm)
     # the session stands still as long as this test needs: it lives, but shows no life in its lease
-    (session,) = [one for one in slow.processes() if Path(one.cmdline()[1]).name == "run_session.py"]
+    session = session_process(slow)
     session.suspend()
     kill(driver, signal.SIGKILL)
     before = slow.measured_at()
