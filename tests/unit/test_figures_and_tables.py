@@ -78,7 +78,7 @@ def test_missing_and_garbled_points_are_rows(tmp_path: Path, plan: dict[str, Any
     (tmp_path / key / "point.json").write_text("{")
     table = collect(plan, tmp_path)
     assert list(table["status"]) == ["garbled", "missing", "missing", "missing"]
-    assert "delete" in table["error_message"].iloc[0]
+    assert f"is damaged; with `remeasure: [{key}]` in the configuration" in table["error_message"].iloc[0]
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])

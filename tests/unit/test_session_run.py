@@ -1,6 +1,5 @@
 """A session measures what is missing, records what fails, and stops cleanly."""
 
-import fcntl
 import json
 import os
 import signal
@@ -185,24 +184,6 @@ def _left(folder: Path) -> list[str]:
         except psutil.Error:
             continue
     return found
-
-
-def test_a_leased_session_says_who_has_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from memgap.session import run
-
-    monkeypatch.setattr(run, "LEASE_WAIT_S", 0.2)
-    session = runner(tmp_path)
-    lock = session.results / "sessions" / f".{session.name}.lock"
-    lock.parent.mkdir(parents=True)
-    with lock.open("w") as held:
-        held.write("process 1 on elsewhere\n")
-        held.flush()
-        fcntl.flock(held, fcntl.LOCK_EX)
-        assert run.main(session.command()[2:]) == 2
-    assert "is being measured by process 1 on elsewhere" in capsys.readouterr().err
-    assert session.points() == {}
 
 
 @pytest.mark.parametrize("plan", ["{", "[]", "{}", None])

@@ -11,8 +11,7 @@ import pytest
 
 from memgap.config.load import check_config
 from memgap.session import run
-from memgap.session.lease import Lease
-from memgap.session.watch import StoppedError, StopWatch
+from memgap.session.lease import Leases
 from memgap.store.points import PointStore
 from memgap.sweep.study import expand_study
 
@@ -57,7 +56,7 @@ def test_a_killed_session_leaves_no_server_and_no_lease(tmp_path: Path) -> None:
     process.communicate()
     until(lambda: _left(tmp_path) == [])
     assert set(session.points()) == {4}
-    with Lease(session.results / "sessions" / f".{session.name}.lock", 0.0):
+    with Leases(session.results / "leases") as leases, leases.hold(f"session {session.name}", 0.0):
         pass
 
 
@@ -82,19 +81,6 @@ def test_two_sessions_at_once_measure_each_point_once(tmp_path: Path) -> None:
     assert [process.returncode for process in both] == [0, 0]
     assert "".join(printed).count("tok/s") == 2
     assert any("all 2 points are in the store already" in one for one in printed)
-
-
-def test_a_wait_for_a_lease_can_be_stopped(tmp_path: Path) -> None:
-    watch = StopWatch()
-    watch.stop("first")
-    watch.stop("second")
-    path = tmp_path / ".name.lock"
-    with Lease(path, 0.0):
-        assert f"process {os.getpid()} on " in path.read_text()
-        with pytest.raises(StoppedError, match="first"), Lease(path, 60.0, watch.check):
-            pass
-    with Lease(path, 0.0, watch.check):
-        assert path.read_text().count("\n") == 1
 
 
 def main(session: Runner, capfd: pytest.CaptureFixture[str], expect: int) -> str:

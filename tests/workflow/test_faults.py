@@ -54,6 +54,64 @@ def test_a_signal_to_the_process_group_leaves_no_server(study: Study, until: Unt
     assert {key for key in finished if study.measured_at()[key] != finished[key]} == set()
 
 
+def test_a_signal_to_the_driver_alone_lets_the_session_end(study: Study, until: Until) -> None:
+    slow(study)
+    driver = study.start("results/tables/small.csv")
+    until(lambda: len(study.points()) >= 1, 60)
+    kill(driver, signal.SIGTERM)
+    assert driver.returncode != 0
+    until(lambda: study.processes() == [], 60)
+    finished = study.measured_at()
+    assert len(finished) == 3
+    study.run("results/tables/small.csv")
+    assert study.measured_at() == finished
+
+
+def test_a_second_driver_in_the_same_folder_ends_at_once(study: Study, until: Until) -> None:
+    slow(study)
+    driver = study.start("results/tables/small.csv")
+    until(lambda: len(study.points()) >= 1, 60)
+    assert not remove_stale_lock(study.folder)
+    assert "Directory cannot be locked" in study.run("results/tables/small.csv", expect=1)
+    assert driver.wait(60) == 0
+    assert len(study.points()) == 3
+    assert study.processes() == []
+
+
+def test_two_folders_that_share_their_results_measure_each_point_once(study: Study, until: Until) -> None:
+    slow(study)
+    other = Study(study.folder / "other")
+    other.config = study.config
+    for name in ("results", "other"):
+        (study.folder / name).mkdir()
+    (other.folder / "results").symlink_to(study.folder / "results")
+    drivers = [one.start("results/tables/small.csv") for one in (study, other)]
+    assert [one.wait(120) for one in drivers] == [0, 0], (other.folder / "driver.log").read_text()
+    logs = [next(one.folder.glob("logs/sessions/*.log")).read_text() for one in (study, other)]
+    assert "".join(logs).count(" tok/s, ") == 3
+    assert any("all 3 points are in the store already" in log for log in logs)
+    assert [point["status"] for point in study.points().values()] == ["ok"] * 3
+    assert study.processes() == []
+
+
+def test_a_damaged_point_behind_finished_tables_says_how_to_measure_it_again(study: Study) -> None:
+    table = "results/tables/small.csv"
+    study.run(table)
+    key = study.points()[2]["key"]
+    point = study.folder / "results/points" / key / "point.json"
+    point.write_bytes(point.read_bytes()[:200])
+    before = study.measured_at()
+    (study.folder / table).unlink()
+    study.run(table)
+    said = f"this point's file in the store is damaged; with `remeasure: [{key}]` in the configuration the next run"
+    assert said in (study.folder / table).read_text()
+    study.config["remeasure"] = [key]
+    study.run(table)
+    after = study.measured_at()
+    assert [one for one in before if after[one] != before[one]] == [key]
+    assert "damaged" not in (study.folder / table).read_text()
+
+
 def test_a_server_that_runs_out_of_memory_is_a_result_and_is_drawn(study: Study) -> None:
     study.fixed["server"]["fault"] = "oom-at-running:3"
     study.run()

@@ -196,10 +196,13 @@ def _row(sweep: str, entry: Mapping[str, Any], store: PointStore, spared: Mappin
         "session": entry["session"],
         **_declared(record),
     }
+    outcome = store.folder.parent / "sessions" / f"{entry['session']}.json"
+    again = f"with `remeasure: [{entry['key']}]` in the configuration the next run measures it again, and no other"
     try:
         point = store.read(entry["key"])
-    except UserError as error:
-        return {**row, "status": "garbled", "error_kind": "garbled", "error_message": str(error)}
+    except UserError:
+        message = f"this point's file in the store is damaged; {again}"
+        return {**row, "status": "garbled", "error_kind": "garbled", "error_message": message}
     if point:
         try:
             return {**row, **_measured(point)}
@@ -207,6 +210,8 @@ def _row(sweep: str, entry: Mapping[str, Any], store: PointStore, spared: Mappin
             return _garbled(row, store, error)
     if entry["key"] in spared:
         return {**row, "status": SPARED, "error_message": spared[entry["key"]]}
+    if outcome.exists():
+        return {**row, "status": "missing", "error_message": f"the point was removed from the store; {again}"}
     return {**row, "status": "missing"}
 
 

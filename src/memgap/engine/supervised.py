@@ -1,5 +1,6 @@
 """A process under `memgap.engine.supervisor`, seen from the session: it ends with the session, whatever happens."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ class Supervised:
 
     def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str], scratch: Path | None = None) -> None:
         self._scratch = scratch
+        self._program: psutil.Process | None = None
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")
         self._supervisor: subprocess.Popen[bytes] | None = subprocess.Popen(
@@ -45,6 +47,7 @@ class Supervised:
             tail = redact(log.read_text(encoding="utf-8", errors="replace"))
             raise ServerFailureError("bad_config", f"the server's command cannot be run: {argv[0]}", tail)
         self.pid = int(json.loads(line)["pid"])
+        self._program = _process(self.pid)
 
     @property
     def alive(self) -> bool:
@@ -77,8 +80,27 @@ class Supervised:
             self._supervisor.wait()
         self._supervisor.stdout.close()
         self._supervisor = None
+        self._end_what_lost_its_supervisor()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _end_what_lost_its_supervisor(self) -> None:
+        """Kill the program and its children where the supervisor was killed and could not do it."""
+        if self._program is None:
+            return
+        with contextlib.suppress(psutil.Error):
+            left = [self._program, *self._program.children(recursive=True)]
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(left, timeout=STOP_TIMEOUT_S)
+
+
+def _process(pid: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid)
+    except psutil.Error:
+        return None
 
 
 def _clean_environment() -> dict[str, str]:

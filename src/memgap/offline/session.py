@@ -43,6 +43,10 @@ class OfflineSession(Session):
     """The offline points of one plan."""
 
     def _measure(self, todo: Sequence[Entry]) -> None:
+        with self._claimed(todo) as wanted:
+            self._measure_all(wanted)
+
+    def _measure_all(self, todo: Sequence[Entry]) -> None:
         left = {point["key"]: point for point in todo}
         failures, total = 0, len(todo)
         with self._scratch() as scratch:

@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,8 +19,9 @@ from memgap.models.staging import offline_variables
 from memgap.offline.point import is_offline
 from memgap.plans import add_plan_arguments, requested_plan
 from memgap.redact import redact
-from memgap.session.lease import Lease
+from memgap.session.lease import Leases
 from memgap.session.measure import Measurement, Point
+from memgap.session.neighbours import processes_on_gpu
 from memgap.session.progress import Progress, TimeLeft, clock
 from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.atomic import keep_others_from_writing, write_text
@@ -44,8 +45,10 @@ class Session:
         self._results = results
         self._progress = progress
         self._watch = watch
-        self._store = PointStore(results / "points")
+        self._leases = Leases(results / "leases", watch.stop, progress.say)
+        self._store = PointStore(results / "points", may_write=lambda key: self._leases.require(f"point {key}"))
         self._server_record = check_same_server(plan)
+        self._neighbours: list[str] = []
 
     def run(self) -> None:
         """Measure what is missing and write results/sessions/NAME.json.
@@ -55,18 +58,30 @@ class Session:
         """
         self._store.require_writable()
         name = self._plan["session"]
-        with Lease(self._results / "sessions" / f".{name}.lock", LEASE_WAIT_S, self._watch.check):
+        with self._leases, self._lease(f"session {name}"):
             write_text(self._results / "plans" / f"{name}.json", canonical_json(self._plan) + "\n")
             if self._plan["options"]["recorded"] is not None:
                 self._restore(self._plan["options"]["recorded"])
                 return
             spared = self._spared()
             todo = [point for point in self.todo() if point["key"] not in spared]
+            todo.sort(key=lambda point: self._leases.is_busy(f"point {point['key']}"))  # another session has those
             self._say_plan(len(todo))
             if todo:
                 check_container(self._server_record["engine"])
                 self._measure(todo)
             self._write_outcome()
+
+    def _lease(self, name: str) -> AbstractContextManager[None]:
+        return self._leases.hold(name, LEASE_WAIT_S, self._watch.check)
+
+    @contextmanager
+    def _claimed(self, points: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+        """Keep other sessions from the points; yields those that still have to be measured then."""
+        with ExitStack() as stack:
+            for key in sorted(point["key"] for point in points):
+                stack.enter_context(self._lease(f"point {key}"))
+            yield [point for point in points if self._is_wanted(point["key"])]
 
     def _restore(self, recorded: str) -> None:
         """Take the points from recorded data instead of measuring them."""
@@ -76,25 +91,24 @@ class Session:
 
         points = self._plan["points"]
         keys, session = [point["key"] for point in points], session_of(points[0]["record"])
-        found = restore(study_folder(recorded), session, keys, self._store)
+        store = PointStore(self._results / "points")  # nothing is measured, so the points need no leases of their own
+        found = restore(study_folder(recorded), session, keys, store)
         self._write_outcome()
         self._progress.say(f"{found} of {len(keys)} points from the recorded data in {recorded}, nothing was measured")
 
     def todo(self) -> list[Mapping[str, Any]]:
         """Return the points of the plan that have to be measured, in order."""
-        options = self._plan["options"]
-        todo = []
-        for point in self._plan["points"]:
-            status = self._store.status(point["key"])
-            failed = status not in ("ok", "missing")
-            if (
-                status in ("missing", "garbled")
-                or "recorded" in (self._store.read(point["key"]) or {})
-                or (failed and options["remeasure_failed"])
-                or self._asked_again(point["key"])
-            ):
-                todo.append(point)
-        return todo
+        return [point for point in self._plan["points"] if self._is_wanted(point["key"])]
+
+    def _is_wanted(self, key: str) -> bool:
+        status = self._store.status(key)
+        failed = status not in ("ok", "missing")
+        return (
+            status in ("missing", "garbled")
+            or "recorded" in (self._store.read(key) or {})
+            or (failed and self._plan["options"]["remeasure_failed"])
+            or self._asked_again(key)
+        )
 
     def _asked_again(self, key: str) -> bool:
         """Whether `remeasure` names the point and it was not measured for that very list yet."""
@@ -109,6 +123,11 @@ class Session:
     def _measure(self, todo: Sequence[Mapping[str, Any]]) -> None:
         options = self._plan["options"]
         left = TimeLeft([_work(point["record"]) for point in todo])
+        self._neighbours = processes_on_gpu()
+        if self._neighbours:
+            self._progress.say(
+                f"already on the GPU: {', '.join(self._neighbours)}; points measured beside others are invalid"
+            )
         with self._scratch() as scratch:
             server = Replicas(
                 self._server_record,
@@ -132,7 +151,11 @@ class Session:
                 for number, point in enumerate(self._in_order(todo), start=1):
                     label = f"point {number} of {len(todo)} ({_label(point['record'])})"
                     began_s = time.monotonic()
-                    failures = self._one(server, measurement, point, label, failures)
+                    with self._claimed([point]) as wanted:
+                        if not wanted:
+                            self._progress.say(f"{label}: measured by another session meanwhile")
+                        else:
+                            failures = self._one(server, measurement, point, label, failures)
                     left.finished(time.monotonic() - began_s)
                     remaining_s = left.remaining_s()
                     if number < len(todo) and remaining_s is not None:
@@ -212,7 +235,12 @@ class Session:
             self._watch.check()
             self._progress.update(f"waiting for the server, {clock(time.monotonic() - began_s)}")
 
-        server.start(waiting)
+        try:
+            server.start(waiting)
+        except ServerFailureError as failure:
+            if self._neighbours:
+                failure.args = (f"{failure}; on the GPU before it: {', '.join(self._neighbours)}",)
+            raise
         declared, running = self._server_record["engine"]["version"], server.facts.version
         if (
             running is not None
@@ -287,7 +315,7 @@ def _label(record: Mapping[str, Any]) -> str:
 
 
 class _Tee:
-    """Writes to the terminal and to the job's log, secrets redacted."""
+    """Writes to the terminal and to the job's log, as far as the disk takes it, secrets redacted."""
 
     def __init__(self, first: TextIO, second: TextIO) -> None:
         self._first, self._second = first, second
@@ -298,8 +326,9 @@ class _Tee:
     def write(self, text: str) -> int:
         told = redact(text)
         if not text.startswith("\r"):
-            self._second.write(told)
-            self._second.flush()
+            with suppress(OSError):
+                self._second.write(told)
+                self._second.flush()
         return self._first.write(told)
 
     def flush(self) -> None:
@@ -344,7 +373,9 @@ def run_sessions(job: Callable[[Callable[[Plan], None]], None], results: Path, l
     try:
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
-            stream = _Tee(sys.stderr, log.open("w", encoding="utf-8"))
+            log.write_text("")
+            # a session that still runs may write to the same file, so that both have to append
+            stream = _Tee(sys.stderr, log.open("a", encoding="utf-8"))
 
         def measure(plan: Plan) -> None:
             check_plan(plan)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,14 @@ SCHEMA = 1
 
 
 class PointStore:
-    """Stored points below one folder. A point's folder appears by one rename, so a reader sees all of it or nothing."""
+    """Stored points below one folder. A point's folder appears by one rename, so a reader sees all of it or nothing.
 
-    def __init__(self, folder: Path) -> None:
+    `may_write` is called with a point's key right before it is stored, and raises where it must not be.
+    """
+
+    def __init__(self, folder: Path, may_write: Callable[[str], None] = lambda key: None) -> None:
         self.folder = folder
+        self._may_write = may_write
 
     def require_writable(self) -> None:
         """Raises UserError where nothing can be written below the store."""
@@ -88,6 +92,7 @@ class PointStore:
             said = {**redacted({name: one for name, one in point.items() if name != "record"}), **_record_of(point)}
             write_text(staged / POINT_FILE, json.dumps(said, indent=1, sort_keys=True, allow_nan=False) + "\n")
             staged.chmod(0o755)
+            self._may_write(key)
             target = self.folder / key
             if target.exists():
                 old = self.folder / f".{key}.old.{os.getpid()}"

@@ -173,8 +173,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--interval-s", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
-    with options.out.open("w", encoding="utf-8", newline="") as out:
-        sample_until_stdin_closes(options.url, options.adapter, options.pid, options.own, options.interval_s, out)
+    try:
+        with options.out.open("w", encoding="utf-8", newline="") as out:
+            sample_until_stdin_closes(options.url, options.adapter, options.pid, options.own, options.interval_s, out)
+    except OSError as error:
+        print(f"memgap: the sampler cannot write {options.out}: {error.strerror}.", file=sys.stderr)
+        return 2
     return 0
 
 

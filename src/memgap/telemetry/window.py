@@ -1,8 +1,12 @@
 """Averages over the benchmark window: time-weighted, and from samples inside the window only."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 Row = dict[str, float]
+
+ENGINE_GAUGES = ("num_requests_running", "kv_cache_usage_fraction")
+GPU_GAUGES = ("gpu_util_fraction", "gpu_mem_used_bytes", "gpu_power_w", "gpu_energy_j")
 
 
 def time_weighted_mean(rows: Sequence[Row], column: str, duration_s: float) -> float | None:
@@ -36,8 +40,24 @@ def increase(rows: Sequence[Row], column: str, duration_s: float) -> float | Non
     return after[0] - before[-1]
 
 
+def longest_gap_s(rows: Sequence[Row], columns: Sequence[str], duration_s: float) -> float | None:
+    """Return the longest part of [0, duration_s] without a sample of any of `columns`; None where there never was one.
+
+    A sample before the window counts: it says that there was a source that can have fallen silent.
+    """
+    times = [row["time_s"] for row in rows if any(column in row for column in columns)]
+    if not times or duration_s <= 0:
+        return None
+    edges = [0.0, *sorted(time_s for time_s in times if 0.0 <= time_s <= duration_s), duration_s]
+    return max(after - before for before, after in pairwise(edges))
+
+
 def summarise(rows: Sequence[Row], duration_s: float, output_tokens: int) -> dict[str, float]:
-    """Return the telemetry part of a point's summary; what was not sampled is absent."""
+    """Return the telemetry part of a point's summary; what was not sampled is absent.
+
+    The engine's gap is the whole window where its metrics never came; a GPU need not be there.
+    """
+    engine_gap_s = longest_gap_s(rows, ENGINE_GAUGES, duration_s)
     energy_j = increase(rows, "gpu_energy_j", duration_s)
     found: dict[str, float | None] = {
         "mean_running_reqs": time_weighted_mean(rows, "num_requests_running", duration_s),
@@ -58,6 +78,8 @@ def summarise(rows: Sequence[Row], duration_s: float, output_tokens: int) -> dic
         "gpu_throttled_fraction": time_weighted_mean(rows, "gpu_throttled", duration_s),
         "gpu_foreign_processes_max": maximum(rows, "gpu_foreign_processes", duration_s),
         "server_rss_max_bytes": maximum(rows, "rss_bytes", duration_s),
+        "engine_telemetry_gap_s": duration_s if engine_gap_s is None else engine_gap_s,
+        "gpu_telemetry_gap_s": longest_gap_s(rows, GPU_GAUGES, duration_s),
         "telemetry_samples": float(sum(0.0 <= row["time_s"] <= duration_s for row in rows)),
     }
     return {name: value for name, value in found.items() if value is not None}

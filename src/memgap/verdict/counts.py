@@ -10,6 +10,8 @@ COUNT_TOLERANCE = 0.002
 PREFIX_HIT_INVALID = 0.01
 SAMPLES_SUSPECT = 8
 """Averages of gauges over fewer samples say little."""
+GAP_SUSPECT_S, GAP_SUSPECT_SHARE = 2.0, 0.2
+"""A silence of the engine's metrics or of the GPU's, in seconds and by the window: longer than both is suspect."""
 
 
 def failed_requests(evidence: Evidence) -> Reason | None:
@@ -72,6 +74,18 @@ def few_samples(evidence: Evidence) -> Reason | None:
     return Reason("few_samples", "suspect", samples, SAMPLES_SUSPECT, text)
 
 
+def telemetry_gap(evidence: Evidence) -> Reason | None:
+    """Judge whether the engine's metrics or the GPU fell silent: averages then hold what came last before that."""
+    duration_s = evidence.number("duration_s") or 0.0
+    for source, name in (("engine", "the engine's metrics"), ("gpu", "the GPU's counters (NVML)")):
+        gap_s = evidence.number(f"{source}_telemetry_gap_s")
+        bound_s = max(GAP_SUSPECT_S, GAP_SUSPECT_SHARE * duration_s)
+        if gap_s is not None and (gap_s > bound_s or gap_s >= duration_s > 0.0):
+            text = f"{name} could not be read for {gap_s:.1f} of {duration_s:.1f} s; averages of them miss that part"
+            return Reason("telemetry_gap", "suspect", gap_s, bound_s, text)
+    return None
+
+
 def no_steady_part(evidence: Evidence) -> Reason | None:
     """Judge whether the load was held up long enough for its averages to mean something."""
     share = evidence.number("steady_share_fraction")
@@ -81,4 +95,13 @@ def no_steady_part(evidence: Evidence) -> Reason | None:
     return Reason("no_steady_part", "suspect", share, LEAST_SHARE, text)
 
 
-CHECKS = (failed_requests, usage_mismatch, output_count, prefix_hits, preempted, few_samples, no_steady_part)
+CHECKS = (
+    failed_requests,
+    usage_mismatch,
+    output_count,
+    prefix_hits,
+    preempted,
+    few_samples,
+    telemetry_gap,
+    no_steady_part,
+)

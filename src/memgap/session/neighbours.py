@@ -1,0 +1,21 @@
+"""Who is on the GPU before a session starts its server: another's job, or an orphan of an earlier run."""
+
+import psutil
+
+from memgap.telemetry.nvml import Nvml
+
+
+def processes_on_gpu() -> list[str]:
+    """Return the compute processes on the GPUs that this process may use, as "process 12 (python -m x, of user)"."""
+    with Nvml() as gpu:
+        return [_named(pid) for pid in sorted(gpu.processes())]
+
+
+def _named(pid: int) -> str:
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            program = " ".join([process.name(), *process.cmdline()[1:3]])
+            return f"process {pid} ({program}, of {process.username()})"
+    except psutil.Error:
+        return f"process {pid}"
