@@ -29,6 +29,7 @@ KINDS = (
     "predictions",
     "roofline",
     "offline",
+    "loadtest",
 )
 
 
@@ -47,6 +48,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         "series": study.sweeps,
         "kernels": study.sweeps,
         "offline": study.offline,
+        "loadtest": study.loadtests,
         "model": study.model_folders,
         "dataset": study.datasets,
         "fleet": study.config["fleets"],
@@ -56,7 +58,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
     known(name, names[kind], kind, "plan")
     if kind == "session":
         return study.session_plan(name)
-    if kind in ("sweep", "series", "kernels", "offline"):
+    if kind in ("sweep", "series", "kernels", "offline", "loadtest"):
         return study.sweep_plan(name)
     if kind == "goodput":
         return {**study.sweep_plan(name), "slos": study.config["slos"]}

@@ -3,6 +3,8 @@ import os
 import re
 
 from memgap.errors import UserError
+from memgap.loadtest.environment import installed_note, locust_files
+from memgap.loadtest.point import is_loadtest
 from memgap.sweep.study import model_folder_name
 from memgap.where import tell_where
 from memgap.workflow import (
@@ -75,6 +77,7 @@ def table_files():
 wildcard_constraints:
     sweep="|".join(re.escape(name) for name in STUDY.sweeps) or "none",
     study="|".join(re.escape(name) for name in STUDY.offline) or "none",
+    loadtest="|".join(re.escape(name) for name in STUDY.loadtests) or "none",
     prediction="|".join(re.escape(name) for name in CONFIG["predictions"]) or "$^",
 
 
@@ -119,6 +122,13 @@ def session_datasets(wildcards):
     return [ancient(f"results/datasets/{key}.npz") for key in sorted(keys)]
 
 
+def session_locust(wildcards):
+    """Locust's environment, where the session's points need it: the one that is there, or the one to be made."""
+    if CONFIG["recorded"] or not is_loadtest(session_records(wildcards)[0]):
+        return []
+    return ancient(str(installed_note() or LOCUST_NOTE))
+
+
 def session_image(wildcards):
     return session_records(wildcards)[0]["engine"]["image"]
 
@@ -130,6 +140,57 @@ def verified_image(wildcards):
 
 def session_runtime(wildcards, attempt):
     return attempt * CONFIG["resources"]["runtime_min"]
+
+
+# --- load tests
+
+LOCUST_NOTE, LOCUST_LOCK = locust_files(workflow.basedir)
+
+
+def loadtest_outputs():
+    """What a load test leaves to look at, of all load tests."""
+    tables = (
+        f"results/tables/{name}.{kind}"
+        for name in STUDY.loadtests
+        for kind in (
+            "loadtest.csv",
+            "timeline.csv",
+            "comparison.csv",
+            "comparison.html",
+            "definitions.csv",
+        )
+    )
+    figures = (
+        f"figures/{name}.loadtest.{kind}"
+        for name in STUDY.loadtests
+        for kind in ("pdf", "png", "csv")
+    )
+    return [*tables, *figures]
+
+
+def loadtest_files(wildcards):
+    """The same, where there is a load test."""
+    if not STUDY.loadtests:
+        raise WorkflowError(
+            "memgap: config: loadtests is missing; describe one there, or take --configfile config/loadtest.yaml."
+        )
+    return loadtest_outputs()
+
+
+def loadtest_sessions(wildcards):
+    return [
+        f"results/sessions/{session}.json"
+        for session in STUDY.sessions_of(wildcards.loadtest)
+    ]
+
+
+def loadtest_in_report(path):
+    return report(
+        path,
+        caption="../report/loadtest.rst",
+        category="Load tests",
+        labels={"load test": "{loadtest}", "file": path.partition("}.")[2]},
+    )
 
 
 # --- tables, advice, figures
