@@ -94,7 +94,7 @@ def test_a_failed_point_takes_its_pair_along() -> None:
     found = comparison_table(points).set_index(["group", "metric"])
     assert found.loc[("same load", "completed requests")]["pairs"] == 2
     page = comparison_page("asking", points, comparison_table(points), pd.DataFrame(columns=["session", "quantity"]))
-    assert "6 runs, 1 of them failed" in page
+    assert "6 runs, 1 of them failed, 0 with the verdict invalid" in page
 
 
 def test_the_figure_draws_a_finished_repeat_names_the_failed_ones_and_shows_the_gpu(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ def comparison_page(name: str, points: pd.DataFrame, comparison: pd.DataFrame, d
     """Return both tables as one page that needs nothing but itself."""
     failed = points[points["status"] != "ok"]
     sources = ", ".join(map(str, comparison["interval_source"].dropna().unique())) or "none, there are too few pairs"
+    doubted = int((points["verdict"] == "invalid").sum())
     source = (
-        f"{len(points)} runs, {len(failed)} of them failed. A difference is Locust less load generator over the pairs "
+        f"{len(points)} runs, {len(failed)} of them failed, {doubted} with the verdict invalid. "
+        f"A difference is Locust less load generator over the pairs "
         f"of a repeat on one server; its interval: {sources}."
     )
     told = definitions.drop(columns=["session"]).rename(columns={"quantity": "metric", "why": "what_to_know"})
