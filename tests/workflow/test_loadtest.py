@@ -11,15 +11,15 @@ pytestmark = pytest.mark.workflow
 @needs_locust
 def test_the_target_makes_tables_and_a_figure_and_a_second_run_does_nothing(study: Study) -> None:
     study.config = loadtest_config()
-    study.run("loadtest")
+    study.run("loadtest")  # which is all of this configuration
     made = {str(path.relative_to(study.folder)) for path in study.folder.rglob("asking.*") if path.is_file()}
     for kind in ("loadtest.csv", "timeline.csv", "comparison.csv", "comparison.html", "definitions.csv"):
         assert f"results/tables/asking.{kind}" in made
     for kind in ("pdf", "png", "csv"):
         assert f"figures/asking.loadtest.{kind}" in made
-    assert study.planned("loadtest") == {}
+    assert study.planned() == {}
     study.config["loadtests"]["asking"]["fixed"]["repeats"] = 2
-    planned = study.planned("loadtest")
+    planned = study.planned()
     assert planned["session"] == 1 and "locust_environment" not in planned
 
 
