@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NICE_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: run test check audit docs install install-dev benchmark clean
+.PHONY: run test check audit docs install install-dev install-locust benchmark clean
 .DEFAULT_GOAL := run
 
 run: install
@@ -14,7 +14,7 @@ run: install
 
 install: .venv/.installed .venv-engine/memgap-engine.json
 
-install-dev: install .venv/.installed-dev
+install-dev: install install-locust .venv/.installed-dev
 
 .venv/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "memgap needs Python 3.11 or newer; name one: make PYTHON=python3.12 run" >&2; exit 2; }
@@ -35,6 +35,11 @@ install-dev: install .venv/.installed-dev
 .venv-engine/memgap-engine.json: .venv/.installed workflow/scripts/install_engine.py envs/engine-cpu.txt envs/engine-cpu-torch.txt envs/engine-cuda.txt
 	@$(BIN)/python workflow/scripts/install_engine.py
 
+install-locust: .venv-locust/memgap-locust.json
+
+.venv-locust/memgap-locust.json: .venv/.installed workflow/scripts/install_locust.py envs/locust.txt
+	@$(BIN)/python workflow/scripts/install_locust.py
+
 test: install-dev
 	@PYTHON=$(BIN)/python .ci/test
 
@@ -49,4 +54,4 @@ docs: .venv/.installed
 	@$(BIN)/python -m memgap.config.reference docs/config.md
 
 clean:
-	rm -rf .venv .venv-engine .snakemake
+	rm -rf .venv .venv-engine .venv-locust .snakemake

@@ -5,7 +5,7 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-if "sweeps" not in config and not config.get("offline"):
+if not any(config.get(part) for part in ("sweeps", "offline", "loadtests")):
 
     configfile: workflow.source_path("config/config.yaml")
 
@@ -32,6 +32,10 @@ localrules:
     dataset,
     collect,
     offline_tables,
+    loadtest,
+    locust_environment,
+    loadtest_tables,
+    loadtest_figure,
     advise,
     goodput,
     series,
@@ -67,6 +71,7 @@ rule all:
         figure_files(),
         advice_files(),
         table_files(),
+        loadtest_outputs(),
 
 
 rule figures:
@@ -85,6 +90,7 @@ include: "workflow/rules/datasets.smk"
 include: "workflow/rules/sessions.smk"
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/offline.smk"
+include: "workflow/rules/loadtest.smk"
 include: "workflow/rules/requests.smk"
 include: "workflow/rules/advisor.smk"
 include: "workflow/rules/figures.smk"

@@ -12,6 +12,7 @@ from typing import Any
 
 from memgap.config.files import read_config_files
 from memgap.config.load import known
+from memgap.loadtest.point import is_loadtest
 from memgap.offline.point import is_offline
 from memgap.session.progress import clock
 from memgap.store.points import PointStore
@@ -38,16 +39,19 @@ class Row:
 
 
 def list_points(study: Study, results: Path, sweep: str | None = None) -> list[Row]:
-    """Return a row for each point of the sweeps and offline studies, or of one; raises UserError for an unknown one."""
+    """Return a row for each point of the sweeps, offline studies and load tests, or of one of them.
+
+    Raises UserError for an unknown one.
+    """
     if sweep is not None:
-        known(sweep, [*study.sweeps, *study.offline], "sweep", "list")
+        known(sweep, [*study.sweeps, *study.offline, *study.loadtests], "sweep", "list")
     store = PointStore(results / "points")
     states = {key: store.status(key) for key in study.points}
     measured = {key: store.read(key) or {} for key, state in states.items() if state not in ("missing", "garbled")}
     tpot_ms = tpot_by_model(measured.values())
     return [
         _row(name, experiment, key, study, states[key], measured.get(key, {}), tpot_ms)
-        for name, members in {**study.sweeps, **study.offline}.items()
+        for name, members in {**study.sweeps, **study.offline, **study.loadtests}.items()
         if sweep in (None, name)
         for experiment, key in members
     ]
@@ -105,12 +109,19 @@ def _row(
         session=study.points[key].session,
         model=model,
         batch_cap=cap,
-        cap_side="offline" if is_offline(record) else record["cap_side"],
+        cap_side=_side(record),
         requests=requests,
         repeat=record["repeat"],
         state=state,
         estimate_s=round(measured_s if measured_s is not None else guessed_s(record, tpot_ms), 1),
     )
+
+
+def _side(record: Mapping[str, Any]) -> str:
+    """Return what the column says: the side of the cap, "offline", or a load test's client."""
+    if is_offline(record):
+        return "offline"
+    return str(record["loadtest"]["client"] if is_loadtest(record) else record["cap_side"])
 
 
 def _start_s(results: Path) -> float:

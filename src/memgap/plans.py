@@ -32,6 +32,7 @@ KINDS = (
     "predictions",
     "roofline",
     "offline",
+    "loadtest",
 )
 
 
@@ -50,6 +51,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         "series": study.sweeps,
         "kernels": study.sweeps,
         "offline": study.offline,
+        "loadtest": study.loadtests,
         "model": study.model_folders,
         "hub_model": study.hub_models,
         "dataset": study.datasets,
@@ -60,7 +62,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
     known(name, names[kind], kind, "plan")
     if kind == "session":
         return study.session_plan(name)
-    if kind in ("sweep", "series", "kernels", "offline"):
+    if kind in ("sweep", "series", "kernels", "offline", "loadtest"):
         return study.sweep_plan(name)
     if kind == "goodput":
         return {**study.sweep_plan(name), "slos": study.config["slos"]}

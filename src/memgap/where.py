@@ -17,9 +17,15 @@ def tell_where(study: Study) -> None:
     """Print the files of a study to look at first."""
     models = dict.fromkeys(model for sweep in study.figure_sweeps() for model in study.models_of(sweep))
     found = {
-        "figures": [f"figures/{name}.pdf" for name in study.config["figures"]],
+        "figures": [
+            *(f"figures/{name}.pdf" for name in study.config["figures"]),
+            *(f"figures/{name}.loadtest.pdf" for name in study.loadtests),
+        ],
         "advice": [f"results/advisor/{model}.yaml" for model in models],
-        "numbers": [f"results/tables/{sweep}.csv" for sweep in study.sweeps],
+        "numbers": [
+            *(f"results/tables/{sweep}.csv" for sweep in study.sweeps),
+            *(f"results/tables/{name}.comparison.csv" for name in study.loadtests),
+        ],
     }
     for what, files in found.items():
         if files:

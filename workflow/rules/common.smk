@@ -5,6 +5,8 @@ import re
 from memgap.cluster.resources import session_gpus, session_runtime_min
 from memgap.containers.jobs import image_for_jobs
 from memgap.errors import UserError
+from memgap.loadtest.environment import installed_note, locust_files
+from memgap.loadtest.point import is_loadtest
 from memgap.models.staging import hub_model_name
 from memgap.sweep.study import model_folder_name
 from memgap.where import tell_where
@@ -78,6 +80,7 @@ def table_files():
 wildcard_constraints:
     sweep="|".join(re.escape(name) for name in STUDY.sweeps) or "none",
     study="|".join(re.escape(name) for name in STUDY.offline) or "none",
+    loadtest="|".join(re.escape(name) for name in STUDY.loadtests) or "none",
     prediction="|".join(re.escape(name) for name in CONFIG["predictions"]) or "$^",
 
 
@@ -130,6 +133,13 @@ def engine_image(record):
     return image_for_jobs(CONFIG["engines"][record["engine"]["name"]])
 
 
+def session_locust(wildcards):
+    """Locust's environment, where the session's points need it: the one that is there, or the one to be made."""
+    if CONFIG["recorded"] or not is_loadtest(session_records(wildcards)[0]):
+        return []
+    return ancient(str(installed_note() or LOCUST_NOTE))
+
+
 def session_image(wildcards):
     return engine_image(session_records(wildcards)[0])
 
@@ -153,6 +163,57 @@ def gpus_of_verification(wildcards):
 
 def runtime_of_session(wildcards, attempt):
     return session_runtime_min(CONFIG["resources"], attempt)
+
+
+# --- load tests
+
+LOCUST_NOTE, LOCUST_LOCK = locust_files(workflow.basedir)
+
+
+def loadtest_outputs():
+    """What a load test leaves to look at, of all load tests."""
+    tables = (
+        f"results/tables/{name}.{kind}"
+        for name in STUDY.loadtests
+        for kind in (
+            "loadtest.csv",
+            "timeline.csv",
+            "comparison.csv",
+            "comparison.html",
+            "definitions.csv",
+        )
+    )
+    figures = (
+        f"figures/{name}.loadtest.{kind}"
+        for name in STUDY.loadtests
+        for kind in ("pdf", "png", "csv")
+    )
+    return [*tables, *figures]
+
+
+def loadtest_files(wildcards):
+    """The same, where there is a load test."""
+    if not STUDY.loadtests:
+        raise WorkflowError(
+            "memgap: config: loadtests is missing; describe one there, or take --configfile config/loadtest.yaml."
+        )
+    return loadtest_outputs()
+
+
+def loadtest_sessions(wildcards):
+    return [
+        f"results/sessions/{session}.json"
+        for session in STUDY.sessions_of(wildcards.loadtest)
+    ]
+
+
+def loadtest_in_report(path):
+    return report(
+        path,
+        caption="../report/loadtest.rst",
+        category="Load tests",
+        labels={"load test": "{loadtest}", "file": path.partition("}.")[2]},
+    )
 
 
 # --- tables, advice, figures

@@ -3,6 +3,7 @@ rule session:
     input:
         model=session_model,
         datasets=session_datasets,
+        locust=session_locust,
         script=ancient(script("run_session.py")),
     output:
         "results/sessions/{session}.json",

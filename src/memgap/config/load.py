@@ -51,15 +51,18 @@ def check_config(config: Mapping[str, Any]) -> Config:
 
 
 def has_points(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration says itself what is measured: sweeps, or offline studies alone."""
-    return "sweeps" in config or bool(config.get("offline"))
+    """Whether a configuration says itself what is measured: sweeps, or offline studies or load tests alone."""
+    return "sweeps" in config or stands_alone(config)
+
+
+def stands_alone(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration says what is measured though it has no sweeps."""
+    return bool(config.get("offline") or config.get("loadtests"))
 
 
 def _needless(error: jsonschema.ValidationError, config: Config) -> bool:
-    """Whether an error says that there are no sweeps where offline studies stand alone."""
-    return (
-        list(error.absolute_path) == ["sweeps"] and error.validator == "minProperties" and bool(config.get("offline"))
-    )
+    """Whether an error says that there are no sweeps where other studies stand alone."""
+    return list(error.absolute_path) == ["sweeps"] and error.validator == "minProperties" and stands_alone(config)
 
 
 def known(name: str, names: Iterable[str], what: str, where: str) -> None:

@@ -8,7 +8,7 @@ from memgap.errors import UserError
 from memgap.load.http1 import Target, post_head, post_rest
 from memgap.load.records import LoadPlan, Prompt
 
-_PATHS = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
+PATHS = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
 
 
 def request_body(plan: LoadPlan, prompt: Prompt) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def request_body(plan: LoadPlan, prompt: Prompt) -> dict[str, Any]:
 
 def request_heads(plan: LoadPlan, targets: Sequence[Target]) -> list[bytes]:
     """Return what a request to each server begins with."""
-    return [post_head(target, _PATHS[plan.endpoint]) for target in targets]
+    return [post_head(target, PATHS[plan.endpoint]) for target in targets]
 
 
 def request_bytes(plan: LoadPlan, prompts: Sequence[Prompt], tag: str) -> list[bytes]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memgap.datasets.build import Prompt as DatasetPrompt
 from memgap.datasets.build import warmup_prompts
@@ -72,16 +73,9 @@ class Measurement:
         Raises StoppedError where the session has to stop: then nothing is stored.
         """
         load = record["load"]
-        stored = load_dataset(self._datasets / f"{record['dataset']['key']}.npz")
-        measured = stored.prompts[: load["requests"]]
-        prompts = _prompts(measured, record, self._server)
-        warmup = _prompts(warmup_prompts(stored.spec, n=load["warmup_requests"], like=measured), record, self._server)
+        prompts, warmup, due_s = self._requests(record)
         sent = {name: value for name, value in load.items() if name != "client_processes"}
         plan = LoadPlan.from_record(sent, record["model"]["name"], self._server.api_key)
-        processes = load.get("client_processes") or wanted_processes(plan, os.cpu_count() or 1)
-        if prompts[0].conversation is not None:
-            processes = 1  # the turns of a conversation follow one another in one process
-        due_s = np.array([one.due_s for one in measured], dtype=np.float64) if plan.arrival == "trace" else None
         samples_file = self._scratch / f"{key}.samples.csv"
         emptied = self._server.reset_prefix_caches()
         urls, adapter = self._server.urls, record["engine"]["adapter"]
@@ -99,12 +93,7 @@ class Measurement:
                     profile.begin()
 
             async def send(abort: asyncio.Event) -> LoadResult:
-                if processes == 1:
-                    return await run_load(plan, prompts, urls, on_progress, abort, warmup, read_counters, due_s)
-                folder = self._scratch / f"{key}.clients"
-                return await run_in_processes(
-                    plan, prompts, urls, processes, folder, on_progress, abort, warmup, read_counters, due_s
-                )
+                return await self._send(key, record, plan, prompts, warmup, due_s, on_progress, abort, read_counters)
 
             result = _run(send, watch)
             if profile is not None:
@@ -140,8 +129,46 @@ class Measurement:
         files = self._files(result, rows)
         if profile is not None:
             point["profile"], files["kernels.csv.gz"] = self._kernels(profile)
+        self._complete(point, files)
         self._store.write(key, point, files)
         return point
+
+    def _requests(self, record: Mapping[str, Any]) -> tuple[list[Prompt], list[Prompt], NDArray[np.float64] | None]:
+        """Return the requests of a point, those of its warm-up, and the times of a trace."""
+        load = record["load"]
+        stored = load_dataset(self._datasets / f"{record['dataset']['key']}.npz")
+        measured = stored.prompts[: load["requests"]]
+        prompts = as_sent(measured, record, self._server)
+        warmup = as_sent(warmup_prompts(stored.spec, n=load["warmup_requests"], like=measured), record, self._server)
+        due_s = np.array([one.due_s for one in measured], dtype=np.float64) if load["arrival"] == "trace" else None
+        return prompts, warmup, due_s
+
+    async def _send(
+        self,
+        key: str,
+        record: Mapping[str, Any],
+        plan: LoadPlan,
+        prompts: list[Prompt],
+        warmup: list[Prompt],
+        due_s: NDArray[np.float64] | None,
+        on_progress: Callable[[int, int], None],
+        abort: asyncio.Event,
+        before_window: Callable[[], None],
+    ) -> LoadResult:
+        """Send the warm-up, call `before_window`, send the load and return what came of it."""
+        urls = self._server.urls
+        processes = record["load"].get("client_processes") or wanted_processes(plan, os.cpu_count() or 1)
+        if prompts[0].conversation is not None:
+            processes = 1  # the turns of a conversation follow one another in one process
+        if processes == 1:
+            return await run_load(plan, prompts, urls, on_progress, abort, warmup, before_window, due_s)
+        folder = self._scratch / f"{key}.clients"
+        return await run_in_processes(
+            plan, prompts, urls, processes, folder, on_progress, abort, warmup, before_window, due_s
+        )
+
+    def _complete(self, point: Point, files: dict[str, bytes]) -> None:
+        """Add what another kind of measurement has to say, before the point is stored."""
 
     def _kernels(self, profile: ProfileMoment) -> tuple[dict[str, Any], bytes]:
         """Return what is known of the profiled moment, and its kernels as a file."""
@@ -248,7 +275,7 @@ def _run(send: Callable[[asyncio.Event], Awaitable[LoadResult]], watch: StopWatc
         return runner.run(with_abort())
 
 
-def _prompts(prompts: list[DatasetPrompt], record: Mapping[str, Any], server: Replicas) -> list[Prompt]:
+def as_sent(prompts: list[DatasetPrompt], record: Mapping[str, Any], server: Replicas) -> list[Prompt]:
     """Return prompts as token ids, or for the chat endpoint as the text that these ids stand for."""
     if record["load"]["endpoint"] == "completions":
         return [Prompt(one.output_tokens, one.token_ids, None, one.conversation, one.group) for one in prompts]

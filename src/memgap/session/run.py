@@ -15,6 +15,7 @@ from memgap.engine.failure import ServerFailureError
 from memgap.engine.identity import engine_python
 from memgap.engine.replicas import Replicas
 from memgap.errors import DAMAGE, UserError
+from memgap.loadtest.point import is_loadtest
 from memgap.models.staging import offline_variables
 from memgap.offline.point import is_offline
 from memgap.plans import add_plan_arguments, requested_plan
@@ -39,6 +40,8 @@ Plan = Mapping[str, Any]
 
 class Session:
     """The points of one plan that are still to be measured, and how they get measured."""
+
+    measurement: type[Measurement] = Measurement
 
     def __init__(self, plan: Plan, results: Path, progress: Progress, watch: StopWatch) -> None:
         self._plan = plan
@@ -139,7 +142,7 @@ class Session:
                 self._network(),
             )
             with server:
-                measurement = Measurement(
+                measurement = self.measurement(
                     server,
                     self._store,
                     self._results / "datasets",
@@ -311,7 +314,8 @@ def _label(record: Mapping[str, Any]) -> str:
     repeat = f", repeat {record['repeat'] + 1}" if record["repeat"] else ""
     replicas = f", {record['server']['replicas']} replicas" if record["server"]["replicas"] > 1 else ""
     cap = f"cap {record['batch_cap']}{replicas}"
-    return f"{record['model']['name']}, {cap}, {record['load']['requests']} requests{repeat}"
+    client = f", {record['loadtest']['client']}" if is_loadtest(record) else ""
+    return f"{record['model']['name']}, {cap}, {record['load']['requests']} requests{client}{repeat}"
 
 
 class _Tee:
@@ -353,7 +357,12 @@ def check_plan(plan: Plan) -> None:
 
 def _session_class(plan: Plan) -> type[Session]:
     """Return what measures the plan's points; all of them are of one kind."""
-    if not is_offline(plan["points"][0]["record"]):
+    first = plan["points"][0]["record"]
+    if is_loadtest(first):
+        from memgap.loadtest.session import LoadTestSession
+
+        return LoadTestSession
+    if not is_offline(first):
         return Session
     from memgap.offline.session import OfflineSession  # needs pandas, which an engine's environment may lack
 

@@ -18,7 +18,9 @@ def guessed_s(record: Mapping[str, Any], tpot_ms: Mapping[str, float]) -> float:
         steps = 1 + record["warmup_steps"] + record["output_tokens"]
     else:
         requests = record["load"]["requests"]
-        steps = requests * record["dataset"].get("mean_output_tokens", 300.0) / min(record["batch_cap"], requests)
+        output_tokens = record["dataset"].get("mean_output_tokens", 300.0)
+        output_tokens = record.get("loadtest", {}).get("output_tokens", output_tokens)
+        steps = requests * output_tokens / min(record["batch_cap"], requests)
     return float(steps * tpot_ms.get(record["model"]["name"], ASSUMED_TPOT_MS) / 1000)
 
 

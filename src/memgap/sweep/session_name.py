@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from memgap.loadtest.point import is_loadtest, loadtest_session_name
 from memgap.offline.point import is_offline, offline_session_name
 from memgap.sweep.point import session_name
 
 
 def session_of(record: Mapping[str, Any]) -> str:
     """Return the name of the session that measures the point of a record."""
+    if is_loadtest(record):
+        return loadtest_session_name(record)
     return offline_session_name(record) if is_offline(record) else session_name(dict(record))

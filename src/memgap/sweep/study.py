@@ -9,6 +9,7 @@ from memgap.config.load import Config, known
 from memgap.datasets.spec import resolve_dataset
 from memgap.engine.identity import engine_record
 from memgap.errors import UserError
+from memgap.loadtest.study import all_loadtest_points
 from memgap.models.registry import resolve_model
 from memgap.models.staging import hub_model_name
 from memgap.offline.study import offline_points
@@ -22,9 +23,9 @@ REQUIRED_ARGUMENTS = ("model", "dataset", "batch_cap")
 class Study:
     """The expanded configuration.
 
-    `points` by key; `sweeps` and `offline`: name of a sweep or offline study -> list of (experiment, point key);
-    `sessions`: session name -> point keys in the order of measurement; `model_folders`, `hub_models` (those that jobs
-    cannot fetch themselves) and `datasets`: folder or file stem -> full specification.
+    `points` by key; `sweeps`, `offline` and `loadtests`: name of one -> list of (experiment, point key); `sessions`:
+    session name -> point keys in the order of measurement; `model_folders`, `hub_models` (those that jobs cannot fetch
+    themselves) and `datasets`: folder or file stem -> full specification.
     """
 
     config: Config
@@ -32,6 +33,7 @@ class Study:
     sweeps: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     sessions: dict[str, list[str]] = field(default_factory=dict)
     offline: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    loadtests: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     model_folders: dict[str, Record] = field(default_factory=dict)
     hub_models: dict[str, Record] = field(default_factory=dict)
     datasets: dict[str, Record] = field(default_factory=dict)
@@ -45,7 +47,7 @@ class Study:
         return list(dict.fromkeys(self.points[key].record["model"]["name"] for _, key in self.sweeps[sweep]))
 
     def _members(self, name: str) -> list[tuple[str, str]]:
-        return self.sweeps[name] if name in self.sweeps else self.offline[name]
+        return next(part[name] for part in (self.sweeps, self.offline, self.loadtests) if name in part)
 
     def advised_sweep(self, model: str) -> str | None:
         """Return the sweep that a model's advice is from: the first one of a figure that measures it, or None."""
@@ -114,7 +116,8 @@ class Study:
         return rules if any(_spares(rule["stop"]) for rule in rules) else []
 
     def sweep_plan(self, sweep: str) -> Record:
-        """Return what the collection of a sweep or an offline study reads: its points with experiment and session."""
+        """Return what the collection of a sweep, an offline study or a load test reads: its points with experiment and
+        session."""
         return {
             "sweep": sweep,
             "points": [
@@ -166,6 +169,14 @@ def expand_study(config: Config) -> Study:
         if name in study.sweeps:
             raise UserError(f"config: offline.{name} and sweeps.{name} have the same name; rename one.")
         _add(study, point, study.offline.setdefault(name, []), experiment)
+
+    def dataset_of(arguments: Mapping[str, Any], model: Record, where: str) -> Record:
+        return _dataset(dict(arguments), config, model, datasets, where)
+
+    for name, experiment, point in all_loadtest_points(config, engines, models, dataset_of):
+        if name in study.sweeps or name in study.offline:
+            raise UserError(f"config: loadtests.{name} has the name of a sweep or offline study; rename one.")
+        _add(study, point, study.loadtests.setdefault(name, []), experiment)
     return study
 
 

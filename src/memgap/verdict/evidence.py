@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from memgap.datasets.spec import SHARED_PREFIX_KINDS
+from memgap.loadtest.point import is_loadtest
 
 Severity = Literal["suspect", "invalid"]
 
@@ -36,7 +37,7 @@ class Evidence:
     @property
     def shares_prefixes(self) -> bool:
         """Whether prefix-cache hits belong to the workload."""
-        return self.record["dataset"]["kind"] in SHARED_PREFIX_KINDS
+        return self.record["dataset"]["kind"] in SHARED_PREFIX_KINDS or is_loadtest(self.record)
 
 
 @dataclass(frozen=True)

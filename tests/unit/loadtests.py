@@ -1,0 +1,33 @@
+"""Load tests on the simulated engine for the tests, and whether Locust is there."""
+
+from typing import Any
+
+import pytest
+
+from memgap.loadtest.environment import installed_note
+
+needs_locust = pytest.mark.skipif(
+    installed_note() is None, reason="NOT CHECKED HERE: Locust is not installed in .venv-locust: `make install-locust`"
+)
+
+
+def loadtest_config(server: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Return a configuration of one small load test; `changes` go into its fixed arguments."""
+    fixed: dict[str, Any] = {
+        "engine": "mock",
+        "model": "tiny-opt",
+        "dataset": "short",
+        "users": 2,
+        "prompts": 2,
+        "output_tokens": 6,
+        "requests_per_user": 4,
+        "warmup_requests": 1,
+        "server": {"step-base-ms": 2.0, **(server or {})},
+    }
+    return {
+        "engines": {"mock": {"adapter": "mock", "startup_timeout_s": 20}},
+        "models": {"tiny-opt": {"weights": "synthetic", "dtype": "bfloat16"}},
+        "datasets": {"short": {"kind": "random", "requests": 4, "prompt_tokens": 12, "output_tokens": 8}},
+        "loadtests": {"asking": {"fixed": {**fixed, **changes}}},
+        "collectors": {"interval_s": 0.05},
+    }
