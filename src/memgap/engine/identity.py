@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from memgap import __version__
+from memgap.engine.adapters import adapter_for
 
-USUAL_PACKAGES = {"vllm": "vllm", "mock": "memgap-mock"}
 ENGINE_FOLDER = ".venv-engine"
+NOT_INSTALLED = "not-installed"
 NOTE = "memgap-engine.json"
 """Written into the engine's folder by the installer: {"package", "version"}."""
 
@@ -21,13 +22,14 @@ def engine_record(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     With `version: auto` it is the version that the installer noted, or "not-installed". A declared version or an image
     belongs to another machine: unless it is the one installed here, its package is the adapter's usual one.
     """
-    installed = _installed(settings["adapter"])
+    usual = adapter_for(settings["adapter"]).package
+    installed = _installed(settings["adapter"], usual)
     version = installed["version"] if settings["version"] == "auto" else settings["version"]
     here = settings["image"] is None and version == installed["version"]
     return {
         "name": name,
         "adapter": settings["adapter"],
-        "package": installed["package"] if here else USUAL_PACKAGES[settings["adapter"]],
+        "package": installed["package"] if here else usual,
         "version": version,
         "image": settings["image"],
     }
@@ -52,14 +54,19 @@ def _engine_folder() -> Path | None:
     return None
 
 
-def _installed(adapter: str) -> dict[str, str]:
+def _installed(adapter: str, usual: str) -> dict[str, str]:
+    """Return package and version as the installer noted them; of a package beside vLLM, what its environment holds."""
     if adapter == "mock":
-        return {"package": USUAL_PACKAGES[adapter], "version": __version__}
+        return {"package": usual, "version": __version__}
     folder = _engine_folder()
-    if folder is not None:
-        try:
-            note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-            return {"package": str(note["package"]), "version": str(note["version"])}
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-    return {"package": USUAL_PACKAGES[adapter], "version": "not-installed"}
+    if folder is None:
+        return {"package": usual, "version": NOT_INSTALLED}
+    if adapter != "vllm":
+        found = sorted(folder.glob(f"lib/python3*/site-packages/{usual}-*.dist-info"))
+        versions = [path.name.removesuffix(".dist-info").removeprefix(f"{usual}-") for path in found]
+        return {"package": usual, "version": versions[-1] if versions else NOT_INSTALLED}
+    try:
+        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        return {"package": str(note["package"]), "version": str(note["version"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"package": usual, "version": NOT_INSTALLED}

@@ -20,6 +20,7 @@ from memgap.session.lease import Lease
 from memgap.session.measure import Measurement, Point
 from memgap.session.progress import Progress, TimeLeft, clock
 from memgap.session.watch import StoppedError, StopWatch
+from memgap.static_batch.record import is_static
 from memgap.store.atomic import write_text
 from memgap.store.points import SPARED, PointStore
 from memgap.sweep.session_name import session_of
@@ -303,7 +304,12 @@ def check_plan(plan: Plan) -> None:
 
 def _session_class(plan: Plan) -> type[Session]:
     """Return what measures the plan's points; all of them are of one kind."""
-    if not is_offline(plan["points"][0]["record"]):
+    record = plan["points"][0]["record"]
+    if is_static(record):
+        from memgap.static_batch.session import StaticBatchSession  # which imports this module
+
+        return StaticBatchSession
+    if not is_offline(record):
         return Session
     from memgap.offline.session import OfflineSession  # needs pandas, which an engine's environment may lack
 
