@@ -29,6 +29,7 @@ KINDS = (
     "predictions",
     "roofline",
     "offline",
+    "comparison",
 )
 
 
@@ -46,6 +47,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         "goodput": study.sweeps,
         "series": study.sweeps,
         "kernels": study.sweeps,
+        "comparison": study.sweeps,
         "offline": study.offline,
         "model": study.model_folders,
         "dataset": study.datasets,
@@ -56,7 +58,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
     known(name, names[kind], kind, "plan")
     if kind == "session":
         return study.session_plan(name)
-    if kind in ("sweep", "series", "kernels", "offline"):
+    if kind in ("sweep", "series", "kernels", "offline", "comparison"):
         return study.sweep_plan(name)
     if kind == "goodput":
         return {**study.sweep_plan(name), "slos": study.config["slos"]}
