@@ -43,6 +43,7 @@ check: install-dev
 
 docs: .venv/.installed
 	@$(BIN)/python -m memgap.config.reference docs/config.md
+	@$(BIN)/python -m memgap.engine.reference docs/engines.md
 
 clean:
 	rm -rf .venv .venv-engine .snakemake

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memgap.figures.provenance import CHARACTERS_PER_IN
-from memgap.figures.style import ALERT, GREY, MARKERS, palette
+from memgap.figures.style import ALERT, GREY, MARKERS, log2_axis, palette
 
 LAYOUT_NAMES: Mapping[str, str] = {
     "paged": "paged",
@@ -34,6 +35,15 @@ def series_looks(names: list[str]) -> dict[str, tuple[tuple[float, float, float]
     """Return a colour and a marker for each series."""
     colours = palette(len(names))
     return {name: (colours[place], MARKERS[place % len(MARKERS)]) for place, name in enumerate(names)}
+
+
+def batch_axis(axes: Axes, batches: "pd.Series[int]") -> None:
+    """Make x the batch, with a tick at each that was measured."""
+    found = sorted({int(one) for one in batches.dropna()})
+    log2_axis(axes, found)
+    axes.set_xticks(found, [str(one) for one in found])
+    axes.minorticks_off()
+    axes.set_xlabel("Batch (requests)")
 
 
 def drawn(table: pd.DataFrame) -> pd.DataFrame:

@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memgap.comparison.layouts import REASONS
-from memgap.figures.comparison_looks import LAYOUT_NAMES, drawn, write_small_print
+from memgap.figures.comparison_looks import LAYOUT_NAMES, batch_axis, drawn, write_small_print
 from memgap.figures.inputs import FigureInputs
-from memgap.figures.style import MARKERS, log2_axis, new_figure, palette, say_in_place
+from memgap.figures.style import MARKERS, new_figure, palette, say_in_place
 
 SHARES = ("used", *REASONS)
 LABELS = {
@@ -102,8 +102,7 @@ def _lines(axes: Axes, data: pd.DataFrame) -> None:
         axes.plot(
             own["batch_cap"], measured, linestyle="none", marker="o", markersize=8, markerfacecolor="none", color=colour
         )
-    log2_axis(axes, list(data["batch_cap"]))
-    axes.set_xlabel("Batch (requests)")
+    batch_axis(axes, data["batch_cap"])
     axes.set_ylabel("KV cache held but wasted (%)")
     axes.set_ylim(0, 105)
     axes.legend(fontsize=5.5)

@@ -4,9 +4,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.comparison_looks import drawn, series_looks, with_series, write_small_print
+from memgap.figures.comparison_looks import batch_axis, drawn, series_looks, with_series, write_small_print
 from memgap.figures.inputs import FigureInputs
-from memgap.figures.style import log2_axis, new_figure, say_in_place
+from memgap.figures.style import new_figure, say_in_place
 
 THROUGHPUT, COMPUTED = "output_throughput_tok_s", "computed_throughput_tok_s"
 PANELS = (
@@ -54,8 +54,7 @@ def figure_data(engines: pd.DataFrame) -> pd.DataFrame:
 
 
 def _finish(axes: Axes, data: pd.DataFrame, title: str) -> None:
-    log2_axis(axes, list(data["batch_cap"]))
-    axes.set_xlabel("Batch (requests)")
+    batch_axis(axes, data["batch_cap"])
     axes.set_ylabel(title)
     axes.set_ylim(bottom=0)
     if data.empty:
