@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from memgap.figures.provenance import CHARACTERS_PER_IN
 from memgap.figures.style import ALERT, GREY, MARKERS, log2_axis, palette
 
+SIMULATED = "memgap-mock"
 LAYOUT_NAMES: Mapping[str, str] = {
     "paged": "paged",
     "contiguous-max-length": "contiguous,\ngreatest length",
@@ -27,8 +28,10 @@ def series_name(row: Mapping[Any, Any]) -> str:
 
 
 def with_series(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of engines with a column `series`, see `series_name`."""
-    return table.assign(series=[series_name(row) for row in table.to_dict("records")])
+    """Return the table of engines with a column `series`: `series_name`, behind the model where there are several."""
+    several = table["model"].nunique() > 1
+    rows = table.to_dict("records")
+    return table.assign(series=[f"{row['model']}, {series_name(row)}" if several else series_name(row) for row in rows])
 
 
 def series_looks(names: list[str]) -> dict[str, tuple[tuple[float, float, float], str]]:
@@ -57,7 +60,8 @@ def write_small_print(figure: Figure, engines: pd.DataFrame, note: str = "") -> 
     devices = sorted({"CPU" if one == "cpu" else str(one) for one in _devices(engines)})
     models = sorted({f"{one.model} {one.dtype}" for one in engines.itertuples()})
     asked = ", ".join(str(one) for one in sorted(set(engines["requests"].dropna().astype(int))))
-    text = "; ".join([*versions, *devices, *models, f"{asked} requests a point"])
+    simulated = ["SIMULATED, not measured"] if (engines["engine"] == SIMULATED).any() else []
+    text = "; ".join([*simulated, *versions, *devices, *models, f"{asked} requests a point"])
     width = round(CHARACTERS_PER_IN * figure.get_figwidth())
     lines = [line for one in (text, note) for line in textwrap.wrap(one, width)]
     rest = engines[~engines.index.isin(drawn(engines).index)]

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memgap.comparison.layouts import REASONS
-from memgap.figures.comparison_looks import LAYOUT_NAMES, batch_axis, drawn, write_small_print
+from memgap.figures.comparison_looks import LAYOUT_NAMES, batch_axis, write_small_print
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.style import MARKERS, new_figure, palette, say_in_place
 
@@ -33,7 +33,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     note = "computed from the requests' lengths, summed over their decode steps; rings are measured"
     if len(blocks := sorted(set(data["block_tokens"]))):
         note += f"; blocks of {', '.join(f'{one:g}' for one in blocks)} tokens"
-    write_small_print(figure, drawn(inputs.comparison.engines), note)
+    write_small_print(figure, inputs.comparison.engines, note)
     return figure, data
 
 
