@@ -1,5 +1,7 @@
 """Memory over time while an engine loads and serves, split into weights, KV cache held and KV cache used."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -51,7 +53,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         left.set_title(f"{point['series']}, batch {point['batch_cap']}", fontsize="small")
         right.set_title("its KV cache", fontsize="small")
     if not chosen.empty:
-        known: dict[str, object] = {}
+        known: dict[str, Any] = {}
         for left, _ in panels:
             known |= {label: handle for handle, label in zip(*left.get_legend_handles_labels(), strict=True)}
         figure.legend(list(known.values()), list(known), loc="outside upper center", ncols=3, fontsize=6)
