@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from memgap.comparison.layouts import REASONS, Held, Lengths, contiguous, paged, static, used
 
-LONGEST = 40
+LONGEST = 16
 requests = st.lists(st.builds(Lengths, st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=9)
 
 
@@ -19,7 +19,7 @@ def counted_static(batches: list[list[Lengths]], room: str, most: int) -> dict[s
         prompt, steps = max(one.prompt for one in batch), max(one.output for one in batch)
         for step in range(steps):
             there = prompt + step
-            places = {"dynamic": there, "batch": prompt + steps - 1, "max-length": most}[room]
+            places = {"dynamic": there, "batch": prompt + steps - 1, "max-length": max(most, prompt + steps - 1)}[room]
             for one in batch:
                 for place in range(places):
                     if place >= there:

@@ -9,6 +9,7 @@ from memgap.datasets.build import Prompt
 from memgap.errors import UserError
 from memgap.load.latency import summarize
 from memgap.static_batch import worker
+from memgap.static_batch.limits import TooLongError, check_positions
 from memgap.static_batch.record import is_static
 from memgap.static_batch.result import batch_rows, load_result, step_rows, worked
 from memgap.sweep.study import Study
@@ -170,6 +171,19 @@ def test_out_of_memory_is_a_result_with_what_was_done_before(error: Exception) -
     assert "\n" not in found["message"]
     assert found["batches"] == [{"output_tokens": 5, "rows": 2}]
     assert found["end_monotonic_s"] >= found["start_monotonic_s"]
+
+
+def test_a_batch_that_is_too_long_is_a_result_and_the_next_point_may_run() -> None:
+    found = worker.measure(FailingModel(TooLongError("needs 99 positions, and the model has 64")), RUN)
+    assert (found["status"], found["message"]) == ("bad_config", "needs 99 positions, and the model has 64")
+    assert load_result({**found, "batches": []}, PROMPTS, 2).duration_s >= 0
+
+
+def test_a_batch_needs_the_longest_prompt_and_the_longest_output() -> None:
+    check_positions(40, 25, 64)
+    check_positions(4000, 4000, None)
+    with pytest.raises(TooLongError, match=r"a prompt of 40 tokens and an output of 26 needs 65 positions, .* has 64"):
+        check_positions(40, 26, 64)
 
 
 def test_another_error_ends_the_worker() -> None:

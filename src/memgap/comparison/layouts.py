@@ -71,20 +71,22 @@ def static(requests: Sequence[Lengths], size: int, room: str = "dynamic", most_t
     """Return what static batches of `size` requests in their order hold until the longest of each has ended.
 
     `room`: "dynamic" holds at each step what is there then; "batch" from the start what the batch's longest prompt with
-    its longest output needs; "max-length" room for `most_tokens` for every request.
+    its longest output needs; "max-length" room for `most_tokens` for every request, or for what the batch needs where
+    padding makes that more.
     """
     total = {"used": used(requests), "padding": 0, "finished": 0, "reserved": 0}
     peak = 0
     for first in range(0, len(requests), size):
         batch = requests[first : first + size]
         prompt, steps = max(one.prompt for one in batch), max(one.output for one in batch)
-        whole = {"dynamic": 0, "batch": prompt + steps - 1, "max-length": most_tokens}[room]
+        needed = prompt + steps - 1
+        whole = {"dynamic": 0, "batch": needed, "max-length": max(most_tokens, needed)}[room]
         grown = steps * prompt + steps * (steps - 1) // 2  # what one row has at each step, summed over the steps
         for one in batch:
             total["padding"] += one.output * (prompt - one.prompt)
             total["finished"] += grown - one.output * prompt - one.output * (one.output - 1) // 2
             total["reserved"] += steps * whole - grown if whole else 0
-        peak = max(peak, len(batch) * (whole or prompt + steps - 1))
+        peak = max(peak, len(batch) * (whole or needed))
     return Held(**total, peak_tokens=peak)
 
 

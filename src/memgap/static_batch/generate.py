@@ -11,6 +11,8 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, GenerationConfig, StaticCache
 
+from memgap.static_batch.limits import check_positions
+
 PAD_ID = 1
 """Stands left of a shorter prompt; the attention mask hides it."""
 Run = Mapping[str, Any]
@@ -37,6 +39,9 @@ class HfModel:
         else:
             self.model = AutoModelForCausalLM.from_pretrained(target, revision=revision, **asked).to(self.device)
         self.model.eval()
+        learned = [one for name, one in self.model.named_parameters() if "embed_positions" in name]
+        self.positions = int(self.model.config.max_position_embeddings) if learned else None
+        """The most positions of a request, where they are a table; rotary ones have no end."""
         self.kv_cache = str(options["kv-cache"])
         self.max_model_len = int(options["max-model-len"])
 
@@ -60,8 +65,10 @@ class HfModel:
         Times are CLOCK_MONOTONIC in seconds. A step is one token of every request: `time_s` when it was there,
         `kv_slots` the token positions that the KV cache held for each request, `kv_bytes` its tensors' bytes,
         `allocated_bytes` and `reserved_bytes` those of torch's allocator (GPU only).
+        Raises TooLongError for more positions than the model has.
         """
         longest = max(map(len, prompts))
+        check_positions(longest, output_tokens, self.positions)
         padded = [[PAD_ID] * (longest - len(one)) + list(one) for one in prompts]
         mask = [[0] * (longest - len(one)) + [1] * len(one) for one in prompts]
         if self.device.type == "cuda":
@@ -106,9 +113,8 @@ class HfModel:
     def _cache(self, needed: int) -> Any:
         if self.kv_cache == "dynamic":
             return DynamicCache(config=self.model.config)
-        return StaticCache(
-            config=self.model.config, max_cache_len=needed if self.kv_cache == "batch" else self.max_model_len
-        )
+        room = needed if self.kv_cache == "batch" else max(needed, self.max_model_len)
+        return StaticCache(config=self.model.config, max_cache_len=room)
 
     def free(self) -> None:
         """Give what the allocator keeps back to the GPU, so that no batch inherits another one's memory."""

@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from memgap.static_batch.limits import TooLongError
+
 MEMORY_COLUMNS = ("time_monotonic_s", "allocated_bytes", "reserved_bytes")
 OUT_OF_MEMORY = 3
 """Exit status after a point that ran out of memory: what is left needs a fresh worker."""
@@ -92,13 +94,16 @@ def measure(model: Any, run: Mapping[str, Any]) -> dict[str, Any]:
         for batch in run["batches"]:
             outcome["batches"].append(model.batch(*_asked(batch)))
         outcome["end_monotonic_s"] = time.monotonic()
+    except TooLongError as error:
+        outcome |= {"status": "bad_config", "message": str(error)}
     except (RuntimeError, MemoryError) as error:  # torch's own is a RuntimeError
         text = str(error) or type(error).__name__
         if not isinstance(error, MemoryError) and not _says_oom(text):
             raise
-        outcome |= {"status": "oom", "message": text.splitlines()[0], "end_monotonic_s": time.monotonic()}
-        outcome.setdefault("start_monotonic_s", outcome["end_monotonic_s"])
-        outcome.setdefault("start_unix_s", time.time())
+        outcome |= {"status": "oom", "message": text.splitlines()[0]}
+    outcome.setdefault("end_monotonic_s", time.monotonic())
+    outcome.setdefault("start_monotonic_s", outcome["end_monotonic_s"])
+    outcome.setdefault("start_unix_s", time.time())
     return outcome
 
 
