@@ -14,6 +14,6 @@ def check_positions(prompt_tokens: int, output_tokens: int, positions: int | Non
     if positions is not None and needed > positions:
         raise TooLongError(
             f"a batch with a prompt of {prompt_tokens} tokens and an output of {output_tokens} needs {needed} "
-            f"positions, and the model has {positions}: all requests run as long as the longest; smaller batches or shorter "
-            "requests fit"
+            f"positions, and the model has {positions}: all requests run as long as the longest; smaller "
+            "batches or shorter requests fit"
         )
