@@ -104,5 +104,6 @@ def _lines(axes: Axes, data: pd.DataFrame) -> None:
         )
     batch_axis(axes, data["batch_cap"])
     axes.set_ylabel("KV cache held but wasted (%)")
-    axes.set_ylim(0, 105)
-    axes.legend(fontsize=5.5)
+    axes.set_ylim(0, 150)
+    axes.set_yticks([0, 25, 50, 75, 100])
+    axes.legend(fontsize=5.5, ncols=2, loc="upper center")

@@ -26,17 +26,13 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
             colour, marker = looks[str(name)]
             axes.plot(own["batch_cap"], own[column], color=colour, marker=marker, label=str(name))
             if column == THROUGHPUT and (own[COMPUTED] > own[THROUGHPUT] * 1.001).any():
-                axes.plot(
-                    own["batch_cap"],
-                    own[COMPUTED],
-                    color=colour,
-                    linestyle=":",
-                    label="  with tokens that nobody asked for",
-                )
+                axes.plot(own["batch_cap"], own[COMPUTED], color=colour, linestyle=":")
         _finish(axes, data, title)
     if not data.empty:
-        panels[0].legend(fontsize=5.5)
-    note = "continuous batching: so many requests in flight; static: so many in a batch, all wait for the longest"
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=6)
+    note = "continuous batching: so many requests in flight; static: so many in a batch, all wait for the longest; "
+    note += "dotted: with the tokens that nobody asked for"
     write_small_print(figure, inputs.comparison.engines, note)
     return figure, data
 
