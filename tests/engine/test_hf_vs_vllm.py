@@ -41,7 +41,7 @@ CONFIG: dict[str, Any] = {
                         "max-model-len": 128,
                         "enable-prefix-caching": False,
                         "kv-cache-memory-bytes": 16777216,
-                        "block-size": 16,
+                        "block-size": 32,
                         "enforce-eager": True,
                     },
                 },
@@ -127,8 +127,8 @@ def test_the_cache_that_transformers_held_is_what_the_lengths_say(folder: Path) 
 def test_what_the_paged_pool_wasted_is_near_what_blocks_waste(folder: Path) -> None:
     kv = pd.read_csv(folder / "results/tables/both.kv.csv")
     own, static = kv[kv["is_own"] & (kv["layout"] == "paged")], kv[kv["layout"] == "static-dynamic"]
-    assert set(kv["block_tokens"]) == {16}
-    assert own["wasted_fraction"].between(0, 0.3).all()
+    assert set(kv["block_tokens"]) == {32}
+    assert own["wasted_fraction"].between(0, 0.5).all()
     assert own["wasted_fraction"].max() < static["wasted_fraction"].min()
 
 
