@@ -53,6 +53,11 @@ localrules:
     fig12,
     fig13,
     timeshare,
+    comparison_tables,
+    static_batching,
+    memory_over_time,
+    kv_waste,
+    hf_vs_vllm,
     roofline,
     predict,
     roofline_error,
@@ -94,6 +99,7 @@ include: "workflow/rules/loadtest.smk"
 include: "workflow/rules/requests.smk"
 include: "workflow/rules/advisor.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/comparison.smk"
 include: "workflow/rules/planner.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/roofline.smk"

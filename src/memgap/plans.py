@@ -33,6 +33,7 @@ KINDS = (
     "roofline",
     "offline",
     "loadtest",
+    "comparison",
 )
 
 
@@ -50,6 +51,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         "goodput": study.sweeps,
         "series": study.sweeps,
         "kernels": study.sweeps,
+        "comparison": study.sweeps,
         "offline": study.offline,
         "loadtest": study.loadtests,
         "model": study.model_folders,
@@ -62,7 +64,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
     known(name, names[kind], kind, "plan")
     if kind == "session":
         return study.session_plan(name)
-    if kind in ("sweep", "series", "kernels", "offline", "loadtest"):
+    if kind in ("sweep", "series", "kernels", "offline", "loadtest", "comparison"):
         return study.sweep_plan(name)
     if kind == "goodput":
         return {**study.sweep_plan(name), "slos": study.config["slos"]}

@@ -31,7 +31,7 @@ def broken(path: str, value: Any) -> dict[str, Any]:
     [
         ("sweep", {}, "config: top level: unknown key 'sweep' (did you mean 'sweeps'?)"),
         ("engines.mock.adaptor", "x", "config: engines.mock: unknown key 'adaptor' (did you mean 'adapter'?)"),
-        ("engines.mock.adapter", "sglang", "config: engines.mock.adapter: 'sglang' is none of vllm, mock"),
+        ("engines.mock.adapter", "tgi", "config: engines.mock.adapter: 'tgi' is none of vllm, mock, hf, sglang"),
         ("sweeps.small.fixed.load.request", 3, "config: sweeps.small.fixed.load: unknown key 'request'"),
         ("sweeps.small.fixed.cap_side", "clint", "'clint' is none of client, server (did you mean 'client'?)"),
         ("sweeps.a b", {"fixed": {}}, "'a b' cannot be a name here"),

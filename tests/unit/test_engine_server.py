@@ -221,8 +221,8 @@ def test_failures_are_told_apart_by_the_log(line: str, kind: str | None) -> None
 
 
 def test_an_unknown_adapter_is_one_sentence() -> None:
-    with pytest.raises(UserError, match="known are mock, vllm"):
-        adapter_for("sglang")
+    with pytest.raises(UserError, match="known are hf, mock, sglang, vllm"):
+        adapter_for("tgi")
 
 
 def test_the_servers_sockets_go_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,7 +245,7 @@ def test_the_simulated_engine_cannot_run_in_process() -> None:
     configuration["engines"]["mock"] = {"adapter": "mock"}
     configuration["sweeps"]["online"]["fixed"]["engine"] = "vllm"
     configuration["offline"]["phases"]["fixed"]["engine"] = "mock"
-    assert "engine 'mock' cannot run in process; name a vllm engine" in refusal_of(configuration)
+    assert "engine 'mock' (adapter mock) does not, the adapter vllm would" in refusal_of(configuration)
 
 
 def test_of_several_engines_one_has_to_be_named() -> None:

@@ -96,6 +96,7 @@ ruleorder:
     > goodput
     > series
     > kernels
+    > comparison_tables
     > collect
 ruleorder: verify > advise
 
@@ -291,6 +292,23 @@ def roofline_code():
         package_path(f"hardware/{name}")
         for name in ("gpus.yaml", "gpus.py", "work.py", "predict.py")
     ]
+
+
+def comparison_of(name):
+    """The sweep of the engines that a figure compares; missing is an error only where the figure is wanted."""
+    if name not in CONFIG["figures"]:
+        raise WorkflowError(
+            f"memgap: config: figures.{name} is missing; name the comparison it is drawn from."
+        )
+    return CONFIG["figures"][name]["comparison"]
+
+
+def compared(name):
+    """The tables of that comparison, by kind."""
+    return lambda wildcards: {
+        kind: f"results/tables/{comparison_of(name)}.{kind}.csv"
+        for kind in ("engines", "kv", "memory")
+    }
 
 
 def figure_kernels(name):

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from memgap.collect.table import as_table, read_table
 from memgap.errors import UserError
+from memgap.figures.comparison_inputs import read_comparison
 from memgap.figures.files import write_figure
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_inputs import read_offline
-from memgap.figures.plot import OFFLINE, draw, read_advice
+from memgap.figures.plot import COMPARISONS, OFFLINE, draw, read_advice
 from memgap.hardware.predictions import read_predictions
 from memgap.plans import models_of
 from memgap.script import run_script
@@ -34,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         ("gpu", "device counters over time"),
     ):
         parser.add_argument(f"--{kind}", type=Path, help=f"an offline study's table of {what}")
+    for kind, what in (("engines", "points"), ("kv", "KV layouts"), ("memory", "memory over time")):
+        parser.add_argument(f"--{kind}", type=Path, help=f"a comparison's table of {what}")
     parser.add_argument("--predictions", type=Path, help="table of predictions, for the roofline")
     parser.add_argument("--config", type=Path, help="checked configuration as JSON, for the roofline's models")
     parser.add_argument("--paper-reference", type=Path, help="folder with the paper's numbers, to overlay")
@@ -42,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def plot() -> None:
-        needed = "offline" if options.figure in OFFLINE else "table"
+        needed = "offline" if options.figure in OFFLINE else "engines" if options.figure in COMPARISONS else "table"
         if getattr(options, needed) is None:
             raise UserError(f"plot: the figure {options.figure} needs --{needed}.")
         table = read_table(options.table) if options.table is not None else as_table([])
@@ -52,7 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
         models = models_of(options.config) if options.config is not None else {}
         kinds = ("offline", "classes", "counters", "gpu")
         offline = read_offline({**{kind: getattr(options, kind) for kind in kinds}, "kernels": options.timeline})
-        inputs = FigureInputs(table, advice, options.paper_reference, kernels, predictions, models, offline)
+        comparison = read_comparison({kind: getattr(options, kind) for kind in ("engines", "kv", "memory")})
+        inputs = FigureInputs(table, advice, options.paper_reference, kernels, predictions, models, offline, comparison)
         write_figure(*draw(options.figure, inputs), options.pdf, options.png, options.csv)
 
     return run_script(plot)

@@ -143,7 +143,7 @@ def _check_references(config: Config) -> None:
     for part in ("figures", "tables"):
         for name, settings in config[part].items():
             where = f"config: {part}.{name}"
-            for key in settings.keys() & {"sweep", "online", "replication"}:
+            for key in settings.keys() & {"sweep", "online", "replication", "comparison"}:
                 known(settings[key], config["sweeps"], "sweep", f"{where}.{key}")
             if "study" in settings:
                 known(settings["study"], config.get("offline", {}), "offline study", f"{where}.study")

@@ -1,21 +1,45 @@
-"""What an engine adapter has to know. A new engine is one module with one class of this shape."""
+"""What an engine adapter has to know. A new engine is one module with one class of this shape; see docs/engines.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from memgap.engine.capabilities import Capabilities
 from memgap.telemetry.prometheus import Page
 
 Record = Mapping[str, Any]
 
+SCRATCH = "@scratch@"
+"""In an argument: the folder of the server's own that `Launch.files` lie in; only its user can read it."""
+
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start a server: an argument list and the variables added to its environment."""
+    """How to start a server: an argument list, the variables added to its environment, and files it reads.
+
+    `files` maps a name to the text of a file in the folder `SCRATCH`, which is gone when the server has ended: the way
+    for a secret that an engine takes from no variable.
+    """
 
     argv: list[str]
     env: dict[str, str]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FlagNames:
+    """What the engine calls the flags that memgap has to know; None for one that it does not have.
+
+    `reserved` are those that memgap sets itself, `reserved_variables` the variables of the environment likewise.
+    """
+
+    max_seqs: str | None
+    max_model_len: str | None
+    memory_fraction: str | None
+    kv_bytes: str | None
+    reserved: tuple[str, ...]
+    reserved_variables: tuple[str, ...] = ()
 
 
 @dataclass
@@ -40,11 +64,17 @@ class EngineFacts:
 class EngineAdapter(Protocol):
     """Everything that differs between engines."""
 
+    package: str
+    """Its usual package on PyPI, whose version a point's record names."""
+    capabilities: Capabilities
+    flags: FlagNames
     ready_path: str
     socket_folder_variable: str | None
     """Variable that names the folder for the sockets of the server's processes, which would stay in /tmp otherwise."""
     latency_histograms: Mapping[str, tuple[str, ...]]
     """Names of the engine's histograms in seconds: ttft, itl, tpot, e2e, queue, prefill, decode; newest name first."""
+    detokenized_field: str
+    """Where the answer of /detokenize has the text."""
 
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:
         """Return how to start the server of a server record on 127.0.0.1:`port`."""
@@ -52,10 +82,10 @@ class EngineAdapter(Protocol):
     def metrics_sample(self, page: Page) -> dict[str, float]:
         """Return the engine columns of the telemetry (see memgap.telemetry.sampler) from a metrics page."""
 
-    def facts(self, base_url: str, server: Record, log: str) -> EngineFacts:
+    def facts(self, base_url: str, server: Record, log: str, api_key: str = "") -> EngineFacts:
         """Return what the running server says of itself, from its endpoints and its log."""
 
-    def reset_prefix_cache(self, base_url: str) -> bool:
+    def reset_prefix_cache(self, base_url: str, api_key: str = "") -> bool:
         """Empty the server's prefix cache, so that no point profits from an earlier one; false where it cannot."""
 
     def profiler_flags(self, folder: Path) -> list[str]:

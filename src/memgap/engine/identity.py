@@ -9,9 +9,10 @@ from typing import Any
 
 from memgap import __version__
 from memgap.containers.digest import image_digest
+from memgap.engine.adapters import adapter_for
 
-USUAL_PACKAGES = {"vllm": "vllm", "mock": "memgap-mock"}
 ENGINE_FOLDER = ".venv-engine"
+NOT_INSTALLED = "not-installed"
 NOTE = "memgap-engine.json"
 """Written into the engine's folder by the installer: {"package", "version"}."""
 IMAGE_ENGINE = Path("/opt/memgap-engine")
@@ -27,13 +28,14 @@ def engine_record(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     if settings["image"] is not None:
         return _image_record(name, settings)
-    installed = _installed(settings["adapter"])
+    usual = adapter_for(settings["adapter"]).package
+    installed = _installed(settings["adapter"], usual)
     version = installed["version"] if settings["version"] == "auto" else settings["version"]
     here = version == installed["version"]
     return {
         "name": name,
         "adapter": settings["adapter"],
-        "package": installed["package"] if here else USUAL_PACKAGES[settings["adapter"]],
+        "package": installed["package"] if here else usual,
         "version": version,
         "image": None,
     }
@@ -44,7 +46,7 @@ def _image_record(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "adapter": settings["adapter"],
-        "package": USUAL_PACKAGES[settings["adapter"]],
+        "package": adapter_for(settings["adapter"]).package,
         "version": settings["version"],
         "image": pinned or image_digest(settings["image"], None, f"config: engines.{name}"),
     }
@@ -75,18 +77,29 @@ def _engine_folder() -> Path | None:
     return None
 
 
-def _installed(adapter: str) -> dict[str, str]:
+def _installed(adapter: str, usual: str) -> dict[str, str]:
+    """Return package and version as the installer noted them; of a package beside vLLM, what its environment holds."""
     if adapter == "mock":
-        return {"package": USUAL_PACKAGES[adapter], "version": __version__}
-    for folder in (_declared_folder(), _engine_folder()):
-        if folder is None:
-            continue
-        try:
-            note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-            return {"package": str(note["package"]), "version": str(note["version"])}
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-    return {"package": USUAL_PACKAGES[adapter], "version": "not-installed"}
+        return {"package": usual, "version": __version__}
+    for folder in filter(None, (_declared_folder(), _engine_folder())):
+        found = _noted(folder) if adapter == "vllm" else _in_environment(folder, usual)
+        if found is not None:
+            return found
+    return {"package": usual, "version": NOT_INSTALLED}
+
+
+def _noted(folder: Path) -> dict[str, str] | None:
+    try:
+        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        return {"package": str(note["package"]), "version": str(note["version"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _in_environment(folder: Path, package: str) -> dict[str, str] | None:
+    found = sorted(folder.glob(f"lib/python3*/site-packages/{package}-*.dist-info"))
+    versions = [path.name.removesuffix(".dist-info").removeprefix(f"{package}-") for path in found]
+    return {"package": package, "version": versions[-1]} if versions else None
 
 
 def _declared_folder() -> Path | None:

@@ -1,6 +1,7 @@
 """The simulated engine of the tests: `python -m memgap.mock_server`, with vLLM's metric names."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from memgap import __version__
@@ -12,6 +13,9 @@ from memgap.engine.vllm import VllmAdapter
 class MockAdapter(VllmAdapter):
     """Starts the mock server; what it measures is the simulation and says so in the engine's name."""
 
+    package = "memgap-mock"
+    capabilities = replace(VllmAdapter.capabilities, in_process=False, measured=False)
+    flags = replace(VllmAdapter.flags, reserved_variables=("MEMGAP_MOCK_API_KEY",))
     socket_folder_variable: str | None = None
 
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:
@@ -20,13 +24,13 @@ class MockAdapter(VllmAdapter):
         argv += ["--model", server["model"]["name"], *flag_list(server["server"]["args"])]
         return Launch(argv, {"MEMGAP_MOCK_API_KEY": api_key, **server["server"]["env"]})
 
-    def facts(self, base_url: str, server: Record, log: str) -> EngineFacts:
+    def facts(self, base_url: str, server: Record, log: str, api_key: str = "") -> EngineFacts:
         """See EngineAdapter."""
-        facts = super().facts(base_url, server, log)
+        facts = super().facts(base_url, server, log, api_key)
         facts.version = __version__
         return facts
 
-    def reset_prefix_cache(self, base_url: str) -> bool:
+    def reset_prefix_cache(self, base_url: str, api_key: str = "") -> bool:
         """See EngineAdapter; the mock has no prefix cache, so it is empty."""
         return True
 

@@ -13,6 +13,7 @@ from memgap.engine.base import EngineFacts
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.mps import FAILED, Mps
 from memgap.engine.server import EngineServer
+from memgap.telemetry.startup import StartupSampler
 
 
 class Replicas:
@@ -42,6 +43,7 @@ class Replicas:
         self._mps = Mps() if server["server"].get("mps") else None
         self._number = int(server["server"].get("replicas", 1))
         self.servers: list[EngineServer] = []
+        self._starting = StartupSampler(lambda: [pid for pid in self.pids if pid])
         self.adapter = adapter_for(server["engine"]["adapter"])
         self.api_key = ""
         self.start_s = 0.0
@@ -107,17 +109,26 @@ class Replicas:
             if self._mps is not None:
                 self._mps.start(check)
             self.servers = [self._replica(number) for number in range(self._number)]
-            if self._number == 1 or self.adapter.measures_free_memory(self._server):
-                for server in self.servers:
-                    server.start(check)
-            else:
-                self._start_together(check)
+            with self._starting:
+                self._start_servers(check)
         except ServerFailureError as failure:
             raise self._whose(failure) from failure
         except BaseException:
             self.stop()
             raise
         self.start_s = time.monotonic() - began_s
+
+    @property
+    def startup_rows(self) -> list[dict[str, float]]:
+        """Memory over time of the last start, see memgap.telemetry.startup."""
+        return self._starting.rows
+
+    def _start_servers(self, check: Callable[[], None]) -> None:
+        if self._number > 1 and not self.adapter.measures_free_memory(self._server):
+            self._start_together(check)
+            return
+        for server in self.servers:
+            server.start(check)
 
     def _replica(self, number: int) -> EngineServer:
         log = self._log if self._number == 1 else self._log.with_stem(f"{self._log.stem}-{number + 1}")
@@ -180,7 +191,7 @@ class Replicas:
 
     def reset_prefix_caches(self) -> bool:
         """Empty the prefix cache of every server; false where one cannot."""
-        emptied = [self.adapter.reset_prefix_cache(url) for url in self.urls]
+        emptied = [self.adapter.reset_prefix_cache(url, self.api_key) for url in self.urls]
         return all(emptied)
 
     def detokenize(self, model: str, token_ids: list[int]) -> str:

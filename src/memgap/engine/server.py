@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from memgap.engine.adapters import adapter_for
-from memgap.engine.base import EngineFacts
+from memgap.engine.base import SCRATCH, EngineFacts, Launch
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.ports import free_port, require_free
 from memgap.engine.supervised import Supervised
@@ -119,19 +119,26 @@ class EngineServer:
         self.api_key = self._given_key or secrets.token_urlsafe(24)
         self.url = f"http://127.0.0.1:{port}"
         launch = self.adapter.launch(self._python, self._server, self._model_target, port, self.api_key)
-        self.command = [*launch.argv, *self._profiler_flags()]
         began_s = time.monotonic()
-        sockets = self._socket_folder()
-        variable = {str(self.adapter.socket_folder_variable): str(sockets)} if sockets is not None else {}
-        self._process = Supervised(self.command, self._log, {**variable, **launch.env, **self._env}, scratch=sockets)
+        scratch = self._scratch_folder(launch)
+        self.command = [one.replace(SCRATCH, str(scratch)) for one in [*launch.argv, *self._profiler_flags()]]
+        socket_variable = self.adapter.socket_folder_variable
+        variable = {socket_variable: str(scratch)} if socket_variable is not None else {}
+        self._process = Supervised(self.command, self._log, {**variable, **launch.env, **self._env}, scratch=scratch)
         self.pid = self._process.pid
         self._wait_until_ready(began_s, check)
         self.start_s = time.monotonic() - began_s
-        self.facts = self.adapter.facts(self.url, self._server, self._log_text())
+        self.facts = self.adapter.facts(self.url, self._server, self._log_text(), self.api_key)
 
-    def _socket_folder(self) -> Path | None:
-        """Make the folder for the server's sockets; its path has to be short."""
-        return Path(tempfile.mkdtemp(prefix="memgap-")) if self.adapter.socket_folder_variable else None
+    def _scratch_folder(self, launch: Launch) -> Path | None:
+        """Make the folder for the server's sockets and files, for this user only; its path has to be short."""
+        if not (self.adapter.socket_folder_variable or launch.files):
+            return None
+        folder = Path(tempfile.mkdtemp(prefix="memgap-"))
+        for name, text in launch.files.items():
+            (folder / name).touch(mode=0o600)
+            (folder / name).write_text(text, encoding="utf-8")
+        return folder
 
     def _profiler_flags(self) -> list[str]:
         return self.adapter.profiler_flags(self.profile_folder.absolute()) if self.profile_folder is not None else []
@@ -176,7 +183,7 @@ class EngineServer:
         request = urllib.request.Request(f"{self.url}/detokenize", data=body, headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=30) as response:
-                return str(json.loads(response.read())["prompt"])
+                return str(json.loads(response.read())[self.adapter.detokenized_field])
         except (OSError, ValueError, KeyError) as error:
             raise ServerFailureError(
                 "crash", f"the server cannot turn token ids into text: {error}", self.log_tail()
@@ -205,7 +212,8 @@ class EngineServer:
             return ""
         if len(data) > 4 * LOG_TAIL_BYTES:
             data = data[: 2 * LOG_TAIL_BYTES] + b"\n...\n" + data[-2 * LOG_TAIL_BYTES :]
-        return data.decode("utf-8", "replace")
+        text = data.decode("utf-8", "replace")
+        return text.replace(self.api_key, "[API key]") if self.api_key else text
 
 
 def _answers(url: str) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from memgap.canonical import canonical_json
-from memgap.engine.base import EngineFacts, Launch, Record
+from memgap.engine.base import EngineFacts, FlagNames, Launch, Record
+from memgap.engine.capabilities import Capabilities
 from memgap.engine.flags import flag_list, model_flags
 from memgap.models.architecture import ModelArchitecture
 from memgap.telemetry.prometheus import Page, labels_of, largest, parse_page, total
@@ -67,9 +68,43 @@ KV_TOKENS = re.compile(r"KV cache size: ([0-9,]+) tokens")
 class VllmAdapter:
     """Starts `python -m vllm.entrypoints.openai.api_server` and reads vLLM's metric names."""
 
+    package = "vllm"
+    capabilities = Capabilities(
+        serves=True,
+        in_process=True,
+        shares_memory=True,
+        sizes_kv_cache=True,
+        resets_prefix_cache=True,
+        profiles=True,
+        detokenizes=True,
+        reports_kv_usage=True,
+        reports_settings=True,
+        has_histograms=True,
+        is_advised=True,
+        measured=True,
+    )
+    flags = FlagNames(
+        max_seqs="max-num-seqs",
+        max_model_len="max-model-len",
+        memory_fraction="gpu-memory-utilization",
+        kv_bytes="kv-cache-memory-bytes",
+        reserved=(
+            "host",
+            "port",
+            "model",
+            "api-key",
+            "served-model-name",
+            "load-format",
+            "revision",
+            "dtype",
+            "tokenizer",
+        ),
+        reserved_variables=("VLLM_API_KEY", "VLLM_HOST_IP"),
+    )
     ready_path = "/health"
     socket_folder_variable: str | None = "VLLM_RPC_BASE_PATH"
     latency_histograms: Mapping[str, tuple[str, ...]] = LATENCY_HISTOGRAMS
+    detokenized_field = "prompt"
 
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:
         """See EngineAdapter. The key goes through the environment, so that no process list or log shows it."""
@@ -96,7 +131,7 @@ class VllmAdapter:
         found["kv_cache_usage_fraction"] = usage[0] if usage else None
         return {column: value for column, value in found.items() if value is not None}
 
-    def facts(self, base_url: str, server: Record, log: str) -> EngineFacts:
+    def facts(self, base_url: str, server: Record, log: str, api_key: str = "") -> EngineFacts:
         """See EngineAdapter. The pool comes from `vllm:cache_config_info`, the rest from `/server_info` and the log."""
         facts = EngineFacts(resolved=_resolved(base_url))
         cache = labels_of(parse_page(_get(base_url, "/metrics") or ""), "vllm:cache_config_info")
@@ -125,7 +160,7 @@ class VllmAdapter:
             facts.resolved["attention_backend"] = logged[1]
         return facts
 
-    def reset_prefix_cache(self, base_url: str) -> bool:
+    def reset_prefix_cache(self, base_url: str, api_key: str = "") -> bool:
         """See EngineAdapter; the endpoint is there because the server runs in developer mode."""
         request = urllib.request.Request(f"{base_url}/reset_prefix_cache", data=b"")
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from memgap.figures.comparison_inputs import ComparisonTables
 from memgap.figures.offline_inputs import OfflineTables
 from memgap.models.architecture import ModelArchitecture
 
@@ -14,7 +15,7 @@ from memgap.models.architecture import ModelArchitecture
 @dataclass(frozen=True)
 class FigureInputs:
     """The points' table, the advice by model, the folder of the paper's numbers, figure 13's kernels, for the
-    roofline its predictions and the architectures by model, and the tables of an offline study.
+    roofline its predictions and the architectures by model, the tables of an offline study, and of a comparison.
     """
 
     table: pd.DataFrame
@@ -24,6 +25,7 @@ class FigureInputs:
     predictions: pd.DataFrame | None = None
     architectures: Mapping[str, ModelArchitecture] = field(default_factory=dict)
     offline: OfflineTables = field(default_factory=OfflineTables)
+    comparison: ComparisonTables = field(default_factory=ComparisonTables)
 
     @property
     def models(self) -> Sequence[str]:

@@ -24,7 +24,10 @@ from memgap.figures import (
     fig11,
     fig12,
     fig13,
+    kv_waste,
+    memory_over_time,
     roofline,
+    static_batching,
     timeshare,
 )
 from memgap.figures.inputs import FigureInputs
@@ -51,7 +54,13 @@ OFFLINE: dict[str, Draw] = {
     "timeshare": timeshare.draw,
 }
 """Figures of an offline study."""
-FIGURES: dict[str, Draw] = {**ONLINE, **OFFLINE}
+COMPARISONS: dict[str, Draw] = {
+    "static_batching": static_batching.draw,
+    "memory_over_time": memory_over_time.draw,
+    "kv_waste": kv_waste.draw,
+}
+"""Figures of a comparison of engines."""
+FIGURES: dict[str, Draw] = {**ONLINE, **OFFLINE, **COMPARISONS}
 
 
 def draw(name: str, inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:

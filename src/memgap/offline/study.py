@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from memgap.config.load import Config, known
+from memgap.engine.adapters import require
 from memgap.errors import UserError
 from memgap.models.registry import resolve_model
 from memgap.offline.point import REQUIRED_ARGUMENTS, make_offline_point
@@ -26,8 +27,7 @@ def offline_points(
                 raise UserError(f"{where}: no `engine` is given; known are {', '.join(sorted(engines))}.")
             engine = arguments.get("engine") or next(iter(engines))
             known(engine, engines, "engine", where)
-            if engines[engine]["adapter"] != "vllm":
-                raise UserError(f"{where}: engine {engine!r} cannot run in process; name a vllm engine.")
+            require(engines[engine], "in_process", "an offline study", where)
             model = arguments["model"]
             if model not in models:
                 models[model] = resolve_model(model, config["models"])

@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from memgap.session.provenance import hardware, provenance
 from memgap.session.watch import StopWatch
 from memgap.stats.steady import steady_summary
 from memgap.store.points import SCHEMA, PointStore, csv_gz
-from memgap.telemetry import sampler, window
+from memgap.telemetry import sampler, startup, window
 from memgap.telemetry.histograms import server_latencies
 from memgap.telemetry.prometheus import Page
 from memgap.telemetry.sampler import Sampler, fetch_pages
@@ -242,22 +242,27 @@ class Measurement:
         return kind, {"kind": kind, "message": message, "log_tail": self._server.log_tail()}
 
     def _files(self, result: LoadResult, rows: list[dict[str, float]]) -> dict[str, bytes]:
-        key = [self._server.api_key]
-        requests = [
-            {**dataclasses.asdict(one), **({"error": redact(one.error, key)} if one.error else {})}
-            for one in result.results
-        ]
-        tokens = io.BytesIO()
-        np.savez_compressed(
-            tokens, request=result.events.request, time_s=result.events.time_s, tokens=result.events.tokens
-        )
         columns = ["time_s", *(name for name in sampler.COLUMNS if name != "time_monotonic_s")]
         return {
-            "requests.csv.gz": csv_gz(requests, list(requests[0]) if requests else ["index"]),
-            "tokens.npz": tokens.getvalue(),
+            **result_files(result, [self._server.api_key]),
             "telemetry.csv.gz": csv_gz(rows, columns),
+            "startup.csv.gz": csv_gz(self._server.startup_rows, list(startup.COLUMNS)),
             "server.log": self._server.log_tail(2000).encode(),
         }
+
+
+def result_files(result: LoadResult, secrets: Sequence[str] = ()) -> dict[str, bytes]:
+    """Return the requests and the token events of a point as files, with secrets redacted in what a server answered."""
+    requests = [
+        {**dataclasses.asdict(one), **({"error": redact(one.error, secrets)} if one.error else {})}
+        for one in result.results
+    ]
+    tokens = io.BytesIO()
+    np.savez_compressed(tokens, request=result.events.request, time_s=result.events.time_s, tokens=result.events.tokens)
+    return {
+        "requests.csv.gz": csv_gz(requests, list(requests[0]) if requests else ["index"]),
+        "tokens.npz": tokens.getvalue(),
+    }
 
 
 def _run(send: Callable[[asyncio.Event], Awaitable[LoadResult]], watch: StopWatch) -> LoadResult:

@@ -25,6 +25,7 @@ from memgap.session.measure import Measurement, Point
 from memgap.session.neighbours import processes_on_gpu
 from memgap.session.progress import Progress, TimeLeft, clock
 from memgap.session.watch import StoppedError, StopWatch
+from memgap.static_batch.record import is_static
 from memgap.store.atomic import keep_others_from_writing, write_text
 from memgap.store.points import SPARED, PointStore
 from memgap.sweep.session_name import session_of
@@ -362,6 +363,10 @@ def _session_class(plan: Plan) -> type[Session]:
         from memgap.loadtest.session import LoadTestSession
 
         return LoadTestSession
+    if is_static(first):
+        from memgap.static_batch.session import StaticBatchSession  # which imports this module
+
+        return StaticBatchSession
     if not is_offline(first):
         return Session
     from memgap.offline.session import OfflineSession  # needs pandas, which an engine's environment may lack

@@ -7,9 +7,11 @@ from typing import Any
 
 from memgap import HARNESS_VERSION
 from memgap.canonical import content_key
+from memgap.engine.adapters import adapter_for, require
 from memgap.errors import UserError
 from memgap.models.architecture import ModelArchitecture
 from memgap.models.synthetic import encodes_text
+from memgap.static_batch.record import is_static, static_record
 from memgap.sweep.reserved import check_flags, check_variables
 
 Record = dict[str, Any]
@@ -50,7 +52,13 @@ def make_point(
     cap_side = str(arguments.get("cap_side", "client"))
     batch_cap = int(arguments["batch_cap"])
     replicas = int(arguments.get("replicas", 1))
-    flags = _server_arguments(arguments, cap_side, batch_cap, where)
+    if adapter_for(engine["adapter"]).capabilities.static_batches:
+        _environment(arguments, where)
+        requests = _requests(arguments.get("load", {}), batch_cap, where)
+        static = static_record(arguments, engine, model, dataset, requests, repeat, where)
+        return Point(key=content_key(static), record=static, session=session_name(static))
+    _check_engine(arguments, engine, model, where)
+    flags = _server_arguments(arguments, engine, cap_side, batch_cap, where)
     server = {
         "args": share_memory(flags, replicas) if replicas > 1 else flags,
         "env": _environment(arguments, where),
@@ -85,6 +93,8 @@ def server_record(record: Mapping[str, Any]) -> Record:
 def session_name(record: Mapping[str, Any]) -> str:
     """Return the name of the session that measures the point: readable, and unique for its server."""
     cap = f"cap{record['batch_cap']}" if record["cap_side"] == "server" else "warm"
+    if is_static(record):
+        cap = "static"
     replicas, mps = record["server"]["replicas"], record["server"]["mps"]
     shared = (f"-x{replicas}" if replicas > 1 else "") + ("-mps" if mps else "")
     shared += "-profiled" if "profile" in record["server"] else ""
@@ -119,17 +129,32 @@ def _environment(arguments: Mapping[str, Any], where: str) -> dict[str, str]:
     return env
 
 
-def _server_arguments(arguments: Mapping[str, Any], cap_side: str, batch_cap: int, where: str) -> Record:
+def _check_engine(arguments: Mapping[str, Any], engine: Record, model: Record, where: str) -> None:
+    """Raise UserError where the engine's adapter cannot do what the arguments ask for."""
+    require(engine, "serves", "a sweep", where)
+    if int(arguments.get("replicas", 1)) > 1:
+        require(engine, "shares_memory", "`replicas`", where)
+    if arguments.get("mps"):
+        require(engine, "shares_memory", "`mps`", where)
+    if "profile" in arguments:
+        require(engine, "profiles", "`profile`", where)
+    if arguments.get("load", {}).get("endpoint") == "chat" and model["weights"] != "synthetic":
+        require(engine, "detokenizes", "load.endpoint chat", where)
+
+
+def _server_arguments(
+    arguments: Mapping[str, Any], engine: Record, cap_side: str, batch_cap: int, where: str
+) -> Record:
+    named = adapter_for(engine["adapter"]).flags
     flags = {flag: value for flag, value in arguments.get("server", {}).items() if value is not None}
-    check_flags(flags, where)
+    check_flags(flags, where, reserved=named.reserved)
+    most = str(named.max_seqs)
     if cap_side == "server":
-        if "max-num-seqs" in flags:
-            raise UserError(
-                f"{where}: with `cap_side: server` the flag max-num-seqs is batch_cap; remove it from `server`."
-            )
-        flags["max-num-seqs"] = batch_cap
-    elif whole_flag(flags, "max-num-seqs", batch_cap, where) < batch_cap:
-        raise UserError(f"{where}: batch_cap {batch_cap} is above the server's max-num-seqs {flags['max-num-seqs']}.")
+        if most in flags:
+            raise UserError(f"{where}: with `cap_side: server` the flag {most} is batch_cap; remove it from `server`.")
+        flags[most] = batch_cap
+    elif whole_flag(flags, most, batch_cap, where) < batch_cap:
+        raise UserError(f"{where}: batch_cap {batch_cap} is above the server's {most} {flags[most]}.")
     return flags
 
 

@@ -2,28 +2,23 @@
 
 from collections.abc import Iterable
 
+from memgap.engine.adapters import ADAPTERS
 from memgap.errors import UserError
 
-FLAGS = (
-    "host",
-    "port",
-    "model",
-    "api-key",
-    "served-model-name",
-    "load-format",
-    "revision",
-    "dtype",
-    "tokenizer",
-)
+FLAGS = ADAPTERS["vllm"].flags.reserved
 TRUST = "trust-remote-code"
 FILE_OF_FLAGS = "config"
-VARIABLES = ("VLLM_API_KEY", "VLLM_HOST_IP", "MEMGAP_MOCK_API_KEY")
+VARIABLES = tuple(dict.fromkeys(name for one in ADAPTERS.values() for name in one.flags.reserved_variables))
 
 
 def check_flags(
-    flags: Iterable[str], where: str, what: str = "server flag", reason: str = "is set by memgap itself"
+    flags: Iterable[str],
+    where: str,
+    what: str = "server flag",
+    reason: str = "is set by memgap itself",
+    reserved: Iterable[str] = FLAGS,
 ) -> None:
-    """Raise UserError for the first flag that is reserved, or that an engine would take for the short form of one."""
+    """Raise UserError for the first flag that is `reserved`, or that an engine would take for the short form of one."""
     for flag in flags:
         if _means(flag, (TRUST, f"no-{TRUST}")):
             raise UserError(
@@ -34,7 +29,7 @@ def check_flags(
             raise UserError(
                 f"{where}: the {what} 'config' names a file of flags, which no record shows; give the flags here."
             )
-        if _means(flag, FLAGS):
+        if _means(flag, reserved):
             raise UserError(f"{where}: the {what} {flag!r} {reason}; remove it from `server`.")
 
 

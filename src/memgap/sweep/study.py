@@ -7,6 +7,7 @@ from typing import Any
 from memgap.canonical import content_key
 from memgap.config.load import Config, known
 from memgap.datasets.spec import resolve_dataset
+from memgap.engine.adapters import adapter_for, require
 from memgap.engine.identity import engine_record
 from memgap.errors import UserError
 from memgap.loadtest.study import all_loadtest_points
@@ -17,6 +18,8 @@ from memgap.sweep.expand import expand_sweep
 from memgap.sweep.point import Point, Record, make_point, server_record, whole_flag
 
 REQUIRED_ARGUMENTS = ("model", "dataset", "batch_cap")
+ADVISED_FIGURES = {"fig10", "fig11"}
+"""Figures that are drawn from the advice."""
 
 
 @dataclass
@@ -54,9 +57,17 @@ class Study:
         return next((sweep for sweep in self.figure_sweeps() if model in self.models_of(sweep)), None)
 
     def figure_sweeps(self) -> list[str]:
-        """Return the sweeps that figures are of, each once; not those beside an offline study."""
-        drawn = (settings["sweep"] for settings in self.config["figures"].values() if "study" not in settings)
-        return list(dict.fromkeys(drawn))
+        """Return the sweeps that figures are of and whose models get advice, each once.
+
+        Those beside an offline study, comparisons of engines, and sweeps of an engine without advice get none.
+        """
+        figures = self.config["figures"].values()
+        drawn = (settings["sweep"] for settings in figures if "sweep" in settings and "study" not in settings)
+        return [sweep for sweep in dict.fromkeys(drawn) if self._is_advised(sweep)]
+
+    def _is_advised(self, sweep: str) -> bool:
+        engines = {self.points[key].record["engine"]["adapter"] for _, key in self.sweeps[sweep]}
+        return all(adapter_for(one).capabilities.is_advised for one in engines)
 
     def verification_plan(self, model: str) -> Record:
         """Return what the verification of a model's advice reads: its points of the sweep and how sessions run."""
@@ -159,25 +170,36 @@ def expand_study(config: Config) -> Study:
             if model_name not in models:
                 models[model_name] = resolve_model(model_name, config["models"])
             model = models[model_name]
-            dataset = _dataset(arguments, config, model, datasets, where)
+            dataset = _dataset(arguments, engines[engine_name], config, model, datasets, where)
             for repeat in range(arguments.get("repeats", 1)):
                 point = make_point(arguments, engines[engine_name], model, dataset, repeat, where)
                 _check_enough_prompts(point, where)
                 _check_stop(point, sweep["stop"], where)
                 _add(study, point, members, experiment)
+    _check_advised(study)
     for name, experiment, point in offline_points(config, engines, models):
         if name in study.sweeps:
             raise UserError(f"config: offline.{name} and sweeps.{name} have the same name; rename one.")
         _add(study, point, study.offline.setdefault(name, []), experiment)
 
     def dataset_of(arguments: Mapping[str, Any], model: Record, where: str) -> Record:
-        return _dataset(dict(arguments), config, model, datasets, where)
+        engine = engines[arguments.get("engine") or next(iter(engines))]
+        return _dataset(dict(arguments), engine, config, model, datasets, where)
 
     for name, experiment, point in all_loadtest_points(config, engines, models, dataset_of):
         if name in study.sweeps or name in study.offline:
             raise UserError(f"config: loadtests.{name} has the name of a sweep or offline study; rename one.")
         _add(study, point, study.loadtests.setdefault(name, []), experiment)
     return study
+
+
+def _check_advised(study: Study) -> None:
+    """Raise UserError where a figure of the advice is asked of an engine that gets none."""
+    for figure in ADVISED_FIGURES & study.config["figures"].keys():
+        sweep = study.config["figures"][figure]["sweep"]
+        for _, key in study.sweeps[sweep]:
+            engine = study.points[key].record["engine"]
+            require(engine, "is_advised", f"the advice in {figure}", f"config: figures.{figure}.sweep")
 
 
 def _spares(stop: Mapping[str, Any]) -> bool:
@@ -199,10 +221,13 @@ def model_folder_name(model: Mapping[str, Any]) -> str | None:
     return f"{model['name']}-{content_key(model, 8)}"
 
 
-def _dataset(arguments: Record, config: Config, model: Record, seen: dict[str, Record], where: str) -> Record:
+def _dataset(
+    arguments: Record, engine: Record, config: Config, model: Record, seen: dict[str, Record], where: str
+) -> Record:
     name = arguments["dataset"]
     given = arguments.get("server", {})
-    limit = whole_flag(given, "max-model-len", 0, where) if given.get("max-model-len") is not None else None
+    flag = str(adapter_for(engine["adapter"]).flags.max_model_len)
+    limit = whole_flag(given, flag, 0, where) if given.get(flag) is not None else None
     entry = dict(config["datasets"][name])
     requests = entry.pop("requests")
     cached = f"{name} {model['name']} {limit}"

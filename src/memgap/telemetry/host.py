@@ -53,6 +53,17 @@ class HostSampler:
         return sample
 
 
+def resident_bytes(pids: Iterable[int]) -> int:
+    """Return the resident memory of the processes and all their descendants in bytes; what has ended counts nothing."""
+    total = 0
+    for process in _trees(pids):
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return total
+
+
 def with_children(pids: Iterable[int]) -> set[int]:
     """Return the process ids with those of all their descendants; those of ended processes are left out."""
     return {process.pid for process in _trees(pids)}

@@ -43,7 +43,9 @@ def fetch_engine_sample(urls: Sequence[str], adapter_name: str, timeout_s: float
 
 
 def fetch_pages(urls: Sequence[str], timeout_s: float) -> Page:
-    """Return the samples of all servers' metrics pages; empty where one does not answer in time or in format."""
+    """Return the samples of all servers' metrics pages; empty without one, or where one does not answer in time."""
+    if not urls:
+        return {}
     if len(urls) == 1:
         return fetch_page(urls[0], timeout_s)
     with ThreadPoolExecutor(len(urls)) as pool:
@@ -166,7 +168,7 @@ def read_rows(path: Path, window_start_monotonic_s: float) -> list[dict[str, flo
 def main(argv: list[str] | None = None) -> int:
     """Sample until standard input is closed."""
     parser = argparse.ArgumentParser(description="Sample an engine, its GPU and its host on a fixed clock.")
-    parser.add_argument("--url", action="append", required=True)
+    parser.add_argument("--url", action="append", default=[], help="a server; none where there is only a process")
     parser.add_argument("--adapter", required=True)
     parser.add_argument("--pid", type=int, action="append", required=True)
     parser.add_argument("--own", type=int, action="append", default=[], help="a process that is no server but ours")

@@ -26,7 +26,7 @@ class Evidence:
     @property
     def open_loop(self) -> bool:
         """Whether requests arrived by a clock of their own."""
-        return self.record["load"]["arrival"] not in ("closed", "all-at-once")
+        return self.record["load"]["arrival"] not in ("closed", "all-at-once", "static")
 
     @property
     def api_servers(self) -> int:

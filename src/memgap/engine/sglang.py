@@ -1,0 +1,212 @@
+"""SGLang 0.5, through its OpenAI-compatible server.
+
+Written from the sources of sglang 0.5.23 and checked against its own argument parser and metrics classes; it has not
+served a model here.
+"""
+
+import http.client
+import json
+import re
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from memgap.engine.base import SCRATCH, EngineFacts, FlagNames, Launch, Record
+from memgap.engine.capabilities import Capabilities
+from memgap.engine.flags import flag_list
+from memgap.models.architecture import ModelArchitecture
+from memgap.telemetry.prometheus import Page, parse_page
+
+GAUGES = {
+    "num_requests_running": "sglang:num_running_reqs",
+    "num_requests_waiting": "sglang:num_queue_reqs",
+}
+COUNTERS = {
+    "num_preemptions": "sglang:num_retracted_requests_total",
+    "prompt_tokens": "sglang:prompt_tokens_total",
+    "generation_tokens": "sglang:generation_tokens_total",
+    "prefix_cache_queries": "sglang:prompt_tokens_total",
+    "prefix_cache_hits": "sglang:cached_tokens_total",
+}
+"""SGLang adds a request's tokens when it has finished, not as they come. Every prompt asks the radix cache."""
+KV_USAGE = "sglang:token_usage"
+LATENCY_HISTOGRAMS = {
+    "ttft": ("sglang:time_to_first_token_seconds",),
+    "itl": ("sglang:inter_token_latency_seconds",),
+    "tpot": ("sglang:request_time_per_output_token_seconds",),
+    "e2e": ("sglang:e2e_request_latency_seconds",),
+    "queue": ("sglang:queue_time_seconds",),
+}
+OOM = re.compile(
+    r"CUDA out of memory|OutOfMemoryError|Not enough memory\. Please try to increase --mem-fraction-static"
+    r"|(?:Prefill|Decode) out of memory\. Try to lower your batch size"
+    r"|std::bad_alloc|DefaultCPUAllocator: can't allocate memory",
+    re.IGNORECASE,
+)
+PORT_IN_USE = re.compile(r"Address already in use|Errno 98|EADDRINUSE|Port is already in use", re.IGNORECASE)
+BAD_CONFIG = re.compile(
+    r"error: unrecognized arguments|error: argument |error: ambiguous option"
+    r"|error: the following arguments are required|AssertionError|ValueError: "
+)
+WEIGHTS_GIB = re.compile(r"Load weight end\..*mem usage=([0-9.]+) GB")
+POOL_TOKENS = re.compile(r"max_total_num_tokens=(\d+)")
+CONTEXT = re.compile(r"context_len=(\d+)")
+CONFIG_FILE = "server.yaml"
+RESOLVED = (
+    *("dtype", "kv_cache_dtype", "context_length", "mem_fraction_static", "max_running_requests", "max_total_tokens"),
+    *("chunked_prefill_size", "max_prefill_tokens", "page_size", "schedule_policy", "attention_backend"),
+    *("sampling_backend", "disable_radix_cache", "disable_overlap_schedule", "tp_size", "dp_size", "pp_size"),
+    *("quantization", "random_seed", "stream_interval", "device"),
+)
+"""What is kept of /server_info: it also holds the command line, and with it the API key."""
+
+
+class SglangAdapter:
+    """Starts `python -m sglang.launch_server` and reads SGLang's metric names."""
+
+    package = "sglang"
+    # mem-fraction-static is a share of the memory that is free at the start, so it cannot be divided among replicas
+    capabilities = Capabilities(
+        serves=True,
+        resets_prefix_cache=True,
+        detokenizes=True,
+        reports_kv_usage=True,
+        reports_settings=True,
+        has_histograms=True,
+    )
+    flags = FlagNames(
+        max_seqs="max-running-requests",
+        max_model_len="context-length",
+        memory_fraction="mem-fraction-static",
+        kv_bytes=None,
+        reserved=(
+            *("host", "port", "model-path", "model", "api-key", "admin-api-key", "served-model-name", "load-format"),
+            *("revision", "dtype", "tokenizer-path", "enable-metrics", "config"),
+        ),
+    )
+    ready_path = "/health"
+    socket_folder_variable: str | None = None
+    latency_histograms: Mapping[str, tuple[str, ...]] = LATENCY_HISTOGRAMS
+    detokenized_field = "text"
+
+    def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:
+        """See EngineAdapter. SGLang takes its key from no variable, but from a file of options as well as from a flag:
+        so no process list shows it.
+        """
+        model = server["model"]
+        argv = [python, "-m", "sglang.launch_server", "--config", f"{SCRATCH}/{CONFIG_FILE}"]
+        argv += ["--host", "127.0.0.1", "--port", str(port), "--enable-metrics"]
+        argv += ["--model-path", model_target, "--served-model-name", model["name"], "--dtype", model["dtype"]]
+        if model["weights"] == "synthetic":
+            argv += ["--load-format", "dummy"]
+        if model["weights"] == "hub" and model.get("revision"):
+            argv += ["--revision", model["revision"]]
+        argv += flag_list({name: one for name, one in server["server"]["args"].items() if one is not False})
+        env = {"DO_NOT_TRACK": "1"}
+        if model["weights"] != "hub":
+            env["HF_HUB_OFFLINE"] = "1"
+        files = {CONFIG_FILE: f"api-key: {json.dumps(api_key)}\n"}
+        return Launch(argv, {**env, **server["server"]["env"]}, files)
+
+    def metrics_sample(self, page: Page) -> dict[str, float]:
+        """See EngineAdapter; data-parallel ranks are summed, KV usage is the fullest one's."""
+        found = {column: _total(page, name) for column, name in {**GAUGES, **COUNTERS}.items()}
+        usage = [value for _, value in _rows(page, KV_USAGE)]
+        found["kv_cache_usage_fraction"] = max(usage) if usage else None
+        if found["prompt_tokens"] is not None and found["prefix_cache_hits"] is None:
+            found["prefix_cache_hits"] = 0.0  # the counter is not on the page before the first hit
+        return {column: value for column, value in found.items() if value is not None}
+
+    def facts(self, base_url: str, server: Record, log: str, api_key: str = "") -> EngineFacts:
+        """See EngineAdapter. The pool comes from the metrics, else the log; settings from /server_info."""
+        info = _json(_get(base_url, "/server_info", api_key))
+        page = parse_page(_get(base_url, "/metrics") or "")
+        facts = EngineFacts(version=info.get("version"))
+        facts.resolved = {"server_args": {name: info[name] for name in RESOLVED if _plain(info.get(name))}}
+        facts.kv_block_tokens = _whole(_total(page, "sglang:page_size"))
+        facts.kv_pool_tokens = _whole(_total(page, "sglang:max_total_num_tokens"))
+        if facts.kv_pool_tokens is None and (logged := POOL_TOKENS.search(log)):
+            facts.kv_pool_tokens = int(logged[1])
+        if facts.kv_pool_tokens and facts.kv_block_tokens:
+            facts.num_gpu_blocks = facts.kv_pool_tokens // facts.kv_block_tokens
+        architecture = ModelArchitecture.from_dict(server["model"]["architecture"])
+        if facts.kv_pool_tokens is not None:
+            facts.kv_pool_bytes = facts.kv_pool_tokens * architecture.kv_bytes_per_token(server["model"]["dtype"])
+        if isinstance(fraction := info.get("mem_fraction_static"), float):
+            facts.gpu_memory_utilization = fraction
+        if logged := CONTEXT.search(log):
+            facts.max_model_len = int(logged[1])
+        if loaded := WEIGHTS_GIB.search(log):
+            facts.weights_bytes, facts.weights_bytes_source = round(float(loaded[1]) * 2**30), "log"
+        else:
+            facts.weights_bytes = architecture.weight_bytes(server["model"]["dtype"])
+            facts.weights_bytes_source = "architecture"
+        return facts
+
+    def reset_prefix_cache(self, base_url: str, api_key: str = "") -> bool:
+        """See EngineAdapter; SGLang refuses while requests run."""
+        request = urllib.request.Request(f"{base_url}/flush_cache", data=b"", headers=_key(api_key))
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return bool(response.status == 200)
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def profiler_flags(self, folder: Path) -> list[str]:
+        """See EngineAdapter; never called, as the adapter has no such capability."""
+        return []
+
+    def measures_free_memory(self, server: Record) -> bool:
+        """See EngineAdapter; a pool of given tokens is not measured."""
+        return "max-total-tokens" not in server["server"]["args"]
+
+    def failure_kind(self, log: str) -> str | None:
+        """See EngineAdapter."""
+        for kind, pattern in (("oom", OOM), ("port_in_use", PORT_IN_USE), ("bad_config", BAD_CONFIG)):
+            if pattern.search(log):
+                return kind
+        return None
+
+
+def _rows(page: Page, name: str) -> list[tuple[dict[str, str], float]]:
+    """Return a metric's samples of first tensor-parallel ranks, without those that split a sum by priority."""
+    return [
+        (labels, value)
+        for labels, value in page.get(name, [])
+        if labels.get("tp_rank", "0") == "0" and not labels.get("priority")
+    ]
+
+
+def _total(page: Page, name: str) -> float | None:
+    rows = _rows(page, name)
+    return sum(value for _, value in rows) if rows else None
+
+
+def _key(api_key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+
+def _get(base_url: str, path: str, api_key: str = "") -> str | None:
+    request = urllib.request.Request(f"{base_url}{path}", headers=_key(api_key))
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return str(response.read().decode("utf-8", "replace"))
+    except (OSError, http.client.HTTPException):
+        return None
+
+
+def _json(text: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _plain(value: object) -> bool:
+    return isinstance(value, (bool, int, float, str))
+
+
+def _whole(value: float | None) -> int | None:
+    return round(value) if value else None
