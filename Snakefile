@@ -5,7 +5,7 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-if "sweeps" not in config and not config.get("offline"):
+if not ("sweeps" in config or config.get("offline") or config.get("tuning")):
 
     configfile: workflow.source_path("config/config.yaml")
 
@@ -51,6 +51,9 @@ localrules:
     roofline_error,
     kernels,
     plan_fleet,
+    tuning,
+    tuning_tables,
+    tuning_figure,
     tab01,
     tab02,
     tab03,
@@ -64,6 +67,7 @@ rule all:
         figure_files(),
         advice_files(),
         table_files(),
+        lambda wildcards: tuning_files() if STUDY.tunings else [],
 
 
 rule figures:
@@ -88,6 +92,7 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/planner.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/roofline.smk"
+include: "workflow/rules/tuning.smk"
 
 
 onsuccess:

@@ -29,6 +29,7 @@ KINDS = (
     "predictions",
     "roofline",
     "offline",
+    "tuning",
 )
 
 
@@ -50,6 +51,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         "model": study.model_folders,
         "dataset": study.datasets,
         "fleet": study.config["fleets"],
+        "tuning": study.tunings,
         "predictions": study.config["predictions"],
         "verification": {model for sweep in study.sweeps for model in study.models_of(sweep)},
     }
@@ -60,6 +62,8 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         return study.sweep_plan(name)
     if kind == "goodput":
         return {**study.sweep_plan(name), "slos": study.config["slos"]}
+    if kind == "tuning":
+        return study.tunings[name]
     if kind == "verification":
         return study.verification_plan(name)
     if kind == "fleet":

@@ -51,15 +51,14 @@ def check_config(config: Mapping[str, Any]) -> Config:
 
 
 def has_points(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration says itself what is measured: sweeps, or offline studies alone."""
-    return "sweeps" in config or bool(config.get("offline"))
+    """Whether a configuration says itself what is measured: sweeps, or offline studies or tunings alone."""
+    return "sweeps" in config or bool(config.get("offline")) or bool(config.get("tuning"))
 
 
 def _needless(error: jsonschema.ValidationError, config: Config) -> bool:
-    """Whether an error says that there are no sweeps where offline studies stand alone."""
-    return (
-        list(error.absolute_path) == ["sweeps"] and error.validator == "minProperties" and bool(config.get("offline"))
-    )
+    """Whether an error says that there are no sweeps where offline studies or tunings stand alone."""
+    alone = bool(config.get("offline")) or bool(config.get("tuning"))
+    return list(error.absolute_path) == ["sweeps"] and error.validator == "minProperties" and alone
 
 
 def _check_finite(value: Any, path: str) -> None:

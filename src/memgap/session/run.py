@@ -311,7 +311,20 @@ def _session_class(plan: Plan) -> type[Session]:
 
 
 def run_sessions(job: Callable[[Callable[[Plan], None]], None], results: Path, log: Path | None) -> int:
-    """Call `job` with what measures a session plan; returns the exit status after one sentence for whatever went wrong.
+    """Call `job` with what measures a session plan; returns the exit status of `run_stoppable`."""
+
+    def sessions(watch: StopWatch, stream: Any) -> None:
+        def measure(plan: Plan) -> None:
+            check_plan(plan)
+            _session_class(plan)(plan, results, Progress(plan["session"], stream), watch).run()
+
+        job(measure)
+
+    return run_stoppable(sessions, results, log)
+
+
+def run_stoppable(job: Callable[[StopWatch, Any], None], results: Path, log: Path | None) -> int:
+    """Call `job` with a watch and a stream; returns the exit status after one sentence for whatever went wrong.
 
     0: every point has a result, failures included; 1: stopped by a signal or a dead driver; 2: the user has to mend
     something.
@@ -323,12 +336,7 @@ def run_sessions(job: Callable[[Callable[[Plan], None]], None], results: Path, l
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
             stream = _Tee(sys.stderr, log.open("w", encoding="utf-8"))
-
-        def measure(plan: Plan) -> None:
-            check_plan(plan)
-            _session_class(plan)(plan, results, Progress(plan["session"], stream), watch).run()
-
-        job(measure)
+        job(watch, stream)
     except UserError as error:
         print(f"memgap: {error}", file=stream, flush=True)
         return 2

@@ -52,16 +52,23 @@ class Point:
 
 
 def make_point(
-    arguments: Mapping[str, Any], engine: Record, model: Record, dataset: Record, repeat: int, where: str
+    arguments: Mapping[str, Any],
+    engine: Record,
+    model: Record,
+    dataset: Record,
+    repeat: int,
+    where: str,
+    queue: bool = False,
 ) -> Point:
     """Build the point of `arguments` (without lists) with the engine, model and dataset already resolved.
 
+    With `queue` the server may take fewer requests at once than a client cap holds open; the others wait in the server.
     Raises UserError where arguments contradict one another; `where` names the sweep.
     """
     cap_side = str(arguments.get("cap_side", "client"))
     batch_cap = int(arguments["batch_cap"])
     replicas = int(arguments.get("replicas", 1))
-    flags = _server_arguments(arguments, cap_side, batch_cap, where)
+    flags = _server_arguments(arguments, cap_side, batch_cap, where, queue)
     server = {
         "args": share_memory(flags, replicas) if replicas > 1 else flags,
         "env": _environment(arguments, where),
@@ -132,7 +139,7 @@ def _environment(arguments: Mapping[str, Any], where: str) -> dict[str, str]:
     return env
 
 
-def _server_arguments(arguments: Mapping[str, Any], cap_side: str, batch_cap: int, where: str) -> Record:
+def _server_arguments(arguments: Mapping[str, Any], cap_side: str, batch_cap: int, where: str, queue: bool) -> Record:
     flags = {flag: value for flag, value in arguments.get("server", {}).items() if value is not None}
     for flag in RESERVED_FLAGS:
         if flag in flags:
@@ -143,7 +150,7 @@ def _server_arguments(arguments: Mapping[str, Any], cap_side: str, batch_cap: in
                 f"{where}: with `cap_side: server` the flag max-num-seqs is batch_cap; remove it from `server`."
             )
         flags["max-num-seqs"] = batch_cap
-    elif whole_flag(flags, "max-num-seqs", batch_cap, where) < batch_cap:
+    elif whole_flag(flags, "max-num-seqs", batch_cap, where) < batch_cap and not queue:
         raise UserError(f"{where}: batch_cap {batch_cap} is above the server's max-num-seqs {flags['max-num-seqs']}.")
     return flags
 

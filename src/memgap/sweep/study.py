@@ -13,6 +13,7 @@ from memgap.models.registry import resolve_model
 from memgap.offline.study import offline_points
 from memgap.sweep.expand import expand_sweep
 from memgap.sweep.point import Point, Record, make_point, server_record, whole_flag
+from memgap.tuning.plan import tuning_plans
 
 REQUIRED_ARGUMENTS = ("model", "dataset", "batch_cap")
 
@@ -22,8 +23,8 @@ class Study:
     """The expanded configuration.
 
     `points` by key; `sweeps` and `offline`: name of a sweep or offline study -> list of (experiment, point key);
-    `sessions`: session name -> point keys in the order of measurement; `model_folders` and `datasets`: folder or file
-    stem -> full specification.
+    `sessions`: session name -> point keys in the order of measurement; `tunings`: name -> plan; `model_folders` and
+    `datasets`: folder or file stem -> full specification.
     """
 
     config: Config
@@ -31,6 +32,7 @@ class Study:
     sweeps: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     sessions: dict[str, list[str]] = field(default_factory=dict)
     offline: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    tunings: dict[str, Record] = field(default_factory=dict)
     model_folders: dict[str, Record] = field(default_factory=dict)
     datasets: dict[str, Record] = field(default_factory=dict)
 
@@ -163,6 +165,7 @@ def expand_study(config: Config) -> Study:
         if name in study.sweeps:
             raise UserError(f"config: offline.{name} and sweeps.{name} have the same name; rename one.")
         _add(study, point, study.offline.setdefault(name, []), experiment)
+    study.tunings = tuning_plans(config, engines, models)
     return study
 
 
