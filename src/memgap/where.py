@@ -21,6 +21,8 @@ def tell_where(study: Study) -> None:
         "advice": [f"results/advisor/{model}.yaml" for model in models],
         "numbers": [f"results/tables/{sweep}.csv" for sweep in study.sweeps],
     }
+    if study.tunings:
+        found["tuning"] = [f"results/tuning/{name}/optimization_summary.csv" for name in study.tunings]
     for what, files in found.items():
         if files:
             print(f"{what:<8} " + "  ".join(files))

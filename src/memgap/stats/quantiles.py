@@ -1,5 +1,6 @@
 """Student's t at any level, and the exact sign-flip test, without SciPy."""
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ def t_tail(value: float, freedom: int) -> float:
     return 0.5 * _beta_fraction(freedom / (freedom + value * value), freedom / 2, 0.5)
 
 
+@functools.cache
 def t_quantile(tail: float, freedom: int) -> float:
     """Return the value that Student's t exceeds with the probability `tail`, between 0 and a half."""
     if not 0.0 < tail < 0.5:

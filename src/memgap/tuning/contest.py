@@ -86,7 +86,9 @@ class Contest:
                     f"tuning {self._plan['tuning']}: every configuration of {self._before['tier']} failed for "
                     f"{self._subject[0]}, so {self._tier['name']} has nothing to build on."
                 )
-            reference = builder.of_arguments(SO_FAR, self._before["winner"]["arguments"])
+            so_far = self._before["winner"]
+            kind = DEFAULT if so_far["name"] == self._before["default"]["name"] else SO_FAR
+            reference = builder.of_arguments(kind, so_far["arguments"])
             base = reference.arguments
         self._reference, self._arms = reference.key, {reference.key: reference}
         if self._before is not None and self._settings["against_default"] and self._before["default"]["ran"]:

@@ -116,14 +116,13 @@ class _Race:
         self._fail(failures, number)
         for name in self._measured():
             self._standings[name].blocks = number
+            self._compare(name, number)
         running = self._running()
         if len(running) > 1:
             leader = self._leader(running)
             for name in running:
                 if name != leader and (why := self._dominated(leader, name, running)):
                     self._leave(name, "screened" if number == 1 else "beaten", number, why)
-        for name in self._measured():
-            self._compare(name, number)
 
     def verdict(self, number: int, failures: Mapping[str, tuple[int, str]], ended: str) -> Verdict:
         self._fail(failures, number)
@@ -168,11 +167,11 @@ class _Race:
             screen = self._rule.screen_fraction
             if screen is None or behind <= screen:
                 return ""
-            return f"{behind:.0%} behind {leader} in the first block"
+            return f"{behind:.0%} behind the best in the first block"
         spread = max(self._pooled_spread(running), stdev(ahead))
         freedom = (number - 1) * (len(running) - 1)
         reach = t_quantile(self._rule.drop_tail(self._comparisons), freedom) * spread / math.sqrt(number)
-        return f"{behind:.1%} behind {leader} after {number} blocks" if fmean(ahead) > reach else ""
+        return f"{behind:.1%} behind the best after {number} blocks" if fmean(ahead) > reach else ""
 
     def _pooled_spread(self, running: Sequence[str]) -> float:
         """Return the standard deviation of a paired difference, of all that runs, without effects of arm and block."""

@@ -17,9 +17,10 @@ def statement(verdict: Verdict, labels: Mapping[str, str], objective: str, more:
     if verdict.reference is None:
         text = f"{best} is the best by the mean of {_blocks(blocks)}; the reference failed, so there is no comparison."
         return text + _tied(verdict.tied, labels)
-    if blocks < rule.least_blocks:
-        if len(verdict.standings) == 1:
-            return f"{best} is the only configuration of this race."
+    alone = all(one.state != "running" for one in verdict.standings.values() if one.name != verdict.reference)
+    if len(verdict.standings) == 1:
+        return f"{best} is the only configuration of this race."
+    if blocks < rule.least_blocks and not alone:
         return (
             f"Not decided: {_blocks(blocks)} measured, {rule.least_blocks} are needed; {best} stays "
             f"({verdict.finished})."

@@ -92,9 +92,7 @@ def _check_batching(flags: Mapping[str, Any], where: str) -> None:
     length = flags.get("max-model-len")
     chunked = flags.get("enable-chunked-prefill") is not False
     if not chunked and tokens is not None and length is not None and int(tokens) < int(length):
-        raise UserError(
-            f"{where}: without chunked prefill max-num-batched-tokens {tokens} has to be {length} or more."
-        )
+        raise UserError(f"{where}: without chunked prefill max-num-batched-tokens {tokens} has to be {length} or more.")
     for flag in flags:
         if flag.startswith("no-") and flag[3:] in flags:
             raise UserError(f"{where}: {flag} contradicts {flag[3:]}; keep one of the two.")
