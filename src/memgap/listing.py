@@ -44,7 +44,7 @@ class Row:
 
 
 def list_points(study: Study, results: Path, sweep: str | None = None) -> list[Row]:
-    """Return a row for each point of sweeps, offline studies and tunings, or of one; raises UserError for an unknown one.
+    """Return a row for each point of all sweeps, studies and tunings, or of one. Raises UserError for an unknown one.
 
     Of a race that was not run yet these are the points of its first blocks, which it needs but for what fails or is
     screened; one that builds on a race that was not run has none yet.

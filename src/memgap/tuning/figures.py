@@ -17,12 +17,12 @@ from memgap.figures.style import ALERT, GREY, MARKERS, apply_style, palette, say
 
 BAR_IN, PANEL_IN, WIDTH_IN = 0.26, 0.75, 7.2
 LABEL_CHARACTERS = 40
-COLOURS: Mapping[str, int] = {"winner": 2, "running": 0, "reference": 7, "beaten": 7, "screened": 7}
+COLOURS: Mapping[str, int] = {"winner": 2, "running": 0, "reference": 7, "beaten": 7, "screened": 7, "equal": 7}
 """State -> colour of the palette."""
 WORDS: Mapping[str, str] = {
     "winner": "winner",
     "running": "not told apart",
-    "beaten": "beaten, left early",
+    "beaten": "left early",
 }
 Drawn = tuple[Figure, pd.DataFrame]
 

@@ -5,9 +5,9 @@ Values are logarithms of the objective (greater is better), so that a difference
 - *claim*: a configuration is better than the reference. Paired differences by block, Student's t with their own spread,
   at a level that is divided by the number of comparisons and spread over the looks (half of it for the last look), so
   that the chance of any false claim in the race is at most `false_winner_rate`, however often it is looked at.
-- *drop*: a configuration is worse than the leader and need not be measured any more. The spread is pooled over all that
-  still run, and its own where that is greater, so that two blocks can do. A wrong drop can lose the best one; it cannot
-  make a false winner.
+- *drop*: a configuration is worse than the leader, or can gain too little over the reference to matter, and need not be
+  measured any more. The spread is pooled over all that still run, and its own where that is greater, so that two blocks
+  can do. A wrong drop can lose the best one; it cannot make a false winner.
 """
 
 import math
@@ -51,7 +51,7 @@ class RaceRule:
 class Standing:
     """Where an arm stands: against the reference (ratios minus 1, `low` and `high` simultaneous), and why it left.
 
-    `state`: "running", "beaten", "screened", "failed"; `left_after` the block it left after.
+    `state`: "running", "beaten", "screened", "equal" (it can gain too little), "failed"; `left_after`: the block.
     """
 
     name: str
@@ -123,6 +123,19 @@ class _Race:
             for name in running:
                 if name != leader and (why := self._dominated(leader, name, running)):
                     self._leave(name, "screened" if number == 1 else "beaten", number, why)
+        self._leave_the_pointless(number)
+
+    def _leave_the_pointless(self, number: int) -> None:
+        """Leave out what can gain no more over the reference than does not matter."""
+        running = self._running()
+        if number < 2 or self._reference not in running:
+            return
+        for name in running:
+            if name != self._reference:
+                gain = self._differences(name, self._reference)
+                most = math.expm1(fmean(gain) + self._reach(gain, running))
+                if most < self._rule.least_gain_fraction:
+                    self._leave(name, "equal", number, f"can gain {most:+.1%} at most after {number} blocks")
 
     def verdict(self, number: int, failures: Mapping[str, tuple[int, str]], ended: str) -> Verdict:
         self._fail(failures, number)
@@ -149,7 +162,7 @@ class _Race:
     def _measured(self) -> list[str]:
         """Return what the next block measures: what runs, and what is kept for comparison."""
         states = {name: self._standings[name].state for name in self._arms}
-        kept = {name for name in self._kept if states.get(name) in ("beaten", "screened")}
+        kept = {name for name in self._kept if states.get(name) in ("beaten", "screened", "equal")}
         return [name for name in self._arms if states[name] == "running" or name in kept]
 
     def _leader(self, names: Sequence[str]) -> str:
@@ -168,10 +181,15 @@ class _Race:
             if screen is None or behind <= screen:
                 return ""
             return f"{behind:.0%} behind the best in the first block"
-        spread = max(self._pooled_spread(running), stdev(ahead))
+        surely = fmean(ahead) > self._reach(ahead, running)
+        return f"{behind:.1%} behind the best after {number} blocks" if surely else ""
+
+    def _reach(self, differences: Sequence[float], running: Sequence[str]) -> float:
+        """Return how far the mean of paired differences may lie from the truth, for drops."""
+        number = len(differences)
+        spread = max(self._pooled_spread(running), stdev(differences))
         freedom = (number - 1) * (len(running) - 1)
-        reach = t_quantile(self._rule.drop_tail(self._comparisons), freedom) * spread / math.sqrt(number)
-        return f"{behind:.1%} behind the best after {number} blocks" if fmean(ahead) > reach else ""
+        return t_quantile(self._rule.drop_tail(self._comparisons), freedom) * spread / math.sqrt(number)
 
     def _pooled_spread(self, running: Sequence[str]) -> float:
         """Return the standard deviation of a paired difference, of all that runs, without effects of arm and block."""
@@ -206,12 +224,11 @@ class _Race:
         running, least_gain = self._running(), self._rule.least_gain_fraction
         if not running:
             return "every configuration failed"
-        if number < self._rule.least_blocks:
-            only = len(running) == 1 and self._measured() == running
-            return "only one configuration is left" if only and number else ""
         others = [name for name in running if name != self._reference]
-        if not others:
-            return "the reference beats every other configuration"
+        if not others and number:
+            return f"no other configuration can gain {least_gain:.1%}" if number > 1 else "no other one is left"
+        if number < self._rule.least_blocks:
+            return ""
         if self._reference is None:
             if len(running) == 1:
                 return "the others are beaten or failed"
@@ -222,10 +239,6 @@ class _Race:
             reach = [self._bounds(self._differences(name, leader), number) for name in others if name != leader]
             if self._reference not in running and all(one and math.expm1(one[1]) < least_gain for one in reach):
                 return f"what is left differs by less than {least_gain:.1%}"
-        if self._reference in running:
-            highs = [self._standings[name].gain_high_fraction for name in others]
-            if all(high is not None and high < least_gain for high in highs):
-                return f"no configuration can gain {least_gain:.1%}"
         return f"{number} blocks are measured, the most" if number >= self._rule.most_blocks else ""
 
     def _name_winner(self, found: Verdict, number: int) -> None:

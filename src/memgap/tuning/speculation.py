@@ -1,7 +1,8 @@
 """Speculative decoding in a tuning: short names, and which numbers may be measured at all.
 
 How many drafted tokens are accepted depends on the text and the weights. With dummy weights or random prompts the
-acceptance is an accident, and so is the speed: such points are refused, unless vLLM's synthetic acceptance sets it.
+acceptance is an accident, and so is the speed: such points are refused. vLLM's synthetic acceptance sets the share of a
+draft model's tokens that are accepted, which is labelled; methods that draft from the text need text all the same.
 """
 
 from collections.abc import Mapping
@@ -51,16 +52,16 @@ def check_speculation(flags: Mapping[str, Any], record: Mapping[str, Any], where
         raise UserError(f"{where}: {FLAG}.num_speculative_tokens has to be 1 or more, not {tokens!r}.")
     if "method" not in given and "model" not in given:
         raise UserError(f"{where}: {FLAG} names neither a method nor a draft model; give one.")
-    if is_synthetic(given):
+    if is_synthetic(given) and given.get("method") not in PROMPT_METHODS:
         return
     if record["model"]["weights"] == "synthetic":
         raise UserError(
             f"{where}: {segment(given)} on {record['model']['name']}, whose weights are made up, would measure an "
-            "accidental acceptance; use real weights, or rejection_sample_method synthetic with a set acceptance."
+            "accidental acceptance; use real weights, or a draft model with rejection_sample_method synthetic."
         )
     dataset = record["dataset"]
     if dataset["kind"] != "sharegpt" or dataset.get("token_ids") != "text":
         raise UserError(
             f"{where}: {segment(given)} depends on the text, but dataset {dataset['name']} has random tokens; use a "
-            "dataset of kind sharegpt with token_ids text, or rejection_sample_method synthetic with a set acceptance."
+            "dataset of kind sharegpt with token_ids text, or a draft model with rejection_sample_method synthetic."
         )

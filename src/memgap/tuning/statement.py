@@ -40,9 +40,11 @@ def statement(verdict: Verdict, labels: Mapping[str, str], objective: str, more:
 def _no_difference(verdict: Verdict, labels: Mapping[str, str], rule: RaceRule, best: str, blocks: int) -> str:
     running = [one for one in verdict.standings.values() if one.state == "running" and one.name != verdict.reference]
     beaten = sum(one.state in ("beaten", "screened") for one in verdict.standings.values())
+    equal = sum(one.state == "equal" for one in verdict.standings.values())
     failed = sum(one.state == "failed" for one in verdict.standings.values())
     text = f"No configuration is shown to be better than {best} ({_blocks(blocks)})"
     parts = [f"{beaten} beaten"] if beaten else []
+    parts += [f"{equal} can gain less than {rule.least_gain_fraction:.1%}"] if equal else []
     parts += [f"{failed} failed"] if failed else []
     highs = [(one.gain_high_fraction, one) for one in running if one.gain_high_fraction is not None]
     if highs:
