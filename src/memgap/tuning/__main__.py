@@ -11,6 +11,7 @@ import yaml
 from memgap.canonical import canonical_json
 from memgap.config.files import read_config_files
 from memgap.config.load import known
+from memgap.engine.flags import flag_list
 from memgap.errors import UserError
 from memgap.script import run_script
 from memgap.store.atomic import write_text
@@ -92,7 +93,8 @@ def _check(options: argparse.Namespace) -> None:
     for model, dataset in plan["subjects"]:
         builder = Builder(plan, (model, dataset))
         defaults = builder.defaults()
-        print(f"{model} on {dataset}: default {' '.join(defaults[0].record['server']['args']) or 'without flags'}")
+        flags = " ".join(flag_list(defaults[0].record["server"]["args"])) or "the engine's own"
+        print(f"{model} on {dataset}: default {flags}")
         for number, tier in enumerate(plan["tiers"]):
             base = defaults[0].arguments if number else None
             found = builder.tier(number, base)
@@ -108,7 +110,7 @@ def _check(options: argparse.Namespace) -> None:
                 told = ", ".join(deviations(one.arguments, defaults[0].arguments)) or "the default"
                 print(f"    {one.experiment}: {told}  ({point_of(one, 0).session})")
     if any(flags is None for flags in asked.values()):
-        print("the engine is not installed here, so its flags were not checked")
+        print("the engine did not tell its flags here, so they were not checked")
 
 
 if __name__ == "__main__":

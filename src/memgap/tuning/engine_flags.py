@@ -11,7 +11,7 @@ from memgap.engine.adapters import adapter_for
 from memgap.engine.identity import engine_python
 from memgap.store.atomic import write_text
 
-ASK_TIMEOUT_S = 180.0
+ASK_TIMEOUT_S = 300.0
 LEAST_FLAGS = 5
 """A help text with fewer flags than these is none."""
 _FLAG = re.compile(r"--([a-z0-9][a-z0-9-]*)")
