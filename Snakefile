@@ -92,6 +92,7 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/planner.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/roofline.smk"
+include: "workflow/rules/tuning_common.smk"
 include: "workflow/rules/tuning.smk"
 
 

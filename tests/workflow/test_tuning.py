@@ -36,9 +36,9 @@ def test_two_tiers_run_one_after_the_other_and_prices_measure_nothing(study: Stu
         "collectors": {"interval_s": 0.05},
         "resources": {"gpus": 0},
     }
-    planned = study.planned("tuning")
+    planned = study.planned()
     assert planned["tuning_race"] == 2 and planned["tuning_tables"] == 1 and planned["tuning_figure"] == 3
-    study.run("tuning")
+    study.run()
     folder = study.folder / "results/tuning/toy"
     races = folder / "tiny-opt/short"
     speed, memory = (json.loads((races / f"{tier}.json").read_text()) for tier in ("speed", "memory"))
@@ -48,10 +48,10 @@ def test_two_tiers_run_one_after_the_other_and_prices_measure_nothing(study: Stu
         for kind in ("pdf", "png", "csv"):
             assert (study.folder / f"figures/tuning/toy.{name}.{kind}").stat().st_size > 0
     before = study.measured_at()
-    assert study.planned("tuning") == {}
+    assert study.planned() == {}
     study.config["tuning"]["toy"]["usd_per_gpu_hour"] = {"CPU": 1.0}
-    assert "tuning_race" not in study.planned("tuning")
-    study.run("tuning")
+    assert "tuning_race" not in study.planned()
+    study.run()
     table = pd.read_csv(folder / "benchmarking_results.csv")
     assert table["usd_per_million_output_tokens"].notna().sum() == (table["blocks"] > 0).sum()
     assert study.measured_at() == before and study.processes() == []

@@ -110,6 +110,7 @@ class _Race:
         self._comparisons = len(self._arms) - 1
         self._standings = {name: Standing(name) for name in self._arms}
         self._blocks: Sequence[Block] = []
+        self._spreads: dict[tuple[int, tuple[str, ...]], float] = {}
 
     def look(self, blocks: Sequence[Block], failures: Mapping[str, tuple[int, str]]) -> None:
         self._blocks, number = blocks, len(blocks)
@@ -193,6 +194,12 @@ class _Race:
 
     def _pooled_spread(self, running: Sequence[str]) -> float:
         """Return the standard deviation of a paired difference, of all that runs, without effects of arm and block."""
+        place = len(self._blocks), tuple(running)
+        if place not in self._spreads:
+            self._spreads[place] = self._spread_of(running)
+        return self._spreads[place]
+
+    def _spread_of(self, running: Sequence[str]) -> float:
         rows = [[block[name] for name in running] for block in self._blocks]
         middle = fmean(map(fmean, rows))
         of_arm = [fmean(column) for column in zip(*rows, strict=True)]
