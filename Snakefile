@@ -5,7 +5,7 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-if not any(config.get(part) for part in ("sweeps", "offline", "loadtests")):
+if not any(config.get(part) for part in ("sweeps", "offline", "loadtests", "tuning")):
 
     configfile: workflow.source_path("config/config.yaml")
 
@@ -63,6 +63,9 @@ localrules:
     roofline_error,
     kernels,
     plan_fleet,
+    tuning,
+    tuning_tables,
+    tuning_figure,
     tab01,
     tab02,
     tab03,
@@ -77,6 +80,7 @@ rule all:
         advice_files(),
         table_files(),
         loadtest_outputs(),
+        lambda wildcards: tuning_files() if STUDY.tunings else [],
 
 
 rule figures:
@@ -103,6 +107,8 @@ include: "workflow/rules/comparison.smk"
 include: "workflow/rules/planner.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/roofline.smk"
+include: "workflow/rules/tuning_common.smk"
+include: "workflow/rules/tuning.smk"
 
 
 onsuccess:

@@ -17,7 +17,9 @@ from memgap.offline.point import is_offline
 from memgap.session.progress import clock
 from memgap.store.points import PointStore
 from memgap.sweep.estimate import ASSUMED_START_S, guessed_s, tpot_by_model
+from memgap.sweep.point import Point
 from memgap.sweep.study import Study
+from memgap.tuning.points import known_points
 from memgap.workflow import load_study
 
 
@@ -39,19 +41,24 @@ class Row:
 
 
 def list_points(study: Study, results: Path, sweep: str | None = None) -> list[Row]:
-    """Return a row for each point of the sweeps, offline studies and load tests, or of one of them.
+    """Return a row for each point of all sweeps, studies, load tests and tunings, or of one of them.
 
-    Raises UserError for an unknown one.
+    Of a race that was not run yet these are the points of its first blocks, which it needs but for what fails or is
+    screened; one that builds on a race that was not run has none yet. Raises UserError for an unknown name.
     """
     if sweep is not None:
-        known(sweep, [*study.sweeps, *study.offline, *study.loadtests], "sweep", "list")
+        known(sweep, [*study.sweeps, *study.offline, *study.loadtests, *study.tunings], "sweep", "list")
     store = PointStore(results / "points")
-    states = {key: store.status(key) for key in study.points}
+    raced = {name: list(known_points(plan, results)) for name, plan in study.tunings.items()}
+    points = {**study.points, **{point.key: point for found in raced.values() for _, point in found}}
+    states = {key: store.status(key) for key in points}
     measured = {key: store.read(key) or {} for key, state in states.items() if state not in ("missing", "garbled")}
     tpot_ms = tpot_by_model(measured.values())
+    races = {name: [(experiment, point.key) for experiment, point in found] for name, found in raced.items()}
+    groups = [*study.sweeps.items(), *study.offline.items(), *study.loadtests.items(), *races.items()]
     return [
-        _row(name, experiment, key, study, states[key], measured.get(key, {}), tpot_ms)
-        for name, members in {**study.sweeps, **study.offline, **study.loadtests}.items()
+        _row(name, experiment, points[key], states[key], measured.get(key, {}), tpot_ms)
+        for name, members in groups
         if sweep in (None, name)
         for experiment, key in members
     ]
@@ -88,13 +95,12 @@ def asked_again(study: Study, results: Path, rows: Sequence[Row]) -> set[str]:
 def _row(
     sweep: str,
     experiment: str,
-    key: str,
-    study: Study,
+    measured_as: Point,
     state: str,
     point: Mapping[str, Any],
     tpot_ms: Mapping[str, float],
 ) -> Row:
-    record = study.points[key].record
+    record = measured_as.record
     model = record["model"]["name"]
     if is_offline(record):
         cap = requests = record["batch"]
@@ -105,8 +111,8 @@ def _row(
     return Row(
         sweep=sweep,
         experiment=experiment,
-        key=key,
-        session=study.points[key].session,
+        key=measured_as.key,
+        session=measured_as.session,
         model=model,
         batch_cap=cap,
         cap_side=_side(record),

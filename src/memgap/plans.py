@@ -34,6 +34,7 @@ KINDS = (
     "offline",
     "loadtest",
     "comparison",
+    "tuning",
 )
 
 
@@ -58,6 +59,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         "hub_model": study.hub_models,
         "dataset": study.datasets,
         "fleet": study.config["fleets"],
+        "tuning": study.tunings,
         "predictions": study.config["predictions"],
         "verification": {model for sweep in study.sweeps for model in study.models_of(sweep)},
     }
@@ -68,6 +70,8 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         return study.sweep_plan(name)
     if kind == "goodput":
         return {**study.sweep_plan(name), "slos": study.config["slos"]}
+    if kind == "tuning":
+        return study.tunings[name]
     if kind == "verification":
         return study.verification_plan(name)
     if kind == "fleet":

@@ -27,6 +27,8 @@ def tell_where(study: Study) -> None:
             *(f"results/tables/{name}.comparison.csv" for name in study.loadtests),
         ],
     }
+    if study.tunings:
+        found["tuning"] = [f"results/tuning/{name}/optimization_summary.csv" for name in study.tunings]
     for what, files in found.items():
         if files:
             print(f"{what:<8} " + "  ".join(files))

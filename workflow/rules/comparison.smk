@@ -17,8 +17,8 @@ rule comparison_tables:
     message:
         "Tables of the comparison {wildcards.sweep}"
     shell:
-        "python {input.script} --config $MEMGAP_CONFIG --name {wildcards.sweep}"
-        " --points results/points --out results/tables/{wildcards.sweep} 2> {log}"
+        "python {input.script:q} --config $MEMGAP_CONFIG --name {wildcards.sweep:q}"
+        " --points results/points --out results/tables/{wildcards.sweep:q} 2> {log:q}"
 
 
 rule static_batching:
@@ -40,8 +40,8 @@ rule static_batching:
     message:
         "Static against continuous batching"
     shell:
-        "python {input.script} --figure static_batching --engines {input.engines} --kv {input.kv}"
-        " --memory {input.memory} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure static_batching --engines {input.engines:q} --kv {input.kv:q}"
+        " --memory {input.memory:q} --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule memory_over_time:
@@ -63,8 +63,8 @@ rule memory_over_time:
     message:
         "Memory over time of each engine"
     shell:
-        "python {input.script} --figure memory_over_time --engines {input.engines} --kv {input.kv}"
-        " --memory {input.memory} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure memory_over_time --engines {input.engines:q} --kv {input.kv:q}"
+        " --memory {input.memory:q} --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule kv_waste:
@@ -86,8 +86,8 @@ rule kv_waste:
     message:
         "KV cache held and wasted"
     shell:
-        "python {input.script} --figure kv_waste --engines {input.engines} --kv {input.kv}"
-        " --memory {input.memory} --pdf {output.pdf} --png {output.png} --csv {output.csv} 2> {log}"
+        "python {input.script:q} --figure kv_waste --engines {input.engines:q} --kv {input.kv:q}"
+        " --memory {input.memory:q} --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"
 
 
 rule hf_vs_vllm:

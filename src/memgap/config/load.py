@@ -51,13 +51,13 @@ def check_config(config: Mapping[str, Any]) -> Config:
 
 
 def has_points(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration says itself what is measured: sweeps, or offline studies or load tests alone."""
+    """Whether a configuration says itself what is measured: sweeps, or offline studies, load tests or tunings alone."""
     return "sweeps" in config or stands_alone(config)
 
 
 def stands_alone(config: Mapping[str, Any]) -> bool:
     """Whether a configuration says what is measured though it has no sweeps."""
-    return bool(config.get("offline") or config.get("loadtests"))
+    return bool(config.get("offline") or config.get("loadtests") or config.get("tuning"))
 
 
 def _needless(error: jsonschema.ValidationError, config: Config) -> bool:

@@ -47,7 +47,10 @@ Point = dict[str, Any]
 
 
 class Measurement:
-    """What measures points of one session: the server, the datasets, the store."""
+    """What measures points of one session: the server, the datasets, the store.
+
+    `neighbours` gives process ids of other servers of ours that idle on the same GPU.
+    """
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class Measurement:
         scratch: Path,
         interval_s: float,
         remeasured_for: list[str],
+        neighbours: Callable[[], list[int]] = list,
     ) -> None:
         self._server = server
         self._store = store
@@ -64,6 +68,7 @@ class Measurement:
         self._scratch = scratch
         self._interval_s = interval_s
         self._remeasured_for = remeasured_for
+        self._neighbours = neighbours
 
     def measure(
         self, key: str, record: Mapping[str, Any], watch: StopWatch, on_progress: Callable[[int, int], None]
@@ -79,7 +84,8 @@ class Measurement:
         samples_file = self._scratch / f"{key}.samples.csv"
         emptied = self._server.reset_prefix_caches()
         urls, adapter = self._server.urls, record["engine"]["adapter"]
-        pids, own = self._server.pids, [pid for pid in (self._server.mps_pid,) if pid is not None]
+        mps = [pid for pid in (self._server.mps_pid,) if pid is not None]
+        pids, own = self._server.pids, mps + self._neighbours()
         with Sampler(urls, adapter, pids, own, self._interval_s, samples_file) as collecting:
             collecting.wait_for_first_row()
             before: Page = {}

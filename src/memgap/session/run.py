@@ -375,7 +375,20 @@ def _session_class(plan: Plan) -> type[Session]:
 
 
 def run_sessions(job: Callable[[Callable[[Plan], None]], None], results: Path, log: Path | None) -> int:
-    """Call `job` with what measures a session plan; returns the exit status after one sentence for whatever went wrong.
+    """Call `job` with what measures a session plan; returns the exit status of `run_stoppable`."""
+
+    def sessions(watch: StopWatch, stream: Any) -> None:
+        def measure(plan: Plan) -> None:
+            check_plan(plan)
+            _session_class(plan)(plan, results, Progress(plan["session"], stream), watch).run()
+
+        job(measure)
+
+    return run_stoppable(sessions, results, log)
+
+
+def run_stoppable(job: Callable[[StopWatch, Any], None], results: Path, log: Path | None) -> int:
+    """Call `job` with a watch and a stream; returns the exit status after one sentence for whatever went wrong.
 
     0: every point has a result, failures included; 1: stopped by a signal or a dead driver; 2: the user has to mend
     something.
@@ -390,13 +403,8 @@ def run_sessions(job: Callable[[Callable[[Plan], None]], None], results: Path, l
             log.write_text("")
             # a session that still runs may write to the same file, so that both have to append
             stream = _Tee(sys.stderr, log.open("a", encoding="utf-8"))
-
-        def measure(plan: Plan) -> None:
-            check_plan(plan)
-            _session_class(plan)(plan, results, Progress(plan["session"], stream), watch).run()
-
         check_same_memgap()
-        job(measure)
+        job(watch, stream)
     except UserError as error:
         print(f"memgap: {error}", file=stream, flush=True)
         return 2

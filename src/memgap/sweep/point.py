@@ -43,10 +43,17 @@ class Point:
 
 
 def make_point(
-    arguments: Mapping[str, Any], engine: Record, model: Record, dataset: Record, repeat: int, where: str
+    arguments: Mapping[str, Any],
+    engine: Record,
+    model: Record,
+    dataset: Record,
+    repeat: int,
+    where: str,
+    queue: bool = False,
 ) -> Point:
     """Build the point of `arguments` (without lists) with the engine, model and dataset already resolved.
 
+    With `queue` the server may take fewer requests at once than a client cap holds open; the others wait in the server.
     Raises UserError where arguments contradict one another; `where` names the sweep.
     """
     cap_side = str(arguments.get("cap_side", "client"))
@@ -58,7 +65,7 @@ def make_point(
         static = static_record(arguments, engine, model, dataset, requests, repeat, where)
         return Point(key=content_key(static), record=static, session=session_name(static))
     _check_engine(arguments, engine, model, where)
-    flags = _server_arguments(arguments, engine, cap_side, batch_cap, where)
+    flags = _server_arguments(arguments, engine, cap_side, batch_cap, where, queue)
     server = {
         "args": share_memory(flags, replicas) if replicas > 1 else flags,
         "env": _environment(arguments, where),
@@ -143,7 +150,7 @@ def _check_engine(arguments: Mapping[str, Any], engine: Record, model: Record, w
 
 
 def _server_arguments(
-    arguments: Mapping[str, Any], engine: Record, cap_side: str, batch_cap: int, where: str
+    arguments: Mapping[str, Any], engine: Record, cap_side: str, batch_cap: int, where: str, queue: bool
 ) -> Record:
     named = adapter_for(engine["adapter"]).flags
     flags = {flag: value for flag, value in arguments.get("server", {}).items() if value is not None}
@@ -153,7 +160,7 @@ def _server_arguments(
         if most in flags:
             raise UserError(f"{where}: with `cap_side: server` the flag {most} is batch_cap; remove it from `server`.")
         flags[most] = batch_cap
-    elif whole_flag(flags, most, batch_cap, where) < batch_cap:
+    elif whole_flag(flags, most, batch_cap, where) < batch_cap and not queue:
         raise UserError(f"{where}: batch_cap {batch_cap} is above the server's {most} {flags[most]}.")
     return flags
 

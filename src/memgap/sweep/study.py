@@ -16,6 +16,7 @@ from memgap.models.staging import hub_model_name
 from memgap.offline.study import offline_points
 from memgap.sweep.expand import expand_sweep
 from memgap.sweep.point import Point, Record, make_point, server_record, whole_flag
+from memgap.tuning.plan import tuning_plans
 
 REQUIRED_ARGUMENTS = ("model", "dataset", "batch_cap")
 ADVISED_FIGURES = {"fig10", "fig11"}
@@ -27,8 +28,8 @@ class Study:
     """The expanded configuration.
 
     `points` by key; `sweeps`, `offline` and `loadtests`: name of one -> list of (experiment, point key); `sessions`:
-    session name -> point keys in the order of measurement; `model_folders`, `hub_models` (those that jobs cannot fetch
-    themselves) and `datasets`: folder or file stem -> full specification.
+    session name -> point keys in the order of measurement; `tunings`: name -> plan; `model_folders`, `hub_models`
+    (those that jobs cannot fetch themselves) and `datasets`: folder or file stem -> full specification.
     """
 
     config: Config
@@ -37,6 +38,7 @@ class Study:
     sessions: dict[str, list[str]] = field(default_factory=dict)
     offline: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     loadtests: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    tunings: dict[str, Record] = field(default_factory=dict)
     model_folders: dict[str, Record] = field(default_factory=dict)
     hub_models: dict[str, Record] = field(default_factory=dict)
     datasets: dict[str, Record] = field(default_factory=dict)
@@ -190,6 +192,7 @@ def expand_study(config: Config) -> Study:
         if name in study.sweeps or name in study.offline:
             raise UserError(f"config: loadtests.{name} has the name of a sweep or offline study; rename one.")
         _add(study, point, study.loadtests.setdefault(name, []), experiment)
+    study.tunings = tuning_plans(config, engines, models)
     return study
 
 

@@ -1,0 +1,165 @@
+"""The servers of a race: each started for its turn and stopped after it, or all kept up and used in turn."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from memgap.containers.inside import check_container
+from memgap.datasets.files import load_dataset
+from memgap.engine.failure import ServerFailureError
+from memgap.engine.identity import engine_python
+from memgap.engine.replicas import Replicas
+from memgap.errors import UserError
+from memgap.session.inputs import write_inputs
+from memgap.session.measure import Measurement
+from memgap.session.progress import Progress
+from memgap.session.run import Session
+from memgap.session.watch import StopWatch
+from memgap.sweep.point import Point
+from memgap.sweep.study import model_folder_name
+
+CORES_PER_START = 4
+"""Servers that are kept up start together, one for so many cores."""
+
+
+class ArmSession(Session):
+    """A session that stays open: points are measured as they are asked for."""
+
+    def __init__(
+        self, plan: Mapping[str, Any], results: Path, progress: Progress, watch: StopWatch, servers: "Servers"
+    ) -> None:
+        super().__init__(plan, results, progress, watch)
+        self._servers = servers
+        self._open = ExitStack()
+        self._failed_starts = 0
+
+    def __enter__(self) -> "ArmSession":
+        name, options = self._plan["session"], self._plan["options"]
+        with ExitStack() as opening:
+            opening.enter_context(self._leases)
+            opening.enter_context(self._lease(f"session {name}"))
+            check_container(self._server_record["engine"])
+            scratch = opening.enter_context(self._scratch())
+            self.server = opening.enter_context(
+                Replicas(
+                    self._server_record,
+                    self._model_target(),
+                    engine_python(options["python"], self._server_record["engine"]["image"]),
+                    scratch / "server.log",
+                    options["startup_timeout_s"],
+                    options["port"],
+                    self._network(),
+                )
+            )
+            self._measurement = Measurement(
+                self.server,
+                self._store,
+                self._results / "datasets",
+                scratch,
+                options["interval_s"],
+                [],
+                lambda: self._servers.pids_beside(self),
+            )
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(self, *what: object) -> None:
+        self._open.close()
+
+    def start(self) -> None:
+        """Start the server before its turn; a failure is left to the first measurement, which tries again."""
+        try:
+            self._start(self.server, "the race")
+        except ServerFailureError:
+            self.server.stop()
+
+    def measure_one(self, point: Point, label: str) -> None:
+        """Measure one point and store what came of it."""
+        entry = {"key": point.key, "record": point.record}
+        with self._claimed([entry]) as wanted:
+            if wanted:
+                self._failed_starts = self._one(self.server, self._measurement, entry, label, self._failed_starts)
+            else:
+                self._progress.say(f"{label}: measured by another session meanwhile")
+
+
+class Servers:
+    """Opens the sessions of a race; a context manager that closes what is open."""
+
+    def __init__(
+        self, options: Mapping[str, Any], together: bool, results: Path, progress: Progress, watch: StopWatch
+    ) -> None:
+        self._options = options
+        self._together = together
+        self._results = results
+        self._progress = progress
+        self._watch = watch
+        self._sessions: dict[str, ArmSession] = {}
+
+    def __enter__(self) -> "Servers":
+        return self
+
+    def __exit__(self, *what: object) -> None:
+        for session in list(self._sessions):
+            self.close(session)
+
+    def prepare(self, points: Sequence[Point]) -> None:
+        """Where all servers are kept up: start those of the points that do not run yet, several at once."""
+        if not self._together:
+            return
+        opened = [self._session(one) for one in {one.session: one for one in points}.values()]
+        idle = [one for one in opened if not one.server.alive]
+        with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // CORES_PER_START)) as pool:
+            list(pool.map(ArmSession.start, idle))
+
+    def measure(self, points: Sequence[tuple[Point, str]]) -> None:
+        """Measure points of one server, each with its label."""
+        session = self._session(points[0][0])
+        for point, label in points:
+            session.measure_one(point, label)
+        if not self._together:
+            self.close(points[0][0].session)
+
+    def close(self, session: str) -> None:
+        """Stop a server, where it is open."""
+        if session in self._sessions:
+            self._sessions.pop(session).__exit__()
+
+    def keep_only(self, sessions: Iterable[str]) -> None:
+        """Stop the servers whose configurations have left the race."""
+        for session in set(self._sessions) - set(sessions):
+            self.close(session)
+
+    def pids_beside(self, asking: ArmSession) -> list[int]:
+        """Return the process ids of the other servers."""
+        return [pid for one in self._sessions.values() if one is not asking for pid in one.server.pids]
+
+    def _session(self, point: Point) -> ArmSession:
+        if point.session not in self._sessions:
+            plan = {
+                "session": point.session,
+                "points": [{"key": point.key, "record": point.record}],
+                "model_folder": model_folder_name(point.record["model"]),
+                "stop": [],
+                "options": {**self._options, "remeasure": [], "remeasure_failed": False},
+            }
+            _require_inputs(plan, self._results)
+            session = ArmSession(plan, self._results, self._progress, self._watch, self)
+            self._sessions[point.session] = session.__enter__()
+        return self._sessions[point.session]
+
+
+def _require_inputs(plan: Mapping[str, Any], results: Path) -> None:
+    """Make the model's folder and the dataset, as far as they are not there."""
+    folder, dataset = plan["model_folder"], plan["points"][0]["record"]["dataset"]["key"]
+    if folder is None or (results / "models" / folder / "config.json").exists():
+        try:
+            load_dataset(results / "datasets" / f"{dataset}.npz")
+        except UserError:
+            pass
+        else:
+            return
+    write_inputs(plan, results)

@@ -1,0 +1,8 @@
+"""Run the races of a tuning: `run_tuning.py --plan FILE --results FOLDER --log FILE`."""
+
+import sys
+
+from memgap.tuning.run import main
+
+if __name__ == "__main__":
+    sys.exit(main())
