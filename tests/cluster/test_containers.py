@@ -63,7 +63,7 @@ def test_a_session_in_an_image_and_what_makes_it_stale(contained: Study) -> None
     assert str(contained.folder) not in json.dumps([point["record"] for point in points.values()])
     assert contained.processes() == []
 
-    moved = contained.folder / "elsewhere" / "another name.sif"
+    moved = contained.folder / "elsewhere" / "another-name.sif"
     moved.parent.mkdir()
     image.rename(moved)
     contained.config["engines"]["mock"]["image"] = str(moved)

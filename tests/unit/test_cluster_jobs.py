@@ -93,11 +93,11 @@ def test_a_script_that_is_run_measures_its_session(tmp_path: Path, monkeypatch: 
 
 def test_an_image_is_run_by_apptainer_with_the_site_s_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my engine.sif").write_bytes(b"an image")
-    study = load_study(study_config(image="my engine.sif"))
+    (tmp_path / "my-engine.sif").write_bytes(b"an image")
+    study = load_study(study_config(image="my-engine.sif"))
     text = write_scripts(study, Site(binds=("/models",)), Path("results"))[0].read_text()
     assert "apptainer exec --home" in text
-    assert "--nv --bind /models 'my engine.sif' python" in text
+    assert "--nv --bind /models my-engine.sif python" in text
     assert f"export APPTAINER_BIND={ENTRY_POINT.parent}" in text
     plain = write_scripts(study, Site(containers=False), Path("results"))[0].read_text()
     assert "apptainer" not in plain

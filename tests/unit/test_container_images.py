@@ -52,10 +52,10 @@ def test_a_file_counts_by_its_content_whatever_its_name_and_place(folder: Path) 
     (folder / "one.sif").write_bytes(b"one")
     first = study_in("one.sif").points
     assert {point.record["engine"]["image"] for point in first.values()} == {digest_of(b"one")}
-    (folder / "other folder").mkdir()
-    (folder / "one.sif").rename(folder / "other folder/renamed.sif")
-    assert set(study_in("other folder/renamed.sif").points) == set(first)
-    assert set(study_in(f"file://{folder}/other%20folder/renamed.sif").points) == set(first)
+    (folder / "other-folder").mkdir()
+    (folder / "one.sif").rename(folder / "other-folder/renamed.sif")
+    assert set(study_in("other-folder/renamed.sif").points) == set(first)
+    assert set(study_in(f"file://{folder}/other-folder/renamed.sif").points) == set(first)
     (folder / "one.sif").write_bytes(b"two")
     assert not set(study_in("one.sif").points) & set(first)
 
@@ -71,7 +71,7 @@ def test_an_address_with_a_digest_is_recorded_as_given(folder: Path) -> None:
     [
         ("docker://vllm/vllm-openai:v0.11.0", {}, "names no digest"),
         ("docker://a@sha256:123", {}, "names no digest"),
-        (f"docker://a b;touch x@sha256:{'a' * 64}", {}, "names no digest"),
+        (f"docker://a b;touch x@sha256:{'a' * 64}", {}, "cannot be the name of an image"),
         ("nowhere.sif", {}, "nowhere.sif does not exist; build it with"),
         (".", {}, "is a folder"),
         ("here.sif", {"image_digest": "sha256:abc"}, "is no digest"),
@@ -148,9 +148,9 @@ def test_the_rules_name_the_content_and_bind_what_sessions_read(folder: Path, mo
     work = folder / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    (work / "my image.sif").write_bytes(b"one")
+    (work / "my-image.sif").write_bytes(b"one")
     config = small_config()
-    config["engines"]["mock"]["image"] = "my image.sif"
+    config["engines"]["mock"]["image"] = "my-image.sif"
     config["models"]["tiny-opt"] = {"weights": "path", "path": str(outside / "weights"), "dtype": "bfloat16"}
     study = load_study(config)
     prepare_jobs(study, str(outside))
@@ -159,7 +159,7 @@ def test_the_rules_name_the_content_and_bind_what_sessions_read(folder: Path, mo
     assert Path(named).read_bytes() == b"one"
     bound = os.environ["APPTAINER_BIND"].split(",")
     assert bound == ["/data:/data:ro", str(outside / "workflow/scripts"), str(outside / "weights")]
-    (work / "my image.sif").rename(work / "renamed.sif")
+    (work / "my-image.sif").rename(work / "renamed.sif")
     config["engines"]["mock"]["image"] = "renamed.sif"
     prepare_jobs(load_study(config), str(outside))
     assert Path(named).read_bytes() == b"one"
