@@ -30,7 +30,9 @@ def calls() -> Iterator[tuple[Path, ast.Call]]:
 def keyword(call: ast.Call, name: str) -> object:
     """Return the constant that a keyword is given, None where it is not given."""
     found = [one.value for one in call.keywords if one.arg == name]
-    return getattr(found[0], "value", ast.unparse(found[0])) if found else None
+    if not found:
+        return None
+    return found[0].value if isinstance(found[0], ast.Constant) else ast.unparse(found[0])
 
 
 def test_there_is_source_to_look_at() -> None:
@@ -70,15 +72,18 @@ def test_no_command_goes_through_a_shell() -> None:
         assert keyword(call, "shell") in (None, False), f"{path}:{call.lineno}"
 
 
-def test_no_code_of_a_model_repository_is_run_by_memgap_itself() -> None:
+def test_no_code_of_a_model_repository_is_run_unless_the_model_says_so() -> None:
+    in_the_engines_interpreter = REPOSITORY / "src/memgap/static_batch/generate.py"
     for path in SOURCES:
-        if path.is_relative_to(REPOSITORY / "src"):
+        if path.is_relative_to(REPOSITORY / "src") and path != in_the_engines_interpreter:
             tree = ast.parse(path.read_text(encoding="utf-8"))
             imports = [one.name for node in ast.walk(tree) if isinstance(node, ast.Import) for one in node.names]
             imports += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
             assert not {"transformers", "auto_gptq"} & {name.split(".")[0] for name in imports}, path
     for path, call in calls():
-        assert keyword(call, "trust_remote_code") in (None, False), f"{path}:{call.lineno}"
+        asked = keyword(call, "trust_remote_code")
+        its_own_key = path == in_the_engines_interpreter and asked == "model['trust_remote_code']"
+        assert asked in (None, False) or its_own_key, f"{path}:{call.lineno}"
 
 
 RULES = sorted((REPOSITORY / "workflow").rglob("*.smk"))

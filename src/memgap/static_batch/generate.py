@@ -21,23 +21,25 @@ Run = Mapping[str, Any]
 class HfModel:
     """A model of transformers on the GPU, or on the CPU where there is none.
 
-    `target` is a folder or a repository of the hub. With `dummy` only its config.json is read and the weights are made
-    up. Remote code is never run.
+    `model`: `target`, a folder or a repository of the hub; `dtype`; `revision`, of the hub, or None; `dummy`, where only
+    its config.json is read and the weights are made up; `trust_remote_code`, without which code of its own is refused.
     """
 
-    def __init__(self, target: str, dtype: str, dummy: bool, revision: str | None, options: Mapping[str, Any]) -> None:
+    def __init__(self, model: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         if "threads" in options:
             torch.set_num_threads(int(options["threads"]))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        asked: dict[str, Any] = {"dtype": getattr(torch, dtype)}
+        asked: dict[str, Any] = {"dtype": getattr(torch, model["dtype"])}
         if "attn-implementation" in options:
             asked["attn_implementation"] = options["attn-implementation"]
         torch.manual_seed(0)
-        if dummy:
+        if model["dummy"]:
             with self.device:
-                self.model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(target), **asked)
+                self.model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model["target"]), **asked)
         else:
-            self.model = AutoModelForCausalLM.from_pretrained(target, revision=revision, **asked).to(self.device)
+            self.model = AutoModelForCausalLM.from_pretrained(
+                model["target"], revision=model["revision"], trust_remote_code=model["trust_remote_code"], **asked
+            ).to(self.device)
         self.model.eval()
         learned = [one for name, one in self.model.named_parameters() if "embed_positions" in name]
         self.positions = int(self.model.config.max_position_embeddings) if learned else None

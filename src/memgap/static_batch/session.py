@@ -302,6 +302,7 @@ class _Worker:
                 "dtype": model["dtype"],
                 "dummy": model["weights"] == "synthetic",
                 "revision": model.get("revision") if model["weights"] == "hub" else None,
+                "trust_remote_code": model.get("trust_remote_code") is True,
             },
             "options": record["server"]["args"],
             "runs": runs,

@@ -65,8 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         from memgap.static_batch.generate import HfModel
 
         began_s = time.monotonic()
-        load = spec["model"]
-        model = HfModel(load["target"], load["dtype"], load["dummy"], load["revision"], spec["options"])
+        model = HfModel(spec["model"], spec["options"])
         start_s = time.monotonic() - began_s
         write_json(
             options.out / "engine.json", {**model.facts(), "load_s": start_s, "loaded_monotonic_s": began_s + start_s}

@@ -77,13 +77,17 @@ class ArmSession(Session):
             self.server.stop()
 
     def measure_one(self, point: Point, label: str) -> None:
-        """Measure one point and store what came of it."""
+        """Measure one point, also again, and store what came of it; not what another session stored meanwhile."""
         entry = {"key": point.key, "record": point.record}
-        with self._claimed([entry]) as wanted:
-            if wanted:
+        stored = self._stored(point.key)
+        with self._lease(f"point {point.key}"):
+            if self._stored(point.key) == stored:
                 self._failed_starts = self._one(self.server, self._measurement, entry, label, self._failed_starts)
             else:
                 self._progress.say(f"{label}: measured by another session meanwhile")
+
+    def _stored(self, key: str) -> dict[str, Any] | None:
+        return None if self._store.status(key) == "garbled" else self._store.read(key)
 
 
 class Servers:
