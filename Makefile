@@ -2,7 +2,8 @@
 # make test   everything that continuous integration runs
 PYTHON ?= python3
 BIN := .venv/bin
-NICE_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
+# Python compiles what is imported when it is
+NICE_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-compile
 
 .PHONY: run test check audit docs install install-dev install-locust benchmark clean
 .DEFAULT_GOAL := run
@@ -35,12 +36,17 @@ install-dev: install install-locust .venv/.installed-dev
 .venv-engine/memgap-engine.json: .venv/.installed workflow/scripts/install_engine.py envs/engine-cpu.txt envs/engine-cpu-torch.txt envs/engine-cuda.txt
 	@$(BIN)/python workflow/scripts/install_engine.py
 
+<<<<<<< HEAD
 install-locust: .venv-locust/memgap-locust.json
 
 .venv-locust/memgap-locust.json: .venv/.installed workflow/scripts/install_locust.py envs/locust.txt
 	@$(BIN)/python workflow/scripts/install_locust.py
 
 test: install-dev
+=======
+test:
+	@$(MAKE) --no-print-directory -j2 install-dev
+>>>>>>> main
 	@PYTHON=$(BIN)/python .ci/test
 
 check: install-dev

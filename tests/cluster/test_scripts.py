@@ -17,7 +17,7 @@ def test_a_script_submitted_by_hand_is_warned_of_its_limit_and_goes_on_from_the_
     study: Study, slurm: SlurmCluster
 ) -> None:
     (study.folder / "site.yaml").write_text("partition: gpu\nsave_s: 35\n")
-    study.config["resources"] = {"runtime_min": 3, "mem_mb": 1000, "cpus": 1}
+    study.config["resources"] = {"runtime_min": 5, "mem_mb": 1000, "cpus": 1}
     study.fixed["server"] = {"step-base-ms": 150.0}
     study.fixed["batch_cap"] = [4, 1]
     study.run("staged")
@@ -27,8 +27,9 @@ def test_a_script_submitted_by_hand_is_warned_of_its_limit_and_goes_on_from_the_
     (script,) = (study.folder / "results" / "jobs").glob("*.sh")
     job = _submit(script, study.folder)
     wait_for(lambda: len(study.measured_at()) == 1, 120, "the first point should be measured")
-    run_program("scontrol", "update", f"JobId={job}", "TimeLimit=1")
-    wait_for(lambda: slurm.job(job)["JobState"] in ("FAILED", "TIMEOUT"), 120, "the session should end at its warning")
+    assert "#SBATCH --signal=B:TERM@35" in script.read_text()
+    run_program("scancel", "--signal=TERM", "--batch", job)  # what Slurm does 35 s before the limit
+    wait_for(lambda: slurm.job(job)["JobState"] == "FAILED", 120, "the session should end at its warning")
     log = (study.folder / "logs" / "sessions" / f"{script.stem}.log").read_text()
     assert "stopped (signal SIGTERM); finished points are kept" in log
     first = study.measured_at()

@@ -1,6 +1,7 @@
 """What the GPU's own checks share: small sessions of memgap run as processes, and a look at what they leave behind."""
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -81,10 +82,11 @@ class Session:
         """Return the running servers: what the session's supervisors have started, without MPS."""
         if self.process is None or self.ended():
             return []
-        supervisors = psutil.Process(self.process.pid).children()
-        started = [
-            child for one in supervisors for child in one.children() if "memgap.engine.supervisor" in one.cmdline()
-        ]
+        started: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ends while it is asked: asked again a moment later
+            supervisors = psutil.Process(self.process.pid).children()
+            ours = [one for one in supervisors if "memgap.engine.supervisor" in one.cmdline()]
+            started = [child for one in ours for child in one.children()]
         return sorted((one for one in started if not is_mps(one)), key=lambda one: one.pid)
 
     def points(self) -> list[dict[str, Any]]:
@@ -174,7 +176,7 @@ class Bench:
                 return False
             for one in self.sessions:
                 assert one.process is not None
-                if not one.ended():
+                with contextlib.suppress(psutil.NoSuchProcess):  # it may end while it is asked
                     self._seen |= set(psutil.Process(one.process.pid).children(recursive=True))
             time.sleep(0.1)
         return True
@@ -203,16 +205,25 @@ class Bench:
         return [one for one in found if is_of(one, str(self.results))] if self.simulated else found
 
     def _left(self) -> dict[str, list[str]]:
-        alive = [one for one in self._seen if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        alive = [f"{one.pid} {name}" for one in self._seen if (name := name_of_living(one))]
         now = {kind: sorted(found - self._before[kind]) for kind, found in self._traces().items()}
-        return {"processes": sorted(f"{one.pid} {one.name()}" for one in alive), **now}
+        return {"processes": sorted(alive), **now}
 
     def _traces(self) -> dict[str, set[str]]:
         with Nvml() as gpu:
             on_gpu = {str(pid) for pid in gpu.processes()}
         folders = {str(path) for path in self._temporary.glob("memgap-*")}
-        mps = {f"{one.pid} {one.name()}" for one in self.mps_processes()}
+        mps = {f"{one.pid} {name}" for one in self.mps_processes() if (name := name_of_living(one))}
         return {"processes_on_gpu": on_gpu, "mps_processes": mps, "temporary_folders": folders}
+
+
+def name_of_living(process: psutil.Process) -> str | None:
+    """Return the name of a process, or None when it has ended, also while it is asked."""
+    try:
+        alive = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return process.name() if alive else None
+    except psutil.NoSuchProcess:
+        return None
 
 
 def is_of(process: psutil.Process, check: str) -> bool:

@@ -18,7 +18,8 @@ Until = Callable[[Callable[[], bool], float], None]
 
 
 def slow(study: Study) -> None:
-    """Make the last point take long enough to be interrupted."""
+    """Make the last point take long enough to be interrupted; nobody looks at figures."""
+    study.config["figures"] = {}
     study.fixed["server"] = {"step-base-ms": 20.0}
     study.fixed["batch_cap"] = [4, 2, 1]
 
@@ -126,6 +127,7 @@ def test_a_server_that_runs_out_of_memory_is_a_result_and_is_drawn(study: Study)
 
 def test_failed_points_are_measured_again_when_asked(study: Study) -> None:
     study.fixed["server"]["fault"] = "oom-at-running:3"
+    study.config["figures"] = {}
     study.run()
     before = study.measured_at()
     failed = study.points()[4]["key"]

@@ -1,6 +1,7 @@
 """A rerun recomputes what is stale, and nothing else."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,18 @@ from .conftest import Study
 pytestmark = pytest.mark.workflow
 
 
+@pytest.fixture(scope="module")
+def measured_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a study whose small sweep is measured and drawn; nobody changes anything in it."""
+    base = Study(tmp_path_factory.mktemp("measured"))
+    base.run()
+    return base.folder
+
+
 @pytest.fixture
-def measured(study: Study) -> Study:
-    """Return a study whose small sweep is measured and drawn."""
-    study.run()
+def measured(study: Study, measured_once: Path) -> Study:
+    """Return a study whose small sweep is measured and drawn: a copy, with all times of its files."""
+    shutil.copytree(measured_once, study.folder, dirs_exist_ok=True, symlinks=True)
     return study
 
 
@@ -44,6 +53,7 @@ def test_one_changed_experiment_measures_its_own_points_only(study: Study) -> No
         "short": {"load": {"requests": 8}},
         "long": {"load": {"requests": 12}, "batch_cap": 4},
     }
+    study.config["figures"] = {}
     study.run()
     before = study.measured_at()
     study.config["sweeps"]["small"]["experiments"]["long"]["load"]["requests"] = 13
@@ -99,6 +109,7 @@ def test_a_change_of_the_advisor_measures_nothing(measured: Study) -> None:
 
 def test_a_new_cap_leaves_other_servers_alone(study: Study) -> None:
     study.fixed["cap_side"] = "server"
+    study.config["figures"] = {}
     study.run()
     study.fixed["batch_cap"] = [1, 2, 4, 8]
     assert study.planned()["session"] == 1
@@ -106,6 +117,7 @@ def test_a_new_cap_leaves_other_servers_alone(study: Study) -> None:
 
 def test_a_workstation_runs_one_server_at_a_time_whatever_j_is(study: Study) -> None:
     study.fixed["cap_side"] = "server"
+    study.config["figures"] = {}
     study.jobs = 4
     study.run()
     windows = sorted((one["window"]["start_unix_s"], one["window"]["end_unix_s"]) for one in study.points().values())
@@ -134,6 +146,7 @@ def test_a_target_alone_is_enough(study: Study) -> None:
 
 def test_another_slo_measures_nothing(study: Study) -> None:
     study.config["slos"] = {"fast": {"ttft_ms": 500}}
+    study.config["figures"] = {}
     study.run()
     first = (study.folder / "results/tables/small.goodput.csv").read_text().splitlines()
     assert len(first) == 1 + 3

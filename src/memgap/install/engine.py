@@ -98,7 +98,9 @@ def _pip_works(python: Path, *arguments: str) -> bool:
 
 
 def _pip_command(python: Path, arguments: tuple[str, ...]) -> list[str]:
-    return [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+    # Python compiles what is imported when it is; of vLLM and torch that is a small part
+    quietly = ("--quiet", "--disable-pip-version-check", "--no-compile")
+    return [str(python), "-m", "pip", "install", *quietly, *arguments]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -21,7 +21,7 @@ Run = Mapping[str, Any]
 class HfModel:
     """A model of transformers on the GPU, or on the CPU where there is none.
 
-    `model`: `target`, a folder or a repository of the hub; `dtype`; `revision`, of the hub, or None; `dummy`, where only
+    `model`: `target`, a folder or a repository of the hub; `dtype`; `revision` of the hub or None; `dummy`, where only
     its config.json is read and the weights are made up; `trust_remote_code`, without which code of its own is refused.
     """
 
