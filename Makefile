@@ -36,17 +36,13 @@ install-dev: install install-locust .venv/.installed-dev
 .venv-engine/memgap-engine.json: .venv/.installed workflow/scripts/install_engine.py envs/engine-cpu.txt envs/engine-cpu-torch.txt envs/engine-cuda.txt
 	@$(BIN)/python workflow/scripts/install_engine.py
 
-<<<<<<< HEAD
 install-locust: .venv-locust/memgap-locust.json
 
 .venv-locust/memgap-locust.json: .venv/.installed workflow/scripts/install_locust.py envs/locust.txt
 	@$(BIN)/python workflow/scripts/install_locust.py
 
-test: install-dev
-=======
 test:
 	@$(MAKE) --no-print-directory -j2 install-dev
->>>>>>> main
 	@PYTHON=$(BIN)/python .ci/test
 
 check: install-dev

@@ -11,6 +11,8 @@ rule locust_environment:
         LOCUST_NOTE,
     log:
         "logs/locust.log",
+    conda:
+        "../../envs/workflow.yaml"
     params:
         lock=LOCUST_LOCK,
     message:
