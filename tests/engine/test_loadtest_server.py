@@ -30,6 +30,7 @@ CONFIG: dict[str, Any] = {
                     "max-model-len": 512,
                     "enable-prefix-caching": True,
                     "kv-cache-memory-bytes": 67108864,
+                    "enforce-eager": True,  # compiling takes minutes where other tests run beside it
                 },
             },
             "experiments": {"completions": {}, "chat": {"endpoint": "chat", "compare": False}},

@@ -35,6 +35,7 @@ CONFIG: dict[str, Any] = {
                     "max-model-len": 256,
                     "enable-prefix-caching": False,
                     "kv-cache-memory-bytes": 67108864,
+                    "enforce-eager": True,  # compiling takes minutes where other tests run beside it
                 },
                 "load": {"requests": 12},
             },
