@@ -70,11 +70,12 @@ def test_a_signal_to_the_driver_alone_lets_the_session_end(study: Study, until: 
 
 def test_a_second_driver_in_the_same_folder_ends_at_once(study: Study, until: Until) -> None:
     slow(study)
+    study.fixed["server"] = {"step-base-ms": 80.0}  # a second driver takes some seconds to find the lock
     driver = study.start("results/tables/small.csv")
     until(lambda: len(study.points()) >= 1, 60)
     assert not remove_stale_lock(study.folder)
     assert "Directory cannot be locked" in study.run("results/tables/small.csv", expect=1)
-    assert driver.wait(60) == 0
+    assert driver.wait(120) == 0
     assert len(study.points()) == 3
     assert study.processes() == []
 
