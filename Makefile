@@ -2,8 +2,7 @@
 # make test   everything that continuous integration runs
 PYTHON ?= python3
 BIN := .venv/bin
-# Python compiles what is imported when it is
-NICE_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-compile
+NICE_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .PHONY: run test check audit docs install install-dev install-locust benchmark clean
 .DEFAULT_GOAL := run

@@ -98,9 +98,7 @@ def _pip_works(python: Path, *arguments: str) -> bool:
 
 
 def _pip_command(python: Path, arguments: tuple[str, ...]) -> list[str]:
-    # Python compiles what is imported when it is; of vLLM and torch that is a small part
-    quietly = ("--quiet", "--disable-pip-version-check", "--no-compile")
-    return [str(python), "-m", "pip", "install", *quietly, *arguments]
+    return [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
 
 
 def main(argv: list[str] | None = None) -> int:
