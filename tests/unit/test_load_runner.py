@@ -232,7 +232,7 @@ def test_stalled_server_gives_timeouts() -> None:
 def test_abort_ends_the_run_and_keeps_what_came() -> None:
     async def go(url: str) -> LoadResult:
         abort = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.5, abort.set)
+        asyncio.get_running_loop().call_later(2.0, abort.set)
         return await run_load(_closed(10, 2), _prompts(10, output=2000), [url], abort=abort)
 
     with MockServer("--step-base-ms", "5") as mock:

@@ -263,8 +263,8 @@ def test_a_leased_session_says_who_has_it(
 
 
 def test_a_point_that_another_session_measures_comes_last_and_is_measured_once(tmp_path: Path) -> None:
-    first = runner(tmp_path, batch_cap=[1], server={"step-base-ms": 40.0}, load={"requests": 8})
-    second = runner(tmp_path, batch_cap=[1, 2], server={"step-base-ms": 40.0}, load={"requests": 8})
+    first = runner(tmp_path, batch_cap=[1], server={"step-base-ms": 80.0}, load={"requests": 8})
+    second = runner(tmp_path, batch_cap=[1, 2], server={"step-base-ms": 80.0}, load={"requests": 8})
     second.name = second.plan["session"] = "another-name"
     started = start(first)
     until(lambda: any("point-" in name for name in files(first.results / "leases")) if _there(first) else False)
