@@ -115,6 +115,7 @@ def test_a_point_holds_its_requests_tokens_samples_and_provenance(tmp_path: Path
         "tokens.npz",
         "telemetry.csv.gz",
         "server.log",
+        "startup.csv.gz",
     }
     assert len(table(folder / "requests.csv.gz")) == 6
     with np.load(folder / "tokens.npz", allow_pickle=False) as tokens:
