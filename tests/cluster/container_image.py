@@ -22,5 +22,5 @@ def mock_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         if os.environ.get("MEMGAP_REQUIRE_APPTAINER") == "1":
             pytest.fail(f"MEMGAP_REQUIRE_APPTAINER=1, but there is none: {reason}")
         pytest.skip(f"NO APPTAINER, so nothing of the containers is tested: {reason}")
-    (image,) = build([MOCK], tmp_path_factory.mktemp("images"), Settings(REPOSITORY / "envs"))
+    (image,) = build([MOCK], Path(os.path.relpath(tmp_path_factory.mktemp("images"))), Settings(REPOSITORY / "envs"))
     yield image

@@ -89,6 +89,7 @@ def build(kinds: Sequence[str], out: Path, settings: Settings) -> list[Path]:
     for stage in stages:
         build_arguments(stage, lock, settings, Path("unbuilt"))
     _require_apptainer()
+    out = out.resolve()  # steps run in folders of their own
     out.mkdir(parents=True, exist_ok=True)
     made = []
     with ExitStack() as stack:
