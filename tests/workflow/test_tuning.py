@@ -6,36 +6,24 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.unit.tunings import tuning_config
+
 from .conftest import Study
 
 pytestmark = pytest.mark.workflow
 
 
 def test_two_tiers_run_one_after_the_other_and_prices_measure_nothing(study: Study) -> None:
-    study.config = {
-        "engines": study.config["engines"],
-        "models": study.config["models"],
-        "datasets": study.config["datasets"],
-        "tuning": {
-            "toy": {
-                "fixed": {
-                    "model": "tiny-opt",
-                    "dataset": "short",
-                    "batch_cap": 4,
-                    "server": {"step-base-ms": 1.0},
-                    "load": {"requests": 8, "warmup_requests": 1},
-                },
-                "tiers": {
-                    "speed": {"experiments": {"step": {"server": {"step-base-ms": [40.0]}}}},
-                    "memory": {"experiments": {"blocks": {"server": {"block-size": 32}}}},
-                },
-                "blocks": {"least": 2, "most": 2},
-                "servers": "together",
-            }
+    study.config = tuning_config(
+        fixed={"server": {"step-base-ms": 1.0}},
+        tiers={
+            "speed": {"experiments": {"step": {"server": {"step-base-ms": [40.0]}}}},
+            "memory": {"experiments": {"blocks": {"server": {"block-size": 32}}}},
         },
-        "collectors": {"interval_s": 0.05},
-        "resources": {"gpus": 0},
-    }
+        blocks={"least": 2, "most": 2},
+        screen_fraction=0.3,
+        servers="together",
+    )
     planned = study.planned()
     assert planned["tuning_race"] == 2 and planned["tuning_tables"] == 1 and planned["tuning_figure"] == 3
     study.run()

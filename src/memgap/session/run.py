@@ -132,39 +132,42 @@ class Session:
             self._progress.say(
                 f"already on the GPU: {', '.join(self._neighbours)}; points measured beside others are invalid"
             )
-        with self._scratch() as scratch:
-            server = Replicas(
-                self._server_record,
-                self._model_target(),
-                engine_python(options["python"], self._server_record["engine"]["image"]),
-                scratch / "server.log",
-                options["startup_timeout_s"],
-                options["port"],
-                self._network(),
+        with self._scratch() as scratch, self._servers_in(scratch) as server:
+            measurement = self.measurement(
+                server,
+                self._store,
+                self._results / "datasets",
+                scratch,
+                options["interval_s"],
+                options["remeasure"],
             )
-            with server:
-                measurement = self.measurement(
-                    server,
-                    self._store,
-                    self._results / "datasets",
-                    scratch,
-                    options["interval_s"],
-                    options["remeasure"],
-                )
-                failures = 0
-                for number, point in enumerate(self._in_order(todo), start=1):
-                    label = f"point {number} of {len(todo)} ({_label(point['record'])})"
-                    began_s = time.monotonic()
-                    with self._claimed([point]) as wanted:
-                        if not wanted:
-                            self._progress.say(f"{label}: measured by another session meanwhile")
-                        else:
-                            failures = self._one(server, measurement, point, label, failures)
-                    left.finished(time.monotonic() - began_s)
-                    remaining_s = left.remaining_s()
-                    if number < len(todo) and remaining_s is not None:
-                        most = "at most " if self._plan["stop"] else ""
-                        self._progress.say(f"{most}{len(todo) - number} left, about {clock(remaining_s)}")
+            failures = 0
+            for number, point in enumerate(self._in_order(todo), start=1):
+                label = f"point {number} of {len(todo)} ({_label(point['record'])})"
+                began_s = time.monotonic()
+                with self._claimed([point]) as wanted:
+                    if not wanted:
+                        self._progress.say(f"{label}: measured by another session meanwhile")
+                    else:
+                        failures = self._one(server, measurement, point, label, failures)
+                left.finished(time.monotonic() - began_s)
+                remaining_s = left.remaining_s()
+                if number < len(todo) and remaining_s is not None:
+                    most = "at most " if self._plan["stop"] else ""
+                    self._progress.say(f"{most}{len(todo) - number} left, about {clock(remaining_s)}")
+
+    def _servers_in(self, scratch: Path) -> Replicas:
+        """Return the session's server, or its replicas, not started yet; its log goes into `scratch`."""
+        options = self._plan["options"]
+        return Replicas(
+            self._server_record,
+            self._model_target(),
+            engine_python(options["python"], self._server_record["engine"]["image"]),
+            scratch / "server.log",
+            options["startup_timeout_s"],
+            options["port"],
+            self._network(),
+        )
 
     def _in_order(self, todo: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         """Yield the points to measure, each once the one before it is stored, as far as the stop rules want them."""

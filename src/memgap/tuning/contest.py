@@ -18,7 +18,7 @@ from memgap.tuning.engine_flags import engine_flags
 from memgap.tuning.failures import failure_class, failure_text
 from memgap.tuning.objective import OBJECTIVES, log_value
 from memgap.tuning.outcome import SCHEMA, Outcome, arm_entry, read_outcome
-from memgap.tuning.plan import Plan, outcome_path, race_rule, tier_before, tier_of
+from memgap.tuning.plan import Plan, outcome_path, race_rule, tier_before, tier_number, tier_of
 from memgap.tuning.race import Verdict, judge
 from memgap.tuning.servers import Servers
 from memgap.tuning.statement import statement
@@ -38,7 +38,7 @@ class Contest:
         self._plan, self._subject, self._results = plan, subject, results
         self._settings, self._recorded = plan["settings"], plan["options"]["recorded"]
         self._tier = tier_of(plan, tier)
-        self._number = [one["name"] for one in plan["tiers"]].index(tier)
+        self._number = tier_number(plan, tier)
         self._progress, self._watch = progress, watch
         self._rule = race_rule(plan)
         self._store = PointStore(results / "points")

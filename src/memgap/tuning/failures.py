@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 CLASSES = ("oom", "timeout", "server_failure", "bad_config", "request_errors", "invalid")
-DEFAULT_SKIPPED = ("oom", "timeout", "server_failure", "bad_config")
 _OF_STATUS: Mapping[str, str] = {
     "oom": "oom",
     "client_timeout": "timeout",
@@ -12,8 +11,6 @@ _OF_STATUS: Mapping[str, str] = {
     "bad_config": "bad_config",
     "request_errors": "request_errors",
 }
-ORIGINAL_NAMES: Mapping[str, str] = {"OOM": "oom", "timeout": "timeout", "server_fail": "server_failure"}
-"""The names that other tuners' command lines use for the same reasons."""
 
 
 def failure_class(point: Mapping[str, Any]) -> str | None:

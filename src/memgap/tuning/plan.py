@@ -149,11 +149,16 @@ def tier_of(plan: Plan, name: str) -> Record:
     return found
 
 
+def tier_number(plan: Plan, name: str) -> int:
+    """Return the place of a tier, from 0; raises UserError for an unknown one."""
+    tiers: list[Record] = plan["tiers"]
+    return tiers.index(tier_of(plan, name))
+
+
 def tier_before(plan: Plan, name: str) -> str | None:
     """Return the name of the tier whose winner a tier builds on, None for the first."""
-    names = [one["name"] for one in plan["tiers"]]
-    place = names.index(tier_of(plan, name)["name"])
-    return names[place - 1] if place else None
+    place = tier_number(plan, name)
+    return str(plan["tiers"][place - 1]["name"]) if place else None
 
 
 def outcome_path(results: Path, plan: Plan, subject: Subject, tier: str) -> Path:

@@ -8,7 +8,7 @@ from memgap.errors import UserError
 from memgap.sweep.point import Point
 from memgap.tuning.candidates import RACE_REPEATS, Builder, Candidate, Subject, point_of
 from memgap.tuning.outcome import read_outcome
-from memgap.tuning.plan import Plan, outcome_path, races, tier_before
+from memgap.tuning.plan import Plan, outcome_path, races, tier_before, tier_number
 
 
 def known_points(plan: Plan, results: Path) -> Iterator[tuple[str, Point]]:
@@ -16,9 +16,8 @@ def known_points(plan: Plan, results: Path) -> Iterator[tuple[str, Point]]:
 
     A race that builds on one that was not run has none yet.
     """
-    names = [tier["name"] for tier in plan["tiers"]]
     for subject, tier in races(plan):
-        number = names.index(tier)
+        number = tier_number(plan, tier)
         outcome = _outcome(plan, subject, tier, results)
         builder = Builder(plan, subject)
         if outcome is not None:
@@ -44,9 +43,8 @@ def _next_arms(plan: Plan, subject: Subject, tier: str, results: Path, builder: 
             return []
         so_far = builder.of_arguments("the winner so far", outcome["winner"]["arguments"])
         kept = [builder.of_arguments("default", outcome["default"]["arguments"])]
-        number = [one["name"] for one in plan["tiers"]].index(tier)
         arms = [so_far, *(kept if plan["settings"]["against_default"] else [])]
-        arms += builder.tier(number, so_far.arguments, [])
+        arms += builder.tier(tier_number(plan, tier), so_far.arguments, [])
     return list({one.key: one for one in reversed(arms)}.values())[::-1]
 
 

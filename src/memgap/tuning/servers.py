@@ -10,8 +10,6 @@ from typing import Any
 from memgap.containers.inside import check_container
 from memgap.datasets.files import load_dataset
 from memgap.engine.failure import ServerFailureError
-from memgap.engine.identity import engine_python
-from memgap.engine.replicas import Replicas
 from memgap.errors import UserError
 from memgap.session.inputs import write_inputs
 from memgap.session.measure import Measurement
@@ -37,29 +35,18 @@ class ArmSession(Session):
         self._failed_starts = 0
 
     def __enter__(self) -> "ArmSession":
-        name, options = self._plan["session"], self._plan["options"]
         with ExitStack() as opening:
             opening.enter_context(self._leases)
-            opening.enter_context(self._lease(f"session {name}"))
+            opening.enter_context(self._lease(f"session {self._plan['session']}"))
             check_container(self._server_record["engine"])
             scratch = opening.enter_context(self._scratch())
-            self.server = opening.enter_context(
-                Replicas(
-                    self._server_record,
-                    self._model_target(),
-                    engine_python(options["python"], self._server_record["engine"]["image"]),
-                    scratch / "server.log",
-                    options["startup_timeout_s"],
-                    options["port"],
-                    self._network(),
-                )
-            )
+            self.server = opening.enter_context(self._servers_in(scratch))
             self._measurement = Measurement(
                 self.server,
                 self._store,
                 self._results / "datasets",
                 scratch,
-                options["interval_s"],
+                self._plan["options"]["interval_s"],
                 [],
                 lambda: self._servers.pids_beside(self),
             )
