@@ -65,7 +65,7 @@ def run(slurm: bool, image: str | None, site: dict[str, Any]) -> Run:
         (folder / "site.yaml").write_text(yaml.safe_dump({**site, "containers": image is not None}))
         how = ["--profile", "profiles/slurm"] if slurm else ["-j1"]
         command = [SNAKEMAKE, *how, "--snakefile", str(REPOSITORY / "Snakefile"), "--directory", name]
-        command += ["--configfile", str(folder / "config.yaml"), "--quiet", "all", "--", "results/tables/smoke.csv"]
+        command += ["--configfile", str(folder / "config.yaml"), "--", "results/tables/smoke.csv"]
         known = set(jobs()) if slurm else set()
         began_s = time.time()
         done = subprocess.run(
@@ -123,7 +123,7 @@ def row(name: str, runs: list[Run]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image", help="Apptainer image with this package in it")
+    parser.add_argument("--image", type=Path, help="Apptainer image with this package in it")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--site", type=Path, help="site file; the cluster's default partition without it")
     given = parser.parse_args(argv)
@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
         site = {**yaml.safe_load(given.site.read_text()), **site}
     ways: list[tuple[str, bool, str | None]] = [("this machine, -j1", False, None), ("Slurm", True, None)]
     if given.image:
-        ways.append(("Slurm and Apptainer", True, given.image))
+        ways.append(("Slurm and Apptainer", True, str(given.image.resolve())))
     runs: dict[str, list[Run]] = {name: [] for name, _, _ in ways}
     for _ in range(given.repeats):
         for name, slurm, image in ways:
