@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from memgap.cores import usable_cores
 from memgap.engine.identity import engine_python, engine_record
 from memgap.engine.ports import free_port
 from memgap.telemetry.nvml import Nvml
@@ -103,7 +104,8 @@ def _port() -> Finding:
 
 def _memory() -> Finding:
     memory = psutil.virtual_memory()
-    detail = f"{memory.available / 1e9:.0f} of {memory.total / 1e9:.0f} GB free, {os.cpu_count()} cores"
+    cores = f"{usable_cores()} of {os.cpu_count()} cores"
+    detail = f"{memory.available / 1e9:.0f} of {memory.total / 1e9:.0f} GB free, {cores}"
     return Finding("memory", memory.available > 6e9, detail, "the CPU quickstart needs about 6 GB")
 
 

@@ -124,10 +124,6 @@ def test_the_default_may_be_the_first_that_runs() -> None:
         ({"pipeline-parallel-size": 32}, "pipeline-parallel-size 32 is above the 24 layers."),
         ({"data-parallel-size": 4, "tensor-parallel-size": 4}, "takes 16 GPUs, but there are 8"),
         ({"gpu-memory-utilization": 1.2}, "gpu-memory-utilization has to lie above 0 and up to 1, not 1.2."),
-        (
-            {"gpu-memory-utilization": 0.9, "kv-cache-memory-bytes": 1000},
-            "gpu-memory-utilization decides nothing beside kv-cache-memory-bytes; remove one of the two.",
-        ),
         ({"max-num-seqs": 512, "max-num-batched-tokens": 256}, "max-num-batched-tokens 256 is below max-num-seqs 512"),
         (
             {"enable-chunked-prefill": False, "max-num-batched-tokens": 512, "max-model-len": 2048},
@@ -147,6 +143,14 @@ def test_a_configuration_that_cannot_be_is_refused_in_one_sentence(server: dict[
         load_study(real(server))
     assert sentence in str(error.value)
     assert "config: tuning.toy" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_share_of_the_memory_is_not_varied_beside_a_pool_of_set_size() -> None:
+    config = real({"gpu-memory-utilization": [0.5, 0.9]})
+    assert load_study(config).tunings
+    config["tuning"]["toy"]["fixed"]["server"] = {"kv-cache-memory-bytes": 10**9}
+    with pytest.raises(UserError, match="does not size the KV cache beside kv-cache-memory-bytes"):
+        load_study(config)
 
 
 def test_speculation_on_random_tokens_is_refused_with_real_weights_too() -> None:
@@ -185,7 +189,11 @@ def test_mistakes_in_the_settings_are_told(changes: dict[str, Any], sentence: st
 def test_servers_kept_together_need_a_pool_of_set_size() -> None:
     with pytest.raises(UserError, match="each server needs a KV cache of set size"):
         load_study(real({"max-num-seqs": [2, 4]}, servers="together"))
-    assert load_study(real({"kv-cache-memory-bytes": 10**9, "max-num-seqs": [2, 4]}, servers="together")).tunings
+    pool = {"kv-cache-memory-bytes": 10**9, "max-num-seqs": [2, 4]}
+    with pytest.raises(UserError, match="vLLM starts only where its gpu-memory-utilization is free"):
+        load_study(real(pool, servers="together"))
+    assert load_study(real({**pool, "gpu-memory-utilization": 0.2}, servers="together")).tunings
+    assert load_study(real(pool, servers="together", gpus=0)).tunings, "a CPU has no such share"
 
 
 def test_a_flag_that_the_engine_does_not_have_is_named() -> None:

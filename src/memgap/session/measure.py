@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import io
-import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memgap.cores import usable_cores
 from memgap.datasets.build import Prompt as DatasetPrompt
 from memgap.datasets.build import warmup_prompts
 from memgap.datasets.files import load_dataset
@@ -163,7 +163,7 @@ class Measurement:
     ) -> LoadResult:
         """Send the warm-up, call `before_window`, send the load and return what came of it."""
         urls = self._server.urls
-        processes = record["load"].get("client_processes") or wanted_processes(plan, os.cpu_count() or 1)
+        processes = record["load"].get("client_processes") or wanted_processes(plan, usable_cores())
         if prompts[0].conversation is not None:
             processes = 1  # the turns of a conversation follow one another in one process
         if processes == 1:

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from memgap import __version__
+from memgap.cores import usable_cores
 from memgap.redact import redacted_command
 from memgap.telemetry.nvml import Nvml
 
@@ -27,6 +28,7 @@ def hardware() -> dict[str, Any]:
         **facts,
         "cpu_model": _cpu_model(),
         "cpu_cores": psutil.cpu_count(),
+        "cpu_cores_usable": usable_cores(),
         "host_memory_bytes": psutil.virtual_memory().total,
     }
 

@@ -12,7 +12,7 @@ from memgap.sweep.expand import NESTED, Arguments, expand_sweep
 from memgap.sweep.point import Point, Record, make_point, session_name, whole_flag
 from memgap.tuning.speculation import FLAG as SPECULATION
 from memgap.tuning.speculation import segment
-from memgap.tuning.validate import check_record, gpus_of
+from memgap.tuning.validate import check_record, check_varied, gpus_of
 
 DEFAULT = "default"
 RACE_REPEATS = 100
@@ -113,6 +113,8 @@ class Builder:
             if (arguments.get("model"), arguments.get("dataset")) != (self._model, self._dataset):
                 continue
             try:
+                where = self._where(experiment, tier["name"])
+                check_varied(arguments.get("server", {}), fixed.get("server", {}), where)
                 found.append(self._made(experiment, arguments, tier["name"]))
             except UserError as error:
                 if refused is None:
@@ -121,8 +123,7 @@ class Builder:
         return _distinct(found)
 
     def _made(self, experiment: str, arguments: Arguments, tier: str = "") -> Candidate:
-        where = f"config: tuning.{self._plan['tuning']}" + (f".tiers.{tier}" if tier else "")
-        where += f", {experiment} of {self._model}"
+        where = self._where(experiment, tier)
         if "batch_cap" not in arguments:
             raise UserError(f"{where}: no `batch_cap` is given, the number of requests in flight.")
         model = self._plan["models"][self._model]
@@ -137,6 +138,10 @@ class Builder:
             )
         check_record(point.record, self._plan["settings"]["gpus"], where)
         return Candidate(experiment, arguments, point.record)
+
+    def _where(self, experiment: str, tier: str) -> str:
+        where = f"config: tuning.{self._plan['tuning']}" + (f".tiers.{tier}" if tier else "")
+        return f"{where}, {experiment} of {self._model}"
 
     def _resolved(self, arguments: Arguments, model: Record, where: str) -> Record:
         given = arguments.get("server", {})

@@ -107,11 +107,11 @@ def _plan(
     plan["analysis"] = {one: tuning[one] for one in ANALYSIS}
     plan["subjects"] = [list(subject) for subject in subjects(plan)]
     if plan["settings"]["servers"] == "together":
-        _check_together(plan, where)
+        _check_together(plan, plan["settings"]["gpus"], where)
     return plan
 
 
-def _check_together(plan: Plan, where: str) -> None:
+def _check_together(plan: Plan, gpus: int, where: str) -> None:
     """Raise UserError where servers that idle beside one another would each take the GPU's free memory."""
     adapter = next(iter(plan["engines"].values()))["adapter"]
     for tier in plan["tiers"]:
@@ -120,6 +120,11 @@ def _check_together(plan: Plan, where: str) -> None:
                 raise UserError(
                     f"{where}: with `servers: together` each server needs a KV cache of set size; give "
                     f"{experiment!r} kv-cache-memory-bytes, or use `servers: in_turn`."
+                )
+            if adapter == "vllm" and gpus and "gpu-memory-utilization" not in arguments.get("server", {}):
+                raise UserError(
+                    f"{where}: vLLM starts only where its gpu-memory-utilization is free, 0.9 unless told; with "
+                    f"`servers: together` give {experiment!r} the share of one server, such as 0.2."
                 )
 
 

@@ -1,6 +1,5 @@
 """The servers of a race: each started for its turn and stopped after it, or all kept up and used in turn."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from memgap.containers.inside import check_container
+from memgap.cores import usable_cores
 from memgap.datasets.files import load_dataset
 from memgap.engine.failure import ServerFailureError
 from memgap.errors import UserError
@@ -103,7 +103,7 @@ class Servers:
             return
         opened = [self._session(one) for one in {one.session: one for one in points}.values()]
         idle = [one for one in opened if not one.server.alive]
-        with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // CORES_PER_START)) as pool:
+        with ThreadPoolExecutor(max(1, usable_cores() // CORES_PER_START)) as pool:
             list(pool.map(ArmSession.start, idle))
 
     def measure(self, points: Sequence[tuple[Point, str]]) -> None:

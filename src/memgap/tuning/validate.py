@@ -9,6 +9,7 @@ from memgap.sweep.point import whole_flag
 from memgap.tuning.speculation import check_speculation
 
 PARALLEL = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
+SHARE = "gpu-memory-utilization"
 FIXED_POOL = ("kv-cache-memory-bytes", "num-gpu-blocks-override")
 POSITIVE = (*PARALLEL, "max-num-seqs", "max-num-batched-tokens", "block-size", "max-model-len")
 
@@ -35,6 +36,18 @@ def check_record(record: Mapping[str, Any], gpus: int, where: str) -> None:
     _check_memory(flags, where)
     _check_batching(flags, where)
     check_speculation(flags, record, where)
+
+
+def check_varied(flags: Mapping[str, Any], base: Mapping[str, Any], where: str) -> None:
+    """Raise UserError where flags differ from what they vary in something that decides nothing.
+
+    Beside a KV cache of set size, vLLM's gpu-memory-utilization is only how much has to be free for a start.
+    """
+    if flags.get(SHARE) == base.get(SHARE):
+        return
+    for flag in FIXED_POOL:
+        if flag in flags and flags[flag] == base.get(flag):
+            raise UserError(f"{where}: {SHARE} does not size the KV cache beside {flag}; vary {flag}, or remove it.")
 
 
 def check_flags(flags: Collection[str], engine_flags: Collection[str], engine: str, where: str) -> None:
@@ -75,12 +88,9 @@ def _check_gpus(flags: Mapping[str, Any], replicas: int, gpus: int, where: str) 
 
 
 def _check_memory(flags: Mapping[str, Any], where: str) -> None:
-    share = flags.get("gpu-memory-utilization")
+    share = flags.get(SHARE)
     if share is not None and (isinstance(share, bool) or not _number(share) or not 0 < float(share) <= 1):
-        raise UserError(f"{where}: gpu-memory-utilization has to lie above 0 and up to 1, not {share!r}.")
-    for flag in FIXED_POOL:
-        if share is not None and flag in flags:
-            raise UserError(f"{where}: gpu-memory-utilization decides nothing beside {flag}; remove one of the two.")
+        raise UserError(f"{where}: {SHARE} has to lie above 0 and up to 1, not {share!r}.")
 
 
 def _check_batching(flags: Mapping[str, Any], where: str) -> None:
