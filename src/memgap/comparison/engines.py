@@ -16,7 +16,7 @@ COLUMNS = (
     *("duration_s", "output_tokens", "computed_output_tokens", "useful_fraction", "output_throughput_tok_s"),
     *("request_throughput_req_s", "mean_running_reqs", "ttft_mean_ms", "itl_mean_ms", "e2e_mean_ms", "e2e_p99_ms"),
     *("start_s", "load_s", "weights_bytes", "kv_pool_bytes", "allocated_peak_bytes", "reserved_peak_bytes"),
-    *("gpu_mem_used_max_bytes", "server_rss_max_bytes", "energy_j"),
+    *("gpu_mem_used_max_bytes", "server_rss_max_bytes", "energy_j", "driver", "date_utc", "source"),
 )
 SUMMARY = (
     *("duration_s", "output_tokens", "output_throughput_tok_s", "request_throughput_req_s", "mean_running_reqs"),
@@ -65,7 +65,9 @@ def _row(sweep: str, entry: Mapping[str, Any], store: PointStore) -> dict[str, A
         "status": point["status"],
         "verdict": point.get("verdict", {}).get("verdict"),
         "error_message": (point["error"] or {}).get("message"),
-        **{name: point["hardware"][name] for name in ("device", "gpu_name")},
+        **{name: point["hardware"][name] for name in ("device", "gpu_name", "driver")},
+        "date_utc": point["provenance"]["date_utc"],
+        "source": "recorded" if "recorded" in point else "measured",
         **{name: summary.get(name) for name in SUMMARY},
         "computed_output_tokens": computed,
         "useful_fraction": summary["output_tokens"] / computed if computed else None,

@@ -61,17 +61,24 @@ def _inference(point: Mapping[str, Any], folder: Path) -> pd.DataFrame:
     rows["weights_bytes"] = point["engine"].get("weights_bytes")
     if is_static(record):
         # a static batch keeps a request until the batch ends, but its tokens are of use only until its own last one
-        own_ends = events_of(folder).groupby("request")["time_s"].max()
-        requests = requests.assign(last_token_s=requests["index"].map(own_ends))
         steps = steps_of(folder).sort_values("time_s")
+        events = _tokens_of_steps(steps, requests, record["batch_cap"])
+        requests = requests.assign(last_token_s=requests["index"].map(events.groupby("request")["time_s"].max()))
         return _with_steps(rows, steps, times_s).assign(
-            kv_used_bytes=used_tokens_at(times_s, requests, events_of(folder)) * token_bytes
+            kv_used_bytes=used_tokens_at(times_s, requests, events) * token_bytes
         )
     pool = point["engine"].get("kv_pool_bytes")
     rows["kv_held_bytes"] = pool
     rows["kv_in_blocks_bytes"] = rows["kv_cache_usage_fraction"] * pool if pool else np.nan
     rows["kv_used_bytes"] = used_tokens_at(times_s, requests, events_of(folder)) * token_bytes
     return rows.drop(columns="kv_cache_usage_fraction")
+
+
+def _tokens_of_steps(steps: pd.DataFrame, requests: pd.DataFrame, size: int) -> pd.DataFrame:
+    """Return when each token that was asked for was made: a step makes one of every request of its batch."""
+    told = requests[["index", "output_tokens_seen"]].assign(batch=requests["index"] // size)
+    made = steps[["batch", "time_s"]].assign(nth=steps.groupby("batch").cumcount()).merge(told, on="batch")
+    return made[made["nth"] < made["output_tokens_seen"]].rename(columns={"index": "request"})
 
 
 def _with_steps(rows: pd.DataFrame, steps: pd.DataFrame, times_s: "np.typing.NDArray[np.float64]") -> pd.DataFrame:

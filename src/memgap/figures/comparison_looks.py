@@ -61,7 +61,12 @@ def write_small_print(figure: Figure, engines: pd.DataFrame, note: str = "") -> 
     models = sorted({f"{one.model} {one.dtype}" for one in engines.itertuples()})
     asked = ", ".join(str(one) for one in sorted(set(engines["requests"].dropna().astype(int))))
     simulated = ["SIMULATED, not measured"] if (engines["engine"] == SIMULATED).any() else []
-    text = "; ".join([*simulated, *versions, *devices, *models, f"{asked} requests a point"])
+    recorded = ["recorded data"] if (engines["source"] == "recorded").any() else []
+    drivers = [f"driver {one}" for one in sorted(set(engines["driver"].dropna()))]
+    days = sorted({str(one)[:10] for one in engines["date_utc"].dropna()})
+    dates = [days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"] if days else []
+    parts = [*simulated, *recorded, *versions, *devices, *drivers, *dates, *models, f"{asked} requests a point"]
+    text = "; ".join(parts)
     width = round(CHARACTERS_PER_IN * figure.get_figwidth())
     lines = [line for one in (text, note) for line in textwrap.wrap(one, width)]
     rest = engines[~engines.index.isin(drawn(engines).index)]

@@ -59,8 +59,16 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         figure.legend(list(known.values()), list(known), loc="outside upper center", ncols=3, fontsize=6)
         for axes in panels[-1]:
             axes.set_xlabel("Time since the engine's start (s)")
-    write_small_print(figure, inputs.comparison.engines, "the split is known from readiness (dashed) on")
+    note = "the split is known from readiness (dashed) on"
+    unseen = [str(one["series"]) for one in chosen.to_dict("records") if not _started(data, one["key"])]
+    if unseen:
+        note += f"; the start of {', '.join(unseen)} was not recorded"
+    write_small_print(figure, inputs.comparison.engines, note)
     return figure, data.reset_index(drop=True)
+
+
+def _started(data: pd.DataFrame, key: str) -> bool:
+    return bool((data["phase"][data["key"] == key] == "load").any())
 
 
 def common_points(engines: pd.DataFrame) -> pd.DataFrame:

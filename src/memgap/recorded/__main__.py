@@ -16,6 +16,9 @@ def main(argv: list[str] | None = None) -> int:
     recording = commands.add_parser("export", help="add the points of a results folder to a recorded study")
     recording.add_argument("--results", type=Path, default=Path("results"))
     recording.add_argument("--recorded", type=Path, required=True, help="folder of the study, such as recorded/h200")
+    recording.add_argument(
+        "--requests", action="store_true", help="with single requests and the memory at the start, as comparisons need"
+    )
     comparing = commands.add_parser("compare", help="compare the points of a results folder with recorded ones")
     comparing.add_argument("--results", type=Path, default=Path("results"))
     comparing.add_argument("--recorded", type=Path, required=True, help="folder of the study, such as recorded/h200")
@@ -24,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.command == "compare":
             _print_comparison(options.results, options.recorded)
             return 0
-        print(f"{export(options.results, options.recorded)} points recorded in {options.recorded}")
+        print(f"{export(options.results, options.recorded, options.requests)} points recorded in {options.recorded}")
     except UserError as error:
         print(f"memgap: {error}", file=sys.stderr)
         return 2

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from memgap.errors import DAMAGE, UserError
-from memgap.recorded.files import THINNED, points_file, read_points, read_series, series_file, write_series
+from memgap.recorded.files import ASKED, THINNED, points_file, read_points, read_series, series_file, write_series
 from memgap.redact import redacted, redacted_command
 from memgap.store.points import PointStore
 from memgap.sweep.session_name import session_of
@@ -21,10 +21,11 @@ STEPS_KEPT = 8
 KERNELS_S = 0.05
 
 
-def export(results: Path, folder: Path) -> int:
+def export(results: Path, folder: Path, requests: bool = False) -> int:
     """Add all points of a results folder to a recorded study, in place of those of the same key; returns how many.
 
-    Points that came from recorded data themselves are left out. Raises UserError for a damaged one.
+    Points that came from recorded data themselves are left out. `requests`: also what `ASKED` names, for figures that
+    need single requests and the start. Raises UserError for a damaged point.
     """
     folder.mkdir(parents=True, exist_ok=True)
     store = PointStore(results / "points")
@@ -39,7 +40,7 @@ def export(results: Path, folder: Path) -> int:
         kept = [point for point in read_points(path) if point["key"] not in new]
         lines = [json.dumps(one, sort_keys=True) for one in sorted([*kept, *map(_whole, points)], key=_place)]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        for kind in THINNED:
+        for kind in THINNED if requests else [one for one in THINNED if one not in ASKED]:
             _export_series(results, folder, session, kind, sorted(new))
     return sum(map(len, by_session.values()))
 
@@ -62,11 +63,11 @@ def _export_series(results: Path, folder: Path, session: str, kind: str, keys: l
 
 def _thin(table: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Return what is recorded of a point's series of a kind of `THINNED`."""
-    if kind == "telemetry":
+    if kind in ("telemetry", "startup"):
         return thin_telemetry(table)
     if kind == "kernels":
         return table[table["start_s"] < KERNELS_S]
-    if kind == "steps":
+    if kind == "steps" and "phase" in table:
         return table[(table["phase"] != "decode") | (table["step"] % STEPS_KEPT == 0)]
     if kind == "gpu":
         return _thin_counters(table)

@@ -3,7 +3,8 @@
 For each session `<session>.jsonl`, one measured point a line as it was stored, and beside it
 `<session>.telemetry.csv.gz` (samples averaged to at most 60 a point) and `<session>.kernels.csv.gz` (the kernels of a
 profiled point's first 50 ms). Offline points have `.steps` (each eighth decode step), `.classes`, `.timeline`,
-`.counters` and `.gpu` (averaged like telemetry).
+`.counters` and `.gpu` (averaged like telemetry). Points of static batches have all their `.steps`. Where it was asked
+for, `.requests` has the requests as they were and `.startup` the memory while the server started (averaged).
 """
 
 import gzip
@@ -17,7 +18,9 @@ import pandas as pd
 
 from memgap.errors import DAMAGE, UserError
 
-THINNED = ("telemetry", "kernels", "steps", "classes", "timeline", "counters", "gpu")
+ASKED = ("requests", "startup")
+"""Recorded only where it is asked for."""
+THINNED = ("telemetry", "kernels", "steps", "classes", "timeline", "counters", "gpu", *ASKED)
 
 
 def study_folder(name: str) -> Path:

@@ -43,12 +43,29 @@ def telemetry_of(folder: Path) -> pd.DataFrame:
 
 
 def events_of(folder: Path) -> pd.DataFrame:
-    """Return the token events of a point: request, time_s, tokens; raises UserError where the file is damaged."""
+    """Return the token events of a point: request, time_s, tokens; raises UserError where the file is damaged.
+
+    Recorded points keep no single tokens: theirs are spread evenly from a request's first token to its last.
+    """
+    if not (folder / "tokens.npz").exists() and "recorded" in (PointStore(folder.parent).read(folder.name) or {}):
+        return _spread(requests_of(folder))
     try:
         with np.load(folder / "tokens.npz", allow_pickle=False) as events:
             return pd.DataFrame({name: events[name] for name in ("request", "time_s", "tokens")})
     except DAMAGE as error:
         raise UserError(f"{folder / 'tokens.npz'} is damaged ({error}); measure the point again.") from error
+
+
+def _spread(requests: pd.DataFrame) -> pd.DataFrame:
+    rows = requests.dropna(subset=["first_token_s", "last_token_s"])
+    columns = ("index", "first_token_s", "last_token_s", "output_tokens_seen")
+    made = [
+        pd.DataFrame({"request": int(index), "time_s": np.linspace(first_s, last_s, int(tokens))})
+        for index, first_s, last_s, tokens in zip(*(rows[name] for name in columns), strict=True)
+    ]
+    if not made:
+        return pd.DataFrame(columns=["request", "time_s", "tokens"])
+    return pd.concat(made, ignore_index=True).sort_values("time_s", kind="stable", ignore_index=True).assign(tokens=1)
 
 
 def _table(path: Path) -> pd.DataFrame:

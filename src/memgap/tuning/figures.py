@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from memgap.canonical import canonical_json
 from memgap.config.load import known
 from memgap.errors import UserError
 from memgap.figures.style import ALERT, GREY, MARKERS, apply_style, palette, say_in_place
@@ -191,9 +192,10 @@ def _ring(axes: Axes, rows: pd.DataFrame, colour: str, marker: str, size: float)
 
 
 def factors(table: pd.DataFrame) -> Drawn:
-    """Draw a panel a setting: throughput per GPU by its value, against the mean of the configurations of its race.
+    """Draw a panel a setting: throughput per GPU by its value, among configurations that are alike in all else.
 
-    A dot is a configuration, the line the mean of those with this value; races that vary the setting only.
+    A dot is a configuration against the mean of those that differ from it in this setting only, the line the mean of
+    the dots with this value.
     """
     data = _effects(table)
     apply_style()
@@ -223,7 +225,7 @@ def factors(table: pd.DataFrame) -> Drawn:
         say_in_place(figure.add_subplot(1, 1, 1), "no setting was varied over two measured values")
     handles = [Line2D([], [], marker=MARKERS[n], color=palette(8)[n], label=model) for n, model in enumerate(models)]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(4, max(1, len(handles))), fontsize="x-small")
-    figure.supylabel("Output tok/s per GPU, against the race's mean (%)", fontsize="small")
+    figure.supylabel("Output tok/s per GPU, against those alike in all else (%)", fontsize="small")
     _provenance(figure, table)
     return figure, data
 
@@ -233,12 +235,8 @@ def _effects(table: pd.DataFrame) -> pd.DataFrame:
     measured = table[(table["blocks"].fillna(0) > 0) & table["server_args"].notna()]
     for (model, dataset, tier), own in measured.groupby(["model", "prompt_template_name", "tier"], sort=False):
         flags = [json.loads(text) for text in own["server_args"]]
-        middle = float(np.exp(np.log(own["output_tps_per_gpu"].astype(float)).mean()))
         for name in dict.fromkeys(name for one in flags for name in one):
-            values = [_value_text(one.get(name)) for one in flags]
-            if len(set(values)) < 2:
-                continue
-            for value, (_, row) in zip(values, own.iterrows(), strict=True):
+            for value, row, middle in _alike(own, flags, name):
                 rows.append(
                     {
                         "model": model if table["prompt_template_name"].nunique() < 2 else f"{model}, {dataset}",
@@ -252,6 +250,22 @@ def _effects(table: pd.DataFrame) -> pd.DataFrame:
                 )
     names = ["model", "tier", "factor", "value", "label", "output_tps_per_gpu", "relative_percent"]
     return pd.DataFrame(rows, columns=names)
+
+
+def _alike(
+    own: pd.DataFrame, flags: Sequence[Mapping[str, Any]], name: str
+) -> Iterator[tuple[str, "pd.Series[Any]", float]]:
+    """Yield (value, row, mean of its group) of the configurations that others differ from in the flag `name` only."""
+    groups: dict[str, list[int]] = {}
+    for place, one in enumerate(flags):
+        others = canonical_json({flag: given for flag, given in one.items() if flag != name})
+        groups.setdefault(others, []).append(place)
+    for places in groups.values():
+        if len({_value_text(flags[place].get(name)) for place in places}) < 2:
+            continue
+        middle = float(np.exp(np.log(own["output_tps_per_gpu"].iloc[places].astype(float)).mean()))
+        for place in places:
+            yield _value_text(flags[place].get(name)), own.iloc[place], middle
 
 
 def _value_text(value: Any) -> str:
@@ -286,6 +300,8 @@ def _provenance(figure: Figure, table: pd.DataFrame) -> None:
     parts.append(f"{int(table['blocks'].fillna(0).sum())} measurements of {len(table)} configurations")
     if any("memgap-mock" in one for one in found("engine")):
         parts.insert(0, "SIMULATED, not measured")
+    if any("recorded" in one for one in found("source")):
+        parts.insert(0, "recorded data")
     if "together" in found("servers"):
         parts.append("servers were started once, so intervals hold no difference between starts")
     if table["synthetic_acceptance"].fillna(False).astype(bool).any():

@@ -87,6 +87,7 @@ ADDED = (
     "engine",
     "device",
     "date_utc",
+    "source",
     "servers",
     "finished",
 )
@@ -153,6 +154,7 @@ def _row(plan: Plan, outcome: Outcome, arm: Mapping[str, Any], store: PointStore
         "sign_flip_p": arm["sign_flip_p"],
         "servers": outcome["servers"],
         "finished": outcome["finished"],
+        "source": _source(stored),
         "path": f"results/points/{arm['points'][0]}" if arm["points"] else None,
         "comment": arm["reason"] or None,
     }
@@ -192,6 +194,11 @@ def _row(plan: Plan, outcome: Outcome, arm: Mapping[str, Any], store: PointStore
         "date_utc": good[-1]["provenance"]["date_utc"],
     }
     return row
+
+
+def _source(stored: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return whether the points were "measured" here or are "recorded" data, and both where some of either are."""
+    return " and ".join(sorted({"recorded" if "recorded" in point else "measured" for point in stored})) or None
 
 
 def _settings(flags: Mapping[str, Any], good: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
