@@ -6,6 +6,10 @@ rule comparison_tables:
     input:
         sessions=sweep_sessions,
         script=script("comparison_tables.py"),
+        code=[
+            package_path(f"comparison/{name}.py")
+            for name in ("engines", "kv", "layouts", "memory")
+        ],
     output:
         multiext("results/tables/{sweep}", ".engines.csv", ".kv.csv", ".memory.csv"),
     log:
