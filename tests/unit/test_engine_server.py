@@ -18,6 +18,7 @@ from memgap.engine import server as server_module
 from memgap.engine.adapters import adapter_for
 from memgap.engine.flags import flag_list
 from memgap.engine.ports import free_port, require_free
+from memgap.engine.failure import first_error
 from memgap.engine.server import EngineServer, ServerFailureError
 from memgap.engine.vllm import VllmAdapter
 from memgap.errors import UserError
@@ -234,3 +235,19 @@ def test_the_servers_sockets_go_with_it(tmp_path: Path, monkeypatch: pytest.Monk
         folder = Path(psutil.Process(server.pid).environ()["SOCKETS"])
         assert folder.is_dir()
     assert not folder.exists()
+
+
+def test_the_first_error_of_a_log_is_the_cause() -> None:
+    log = """INFO ImportError: of no importance
+(EngineCore pid=7) ERROR 11-26 11:50:01 [core.py:950] Traceback (most recent call last):
+(EngineCore pid=7) ERROR 11-26 11:50:01 [core.py:950]     raise ValueError(f"no: {dtype}")
+(EngineCore pid=7) ERROR 11-26 11:50:01 [core.py:950] ValueError: no such type of KV cache
+(APIServer pid=5) Traceback (most recent call last):
+(APIServer pid=5) RuntimeError: Engine core initialization failed. See root cause above.
+"""
+    assert first_error(log) == "ValueError: no such type of KV cache"
+    assert first_error("Traceback (most recent call last):\ntorch.OutOfMemoryError: CUDA out of memory.").startswith(
+        "torch.OutOfMemoryError: CUDA"
+    )
+    assert len(first_error(f"Traceback (most recent call last):\nOSError: {'x' * 9999}")) == 240
+    assert first_error("ValueError: without a traceback") == ""

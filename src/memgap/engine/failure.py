@@ -1,5 +1,11 @@
 """What a server's failure is for the points that needed it."""
 
+import re
+
+TRACEBACK = "Traceback (most recent call last):"
+MOST_CHARACTERS = 240
+_ERROR = re.compile(r"(?:^|\s)((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)): (\S.*)$")
+
 
 class ServerFailureError(Exception):
     """The server did not become ready, or died. `kind` is what a point records; `log_tail` the end of its log."""
@@ -8,3 +14,17 @@ class ServerFailureError(Exception):
         super().__init__(message)
         self.kind = kind
         self.log_tail = log_tail
+
+
+def first_error(log: str) -> str:
+    """Return the error that the first traceback of a log ends with, such as "ValueError: no", empty without one.
+
+    An engine of several processes fails several times, the last ones for want of the first.
+    """
+    _, found, after = log.partition(TRACEBACK)
+    if found:
+        for line in after.splitlines():
+            if match := _ERROR.search(line):
+                text = f"{match[1]}: {match[2].strip()}"
+                return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 3]}..."
+    return ""

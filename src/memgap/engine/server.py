@@ -15,7 +15,7 @@ import psutil
 
 from memgap.engine.adapters import adapter_for
 from memgap.engine.base import SCRATCH, EngineFacts, Launch
-from memgap.engine.failure import ServerFailureError
+from memgap.engine.failure import ServerFailureError, first_error
 from memgap.engine.ports import free_port, require_free
 from memgap.engine.supervised import Supervised
 from memgap.redact import redact
@@ -146,11 +146,12 @@ class EngineServer:
     def _wait_until_ready(self, began_s: float, check: Callable[[], None]) -> None:
         while True:
             if not self.alive:
-                tail = self.log_tail()
-                kind = self.adapter.failure_kind(self._log_text()) or "crash"
-                raise ServerFailureError(
-                    kind, f"the server ended {time.monotonic() - began_s:.0f} s after its start", tail
-                )
+                tail, log = self.log_tail(), self._log_text()
+                kind = self.adapter.failure_kind(log) or "crash"
+                message = f"the server ended {time.monotonic() - began_s:.0f} s after its start"
+                if why := redact(first_error(log)):
+                    message += f" ({why})"
+                raise ServerFailureError(kind, message, tail)
             if _answers(self.url + self.adapter.ready_path) and self._listens():
                 return
             if time.monotonic() - began_s > self._startup_timeout_s:

@@ -117,6 +117,7 @@ class StaticBatchSession(Session):
         if outcome["status"] == "ok":
             summary = {**summarize(result), **worked(outcome, measured, record["batch_cap"])}
             summary.update(window.summarise(rows, result.duration_s, int(summary["output_tokens"])))
+            del summary["engine_telemetry_gap_s"]  # there are no metrics of a server that could fall silent
             verdict = judge(Evidence(record, summary, dataclasses.asdict(result.health), hardware()))
             point["verdict"], point["flags"] = verdict.as_dict(), [one.check for one in verdict.reasons]
             files |= result_files(result)

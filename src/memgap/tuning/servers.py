@@ -20,7 +20,8 @@ from memgap.sweep.point import Point
 from memgap.sweep.study import model_folder_name
 
 CORES_PER_START = 4
-"""Servers that are kept up start together, one for so many cores."""
+LEAST_STARTS = 2
+"""Servers that are kept up start together, one for so many cores and these at least: a start is mostly one thread."""
 
 
 class ArmSession(Session):
@@ -103,7 +104,7 @@ class Servers:
             return
         opened = [self._session(one) for one in {one.session: one for one in points}.values()]
         idle = [one for one in opened if not one.server.alive]
-        with ThreadPoolExecutor(max(1, usable_cores() // CORES_PER_START)) as pool:
+        with ThreadPoolExecutor(max(LEAST_STARTS, usable_cores() // CORES_PER_START)) as pool:
             list(pool.map(ArmSession.start, idle))
 
     def measure(self, points: Sequence[tuple[Point, str]]) -> None:
