@@ -70,7 +70,7 @@ def store_point(
             "host_memory_bytes": 4000,
         },
         "client": {"loop_lag_p99_ms": 1.0, "cpu_fraction": 0.1, "coalesced_fraction": 0.0},
-        "provenance": {"date_utc": "2026-01-02T03:04:05Z"},
+        "provenance": {"date_utc": "2026-01-02T03:04:05Z", "commands": []},
         "window": {"duration_s": 10.0, "start_unix_s": 0.0, "end_unix_s": 10.0},
         **changes,
     }

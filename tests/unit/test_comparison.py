@@ -21,6 +21,8 @@ from memgap.figures.memory_over_time import common_points
 from memgap.figures.plot import COMPARISONS, draw
 from memgap.load.latency import summarize
 from memgap.load.records import LoadResult, RequestResult, TokenEvents
+from memgap.recorded.export import export
+from memgap.recorded.load import restore
 from memgap.session.measure import result_files
 from memgap.static_batch.record import is_static
 from memgap.static_batch.result import NO_CLIENT, STEP_COLUMNS, load_result, step_rows, worked
@@ -271,3 +273,22 @@ def test_both_layouts_agree_with_the_table(
     assert set(kv.loc["paged"]) == {paged(lengths, BLOCK).held}
     assert set(kv.loc[("static-dynamic", 4)]) == {static(lengths, 4).held}
     assert dataclasses.asdict(static(lengths, 4))["padding"] > 0
+
+
+def test_a_recorded_comparison_is_drawn_again(
+    made: tuple[dict[str, Any], Path, list[Any]], tables: ComparisonTables, tmp_path: Path
+) -> None:
+    plan, folder, _ = made
+    export(folder.parent, tmp_path / "study", requests=True)
+    store = PointStore(tmp_path / "points")
+    keys = [entry["key"] for entry in plan["points"]]
+    for path in (tmp_path / "study").glob("*.jsonl"):
+        restore(tmp_path / "study", path.name.removesuffix(".jsonl"), keys, store)
+    again = [make(plan, tmp_path / "points") for make in (engines_table, kv_table, memory_table)]
+    static = tables.kv["layout"].str.startswith("static")
+    pd.testing.assert_frame_equal(again[1][static], tables.kv[static])
+    held = ["key", "time_s", "kv_held_bytes", "kv_used_bytes"]
+    own = tables.memory[tables.memory["engine"] == "transformers"]
+    pd.testing.assert_frame_equal(again[2].loc[again[2]["engine"] == "transformers", held], own[held])
+    figure, _ = draw("memory_over_time", FigureInputs(table=pd.DataFrame(), comparison=ComparisonTables(*again)))
+    assert "recorded data" in words(figure)

@@ -16,9 +16,9 @@ import pytest
 
 from memgap.engine import server as server_module
 from memgap.engine.adapters import adapter_for
+from memgap.engine.failure import first_error
 from memgap.engine.flags import flag_list
 from memgap.engine.ports import free_port, require_free
-from memgap.engine.failure import first_error
 from memgap.engine.server import EngineServer, ServerFailureError
 from memgap.engine.vllm import VllmAdapter
 from memgap.errors import UserError

@@ -167,6 +167,21 @@ def test_figures_are_drawn_from_the_table(name: str, tuned: Tuned) -> None:
     assert "SIMULATED" in figure.get_supxlabel() and "TEST GPU" in figure.get_supxlabel()
 
 
+def test_an_effect_is_among_configurations_that_are_alike_in_all_else(tuned: Tuned) -> None:
+    results, _, _ = tuned
+    table = read_configurations(str(results / "tuning/toy/benchmarking_results.csv")).head(4).copy()
+    table[["model", "tier", "blocks", "source"]] = ["m", "t", 3, "recorded"]
+    flags = [{}, {"seats": 32}, {"seats": 48}, {"step": 1024}]
+    table["server_args"] = [json.dumps(one) for one in flags]
+    table["output_tps_per_gpu"] = [100.0, 50.0, 60.0, 90.0]
+    figure, data = draw("factors", table)
+    step = data[data["factor"] == "step"].set_index("value")
+    assert list(step.index) == ["not given", "1024"], "seats of 32 and 48 say nothing of the step"
+    assert step["relative_percent"].iloc[0] > 0 > step["relative_percent"].iloc[1]
+    assert len(data[data["factor"] == "seats"]) == 3
+    assert "recorded data" in figure.get_supxlabel()
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "skipped"),
     [
