@@ -200,7 +200,7 @@ def best_of_case(goal: str, seed: int) -> float | None:
 
 
 @pytest.mark.parametrize("goal", ["throughput", "gpus"])
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(20))
 def test_the_program_finds_what_enumeration_finds(goal: str, seed: int) -> None:
     groups, menu, demands = random_case(seed)
     found = solve(goal, groups, menu, demands, 60)
@@ -214,9 +214,9 @@ def test_the_program_finds_what_enumeration_finds(goal: str, seed: int) -> None:
 
 
 def test_the_random_cases_are_of_all_sorts() -> None:
-    values = [best_of_case("gpus", seed) for seed in range(30)]
+    values = [best_of_case("gpus", seed) for seed in range(20)]
     assert {None, 1.0, 2.0} <= set(values)
-    assert values.count(None) < 20
+    assert values.count(None) < 14
 
 
 def _check_placement(
