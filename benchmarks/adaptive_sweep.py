@@ -10,7 +10,7 @@ from typing import Any
 
 from memgap.advisor.bca import advise
 from memgap.recorded.files import all_points
-from memgap.sweep.stop import CapResult, Seen, next_cap
+from memgap.study.stop import CapResult, Seen, next_cap
 
 ADVISOR: dict[str, Any] = {"latency": "itl_mean_ms", "slo": {"multiple": 2.0, "times_latency_at": 32}, "epsilon": 0.1}
 

@@ -21,13 +21,13 @@ import psutil
 from memgap.config.load import check_config
 from memgap.datasets import build_dataset, resolve_dataset, warmup_prompts
 from memgap.engine.identity import engine_python
-from memgap.engine.server import EngineServer
+from memgap.host.server import EngineServer
 from memgap.load.latency import summarize
 from memgap.load.records import LoadPlan, Prompt
 from memgap.load.runner import run
 from memgap.models import write_synthetic_model
-from memgap.sweep.point import server_record
-from memgap.sweep.study import expand_study
+from memgap.study.point import server_record
+from memgap.study.study import expand_study
 
 HERE = Path(__file__).resolve().parent
 METRICS = ("output_throughput_tok_s", "ttft_mean_ms", "tpot_mean_ms")

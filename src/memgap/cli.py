@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from memgap.hardware.report import print_predictions, read_batches
+    from memgap.roofline.report import print_predictions, read_batches
 
     plan = {
         "models": options.model,
@@ -96,28 +96,28 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from memgap.listing import print_listing
+    from memgap.commands.listing import print_listing
 
     print_listing(options.configfile, options.results, options.sweep, options.format)
     return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from memgap.doctor import print_findings
+    from memgap.commands.doctor import print_findings
 
     print_findings(options.format)
     return 0
 
 
 def _where(options: argparse.Namespace) -> int:
-    from memgap.where import print_where
+    from memgap.commands.where import print_where
 
     print_where(options.configfile)
     return 0
 
 
 def _rerun(options: argparse.Namespace) -> int:
-    from memgap.rerun import print_commands, rerun
+    from memgap.commands.rerun import print_commands, rerun
 
     if options.measure:
         return rerun(options.key, options.results)
@@ -135,7 +135,7 @@ def _jobs(options: argparse.Namespace) -> int:
 
 
 def _unlock(options: argparse.Namespace) -> int:
-    from memgap.unlock import remove_stale_lock
+    from memgap.commands.unlock import remove_stale_lock
 
     remove_stale_lock(options.directory)
     return 0

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Callable
 
 from memgap.errors import UserError
-from memgap.plans import add_plan_arguments
 from memgap.redact import redact
 from memgap.store.atomic import keep_others_from_writing
+from memgap.study.plan import add_plan_arguments
 
 
 def script_parser(description: str) -> argparse.ArgumentParser:

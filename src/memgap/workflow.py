@@ -12,10 +12,10 @@ from memgap.config.load import check_config
 from memgap.containers.digest import pin_images
 from memgap.containers.inside import VERSION_VARIABLE, workflow_version
 from memgap.containers.jobs import prepare_images
-from memgap.plans import plan_of
 from memgap.store.atomic import keep_others_from_writing, write_text
-from memgap.sweep.sizing import fit_sessions
-from memgap.sweep.study import Study, expand_study
+from memgap.study.plan import plan_of
+from memgap.study.sizing import fit_sessions
+from memgap.study.study import Study, expand_study
 
 SNAPSHOTS = Path(".snakemake/memgap")
 RESULTS = Path("results")

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from memgap.engine.identity import engine_record
-from memgap.loadtest.comparison import comparison_table, definitions_table
-from memgap.loadtest.tables import points_table, timeline_table
-from memgap.plans import plan_of
+from memgap.kinds.locust.comparison import comparison_table, definitions_table
+from memgap.kinds.locust.tables import points_table, timeline_table
+from memgap.study.plan import plan_of
 from tests.unit.loadtests import needs_locust
 from tests.unit.test_loadtest_session import measure
 

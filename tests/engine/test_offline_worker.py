@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from memgap.engine.identity import engine_python, engine_record
+from memgap.kinds.offline.summary import summarize_steps
 from memgap.models import write_synthetic_model
 from memgap.models.registry import resolve_model
-from memgap.offline.summary import summarize_steps
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 BUDGET, PROMPT, OUTPUT = 64, 80, 20
@@ -56,7 +56,7 @@ def run_worker(folder: Path, *flags: str) -> Path:
     (folder / "package").mkdir()
     (folder / "package/memgap").symlink_to(SOURCE / "memgap", target_is_directory=True)
     environment = {**os.environ, "PYTHONPATH": str(folder / "package"), "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
-    argv = [engine_python("auto"), "-m", "memgap.offline.worker"]
+    argv = [engine_python("auto"), "-m", "memgap.kinds.offline.worker"]
     argv += ["--spec", str(folder / "spec.json"), "--out", str(folder / "out")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300, env=environment)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

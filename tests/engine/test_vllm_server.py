@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from memgap.engine.identity import engine_python, engine_record
-from memgap.engine.server import EngineServer
+from memgap.host.server import EngineServer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

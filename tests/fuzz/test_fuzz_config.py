@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from memgap.canonical import canonical_json
 from memgap.config.files import read_config_files
 from memgap.config.load import check_config
-from memgap.plans import requested_plan
 from memgap.script import run_script, script_parser
-from memgap.sweep.study import check_same_server
+from memgap.study.plan import requested_plan
+from memgap.study.study import check_same_server
 from memgap.workflow import load_study
 
 from .mutate import damaged, fuzz, garbled, tolerates

@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memgap.advisor.verify import read_verifications, verification, verification_plan
-from memgap.collect.table import as_table, collect, read_table
 from memgap.datasets import build_dataset, load_dataset, save_dataset
 from memgap.datasets.sharegpt import read_conversations
 from memgap.datasets.traces import read_trace as read_request_trace
@@ -26,30 +25,31 @@ from memgap.engine.vllm import LATENCY_HISTOGRAMS, VllmAdapter
 from memgap.figures.offline_inputs import read_offline
 from memgap.figures.paper import read_paper
 from memgap.figures.plot import read_advice
-from memgap.hardware.gpus import read_gpus
-from memgap.hardware.predictions import read_predictions
-from memgap.kernels.ncu import read_ncu
-from memgap.kernels.nsys import read_gpu_metrics, read_nsys
-from memgap.kernels.trace import read_trace
 from memgap.load import sse
 from memgap.load.decode import ReplyDecoder, ReplyError
 from memgap.load.http1 import parse_url
 from memgap.models import resolve_model
 from memgap.models.hf_config import from_hf_config, hf_config_dtype
 from memgap.models.synthetic import tokenizer_json
+from memgap.profiling.kernel_trace import read_kernels
+from memgap.profiling.ncu import read_ncu
+from memgap.profiling.nsys import read_gpu_metrics, read_nsys
+from memgap.profiling.torch_trace import read_trace
 from memgap.recorded.export import export
 from memgap.recorded.files import all_points, read_series
 from memgap.recorded.load import restore
-from memgap.requests.read import events_of, requests_of, telemetry_of
+from memgap.roofline.gpus import read_gpus
+from memgap.roofline.predictions import read_predictions
 from memgap.session.run import check_plan
 from memgap.store.points import PointStore
-from memgap.sweep.session_name import session_of
-from memgap.sweep.study import check_same_server
+from memgap.study.session_name import session_of
+from memgap.study.study import check_same_server
+from memgap.tables.kernels import read_kernels_table
+from memgap.tables.points import as_table, collect, read_table
+from memgap.tables.requests import events_of, requests_of, telemetry_of
 from memgap.telemetry.histograms import server_latencies
 from memgap.telemetry.prometheus import parse_page
 from memgap.telemetry.sampler import read_rows
-from memgap.timeline.table import read_kernels_table
-from memgap.timeline.trace import read_kernels
 
 from ..unit.records import small_study, store_point
 from ..unit.test_kernels_nsys import ROWS, write_export
@@ -417,7 +417,7 @@ def test_hugging_face_configs(folder: Path, kind: str) -> None:
 
 
 def test_gpu_tables(folder: Path) -> None:
-    text = (REPOSITORY / "src/memgap/hardware/gpus.yaml").read_text()
+    text = (REPOSITORY / "src/memgap/roofline/gpus.yaml").read_text()
     table = yaml.safe_load(text)
     few = dict(list(table.items())[:2])
 

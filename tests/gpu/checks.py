@@ -20,7 +20,7 @@ SIMULATED = Path(__file__).resolve().parent / "simulated"
 sys.path[:0] = [str(CHECKOUT / "src"), *([str(SIMULATED)] if any(one.endswith("mock") for one in sys.argv) else [])]
 
 from memgap.canonical import canonical_json  # noqa: E402
-from memgap.engine.mps import CONTROL  # noqa: E402
+from memgap.host.mps import CONTROL  # noqa: E402
 from memgap.session.inputs import write_inputs  # noqa: E402
 from memgap.store.points import PointStore  # noqa: E402
 from memgap.telemetry.nvml import Nvml  # noqa: E402
@@ -85,7 +85,7 @@ class Session:
         started: list[psutil.Process] = []
         with contextlib.suppress(psutil.NoSuchProcess):  # it ends while it is asked: asked again a moment later
             supervisors = psutil.Process(self.process.pid).children()
-            ours = [one for one in supervisors if "memgap.engine.supervisor" in one.cmdline()]
+            ours = [one for one in supervisors if "memgap.host.supervisor" in one.cmdline()]
             started = [child for one in ours for child in one.children()]
         return sorted((one for one in started if not is_mps(one)), key=lambda one: one.pid)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from memgap.loadtest.environment import installed_note
+from memgap.kinds.locust.environment import installed_note
 
 needs_locust = pytest.mark.skipif(
     installed_note() is None, reason="NOT CHECKED HERE: Locust is not installed in .venv-locust: `make install-locust`"

@@ -6,7 +6,7 @@ from typing import Any
 
 from memgap.canonical import content_key
 from memgap.store.points import SCHEMA, PointStore
-from memgap.sweep.study import Study
+from memgap.study.study import Study
 from memgap.workflow import load_study
 
 

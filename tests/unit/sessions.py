@@ -10,7 +10,7 @@ from memgap.session.progress import Progress
 from memgap.session.run import Session
 from memgap.session.watch import StopWatch
 from memgap.store.points import PointStore
-from memgap.sweep.study import Study
+from memgap.study.study import Study
 
 
 def run_all(study: Study, results: Path) -> str:

@@ -10,9 +10,9 @@ from memgap.advisor.bca import Profile, advise, slo_bound_ms
 from memgap.advisor.flags import advised_flags
 from memgap.advisor.memory import memory_need
 from memgap.advisor.report import advice_for, write_advice
-from memgap.collect.table import as_table
 from memgap.config.load import check_config
 from memgap.errors import UserError
+from memgap.tables.points import as_table
 
 from .records import small_config
 

@@ -8,11 +8,11 @@ import yaml
 
 from memgap.advisor.report import advice_for, write_advice
 from memgap.advisor.verify import verification, verification_plan
-from memgap.collect.table import collect
 from memgap.errors import UserError
-from memgap.plans import plan_of
 from memgap.store.points import PointStore
-from memgap.sweep.study import Study
+from memgap.study.plan import plan_of
+from memgap.study.study import Study
+from memgap.tables.points import collect
 from memgap.workflow import load_study
 
 from .records import small_config

@@ -9,25 +9,25 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from memgap.comparison.engines import engines_table
-from memgap.comparison.kv import kv_table, used_tokens_at
-from memgap.comparison.layouts import paged, static
-from memgap.comparison.memory import memory_table
 from memgap.datasets.build import build_dataset
 from memgap.errors import UserError
 from memgap.figures.comparison_inputs import ComparisonTables, read_comparison
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.memory_over_time import common_points
 from memgap.figures.plot import COMPARISONS, draw
+from memgap.kinds.static.engines import engines_table
+from memgap.kinds.static.kv import kv_table, used_tokens_at
+from memgap.kinds.static.layouts import paged, static
+from memgap.kinds.static.memory import memory_table
+from memgap.kinds.static.record import is_static
+from memgap.kinds.static.result import NO_CLIENT, STEP_COLUMNS, load_result, step_rows, worked
 from memgap.load.latency import summarize
 from memgap.load.records import LoadResult, RequestResult, TokenEvents
 from memgap.recorded.export import export
 from memgap.recorded.load import restore
 from memgap.session.measure import result_files
-from memgap.static_batch.record import is_static
-from memgap.static_batch.result import NO_CLIENT, STEP_COLUMNS, load_result, step_rows, worked
 from memgap.store.points import PointStore, csv_gz
-from memgap.sweep.study import Study
+from memgap.study.study import Study
 from memgap.workflow import load_study
 
 from .records import small_config, store_point
@@ -266,7 +266,7 @@ def words(figure: Figure) -> str:
 def test_both_layouts_agree_with_the_table(
     made: tuple[dict[str, Any], Path, list[Any]], tables: ComparisonTables
 ) -> None:
-    from memgap.comparison.layouts import Lengths
+    from memgap.kinds.static.layouts import Lengths
 
     lengths = [Lengths(len(one.token_ids), one.output_tokens) for one in made[2]]
     kv = tables.kv.set_index(["layout", "batch_cap"])["held_token_steps"]

@@ -15,7 +15,7 @@ from memgap.containers.inside import MARKS, VERSION_VARIABLE, check_container, c
 from memgap.engine.identity import engine_python, engine_record
 from memgap.errors import UserError
 from memgap.session.run import main
-from memgap.sweep.study import Study
+from memgap.study.study import Study
 from memgap.workflow import load_study, prepare_jobs, snapshot
 
 from .records import small_config, small_study
@@ -100,7 +100,7 @@ def test_a_declared_digest_stands_for_a_file_that_is_elsewhere(folder: Path) -> 
 def test_a_job_that_does_not_see_the_file_has_the_same_points(folder: Path) -> None:
     from memgap.config.files import read_config_files
     from memgap.config.load import check_config
-    from memgap.sweep.study import expand_study
+    from memgap.study.study import expand_study
 
     (folder / "one.sif").write_bytes(b"one")
     study = study_in("one.sif")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from memgap import cli, doctor
+from memgap import cli
+from memgap.commands import doctor
 from memgap.engine import identity
 from memgap.telemetry import nvml
 

@@ -14,14 +14,14 @@ from typing import Any
 import psutil
 import pytest
 
-from memgap.engine import server as server_module
 from memgap.engine.adapters import adapter_for
 from memgap.engine.failure import first_error
 from memgap.engine.flags import flag_list
-from memgap.engine.ports import free_port, require_free
-from memgap.engine.server import EngineServer, ServerFailureError
 from memgap.engine.vllm import VllmAdapter
 from memgap.errors import UserError
+from memgap.host import server as server_module
+from memgap.host.ports import free_port, require_free
+from memgap.host.server import EngineServer, ServerFailureError
 from memgap.telemetry.prometheus import parse_page
 
 from .records import small_study
@@ -102,7 +102,7 @@ def test_an_occupied_fixed_port_is_one_sentence() -> None:
 
 def supervise(tmp_path: Path, *argv: str) -> tuple[subprocess.Popen[str], int]:
     """Start a supervisor over a command; returns it and the command's process id."""
-    command = [sys.executable, "-m", "memgap.engine.supervisor", "--log", str(tmp_path / "log"), "--", *argv]
+    command = [sys.executable, "-m", "memgap.host.supervisor", "--log", str(tmp_path / "log"), "--", *argv]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, json.loads(process.stdout.readline())["pid"]
@@ -115,7 +115,7 @@ STUBBORN = (
 
 def test_a_server_that_ignores_int_and_term_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "import signal; from memgap.engine import supervisor; "
+        "import signal; from memgap.host import supervisor; "
         "supervisor.GRACE_S = {s: 0.3 for s in supervisor.GRACE_S}; "
         f"import sys; log = {str(tmp_path / 'log')!r}; "
         f"sys.exit(supervisor.main(['--log', log, '--', sys.executable, '-c', {STUBBORN!r}]))"
@@ -145,7 +145,7 @@ def test_what_a_server_leaves_behind_is_ended(tmp_path: Path) -> None:
 def test_the_server_ends_when_its_session_is_killed(tmp_path: Path) -> None:
     code = (
         "import subprocess, sys, time; "
-        "argv = [sys.executable, '-m', 'memgap.engine.supervisor', '--log', sys.argv[1], '--', 'sleep', '600']; "
+        "argv = [sys.executable, '-m', 'memgap.host.supervisor', '--log', sys.argv[1], '--', 'sleep', '600']; "
         "p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True); "
         "print(p.stdout.readline(), end='', flush=True); time.sleep(600)"
     )

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from memgap.engine import server as server_module
-from memgap.engine.ports import free_port, require_free
-from memgap.engine.server import EngineServer, ServerFailureError
 from memgap.errors import UserError
+from memgap.host import server as server_module
+from memgap.host.ports import free_port, require_free
+from memgap.host.server import EngineServer, ServerFailureError
 
 from .records import small_study
 from .test_engine_server import make_server, until

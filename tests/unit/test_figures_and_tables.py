@@ -11,7 +11,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from memgap.advisor.report import advice_for
-from memgap.collect.table import COLUMNS, as_table, collect, read_table, write_table
 from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.figures.files import write_figure
@@ -19,7 +18,8 @@ from memgap.figures.inputs import FigureInputs
 from memgap.figures.plot import ONLINE, draw, read_advice
 from memgap.figures.points import failure_note, per_cap
 from memgap.figures.provenance import provenance_line
-from memgap.timeline.table import kernels_table
+from memgap.tables.kernels import kernels_table
+from memgap.tables.points import COLUMNS, as_table, collect, read_table, write_table
 
 from .records import small_config, small_study, store_point
 

@@ -11,7 +11,7 @@ import pytest
 
 from memgap.config.files import read_config_files
 from memgap.config.load import check_config
-from memgap.sweep.study import expand_study
+from memgap.study.study import expand_study
 from memgap.tuning.points import known_points
 
 CONFIG = Path(__file__).parents[2] / "config"

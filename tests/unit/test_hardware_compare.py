@@ -6,16 +6,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from memgap.collect.table import as_table
 from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.plot import draw
-from memgap.hardware.compare import PREDICTED, compare_steps, error_summary, offline_points, online_points
-from memgap.hardware.gpus import find_gpu
-from memgap.hardware.predict import Setup, predict_decode
-from memgap.hardware.predictions import planned_predictions
 from memgap.models import load_registry
+from memgap.roofline.gpus import find_gpu
+from memgap.roofline.predict import Setup, predict_decode
+from memgap.roofline.predictions import planned_predictions
+from memgap.tables.points import as_table
+from memgap.tables.roofline_error import PREDICTED, compare_steps, error_summary, offline_points, online_points
 
 from .records import small_config
 

@@ -3,7 +3,7 @@
 import pytest
 
 from memgap.errors import UserError
-from memgap.hardware.gpus import GIB, find_gpu, gpu_of_nvml, known_gpus
+from memgap.roofline.gpus import GIB, find_gpu, gpu_of_nvml, known_gpus
 
 DENSE_FP16_FLOP_PER_CLOCK = {
     "V100": 1024,

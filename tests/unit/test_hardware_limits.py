@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from memgap.hardware.limits import gpu_table, peaks, utilization
 from memgap.models import load_registry
+from memgap.roofline.limits import gpu_table, peaks, utilization
 
 
 def point(gpu: str | None = "NVIDIA H200", **changes: Any) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import pytest
 
 from memgap import cli
 from memgap.errors import UserError
-from memgap.hardware.gpus import GIB, find_gpu
-from memgap.hardware.predict import (
+from memgap.models import load_registry
+from memgap.roofline.gpus import GIB, find_gpu
+from memgap.roofline.predict import (
     Setup,
     kv_capacity_tokens,
     largest_batch,
@@ -19,9 +20,8 @@ from memgap.hardware.predict import (
     predict_prefill_s,
     throughput_ceiling,
 )
-from memgap.hardware.predictions import COLUMNS, NEVER, planned_predictions, read_predictions, setup_of
-from memgap.hardware.work import decode_step, total
-from memgap.models import load_registry
+from memgap.roofline.predictions import COLUMNS, NEVER, planned_predictions, read_predictions, setup_of
+from memgap.roofline.work import decode_step, total
 
 OPT = Setup(load_registry()["opt-1.3b"].architecture, find_gpu("H200"))
 GQA = Setup(load_registry()["llama-3-8b"].architecture, find_gpu("H200"), "bfloat16")

@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 
 from memgap.errors import UserError
-from memgap.hardware.work import (
+from memgap.models import load_registry
+from memgap.models.architecture import ModelArchitecture
+from memgap.roofline.work import (
     Work,
     attention_decode,
     attention_prefill,
@@ -20,8 +22,6 @@ from memgap.hardware.work import (
     step_kernels,
     total,
 )
-from memgap.models import load_registry
-from memgap.models.architecture import ModelArchitecture
 
 OPT = load_registry()["opt-1.3b"].architecture
 LLAMA3 = load_registry()["llama-3-8b"].architecture

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from memgap.collect.table import as_table
 from memgap.stats.intervals import (
     WITHIN_ONE_RUN,
     Interval,
@@ -17,6 +16,7 @@ from memgap.stats.intervals import (
     within_run_interval,
 )
 from memgap.stats.student import half_width, t_975
+from memgap.tables.points import as_table
 
 
 def t_tail(value: float, degrees: int) -> float:

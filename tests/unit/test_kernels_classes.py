@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from memgap.kernels.classes import CLASSES, UNCLASSIFIED, kernel_class, rules, short_name
+from memgap.profiling.classes import CLASSES, UNCLASSIFIED, kernel_class, rules, short_name
 
 HERE = Path(__file__).parent
 RECORDED = sorted((HERE.parents[1] / "recorded/h200").glob("*.kernels.csv.gz"))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memgap.errors import UserError
-from memgap.kernels.metrics import (
+from memgap.profiling.metrics import (
     COUNTERS,
     METRIC_SETS,
     counters,
@@ -19,7 +19,7 @@ from memgap.kernels.metrics import (
     tensor_flop,
     unit_scale,
 )
-from memgap.kernels.ncu import (
+from memgap.profiling.ncu import (
     IDENTITY,
     NoCounterPermission,
     ncu_command,
@@ -29,7 +29,7 @@ from memgap.kernels.ncu import (
     range_names,
     read_ncu,
 )
-from memgap.kernels.timeline import class_table
+from memgap.profiling.timeline import class_table
 
 H200 = Path(__file__).parent / "data/ncu_raw_h200.csv"
 PUSH_POP = "thread Domain:Push/Pop_Range:PL_Type:PL_Value:CLR_Type:Color:Msg_Type:Msg"

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memgap.errors import UserError
-from memgap.kernels.nsys import nsys_export_command, nsys_profile_command, read_gpu_metrics, read_nsys
-from memgap.kernels.timeline import COLUMNS, class_table, unclassified_share
+from memgap.profiling.nsys import nsys_export_command, nsys_profile_command, read_gpu_metrics, read_nsys
+from memgap.profiling.timeline import COLUMNS, class_table, unclassified_share
 
 PROCESS = 7 << 24
 SCHEMA = {

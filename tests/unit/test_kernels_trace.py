@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memgap.errors import UserError
-from memgap.kernels.timeline import COLUMNS, class_table, phase_and_step, timeline_table, unclassified_share
-from memgap.kernels.trace import read_trace
+from memgap.profiling.timeline import COLUMNS, class_table, phase_and_step, timeline_table, unclassified_share
+from memgap.profiling.torch_trace import read_trace
 
 
 def event(category: str, name: str, ts: float, dur: float, **arguments: Any) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from memgap import cli
-from memgap.doctor import findings
+from memgap.commands.doctor import findings
+from memgap.commands.listing import cost, list_points
 from memgap.errors import UserError
 from memgap.install import engine as install
-from memgap.listing import cost, list_points
 
 from .records import small_config, small_study, store_point
 

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from memgap import cli
+from memgap.commands.listing import ASSUMED_START_S, cost, list_points
 from memgap.errors import UserError
-from memgap.listing import ASSUMED_START_S, cost, list_points
-from memgap.sweep.study import Study
+from memgap.study.study import Study
 from memgap.workflow import load_study
 
 from .records import small_config, small_study, store_point

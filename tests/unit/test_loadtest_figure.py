@@ -10,16 +10,16 @@ import pytest
 from memgap.errors import UserError
 from memgap.figures import loadtest
 from memgap.figures.files import write_figure
-from memgap.loadtest.comparison import comparison_table
-from memgap.loadtest.page import comparison_page
-from memgap.loadtest.tables import (
+from memgap.kinds.locust.comparison import comparison_table
+from memgap.kinds.locust.page import comparison_page
+from memgap.kinds.locust.tables import (
     POINT_COLUMNS,
     TIMELINE_COLUMNS,
     points_table,
     slice_s,
     timeline_table,
 )
-from memgap.plans import plan_of
+from memgap.study.plan import plan_of
 from memgap.workflow import load_study
 from tests.unit.loadtests import loadtest_config
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from memgap.commands.listing import list_points
 from memgap.errors import UserError
-from memgap.listing import list_points
-from memgap.loadtest.environment import LOCUST_VERSION, locust_python
-from memgap.loadtest.point import picks
-from memgap.sweep.session_name import session_of
+from memgap.kinds.locust.environment import LOCUST_VERSION, locust_python
+from memgap.kinds.locust.point import picks
+from memgap.study.session_name import session_of
 from memgap.workflow import load_study
 from tests.unit.loadtests import loadtest_config
 
@@ -119,7 +119,7 @@ def test_locust_is_locked_in_the_version_that_the_records_name_and_nowhere_else(
 
 
 def test_gevent_stays_out_of_the_process_of_a_session() -> None:
-    code = "import sys, memgap.loadtest.session, memgap.loadtest.comparison; print('gevent' in sys.modules)"
+    code = "import sys, memgap.kinds.locust.session, memgap.kinds.locust.comparison; print('gevent' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

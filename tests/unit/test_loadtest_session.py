@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 
 from memgap.datasets import build_dataset, save_dataset
-from memgap.loadtest import locust_csv
-from memgap.loadtest.comparison import comparison_table, definitions_table
-from memgap.loadtest.session import LoadTestSession
-from memgap.loadtest.tables import points_table, timeline_table
+from memgap.kinds.locust import locust_csv
+from memgap.kinds.locust.comparison import comparison_table, definitions_table
+from memgap.kinds.locust.session import LoadTestSession
+from memgap.kinds.locust.tables import points_table, timeline_table
 from memgap.models import write_synthetic_model
-from memgap.plans import plan_of
 from memgap.session.progress import Progress
 from memgap.session.watch import StopWatch
-from memgap.sweep.study import Study
+from memgap.study.plan import plan_of
+from memgap.study.study import Study
 from memgap.workflow import load_study
 from tests.unit.loadtests import loadtest_config, needs_locust
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from memgap.collect.table import as_table
 from memgap.errors import UserError
 from memgap.figures.device_metrics import phase_metrics
 from memgap.figures.inputs import FigureInputs
@@ -14,6 +13,7 @@ from memgap.figures.offline_inputs import OfflineTables, checked, read_offline
 from memgap.figures.offline_points import main_points
 from memgap.figures.plot import OFFLINE, draw
 from memgap.figures.step_timeline import short_name
+from memgap.tables.points import as_table
 
 from .offline_tables import ATTENTION, GEMM, counter_row, offline_study, point, times
 from .test_figures_and_tables import texts

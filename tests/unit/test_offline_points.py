@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
+from memgap.commands.listing import list_points
 from memgap.config.load import check_config
 from memgap.errors import UserError
-from memgap.listing import list_points
-from memgap.offline.point import mode_of
-from memgap.offline.profilers import profiler_of
-from memgap.sweep.point import Point
-from memgap.sweep.session_name import session_of
-from memgap.sweep.study import Study, expand_study
+from memgap.kinds.offline.point import mode_of
+from memgap.kinds.offline.profilers import profiler_of
+from memgap.study.point import Point
+from memgap.study.session_name import session_of
+from memgap.study.study import Study, expand_study
 from memgap.workflow import load_study
 
 from .records import small_config, small_study

@@ -22,12 +22,12 @@ import pytest
 
 from memgap.canonical import canonical_json
 from memgap.errors import UserError
-from memgap.kernels.timeline import Recording, timeline_table, windows_table
-from memgap.offline.profilers import NcuProfiler, NsysProfiler, profiler_of, recorded_files
-from memgap.offline.steps import COLUMNS, Step, row
+from memgap.kinds.offline.profilers import NcuProfiler, NsysProfiler, profiler_of, recorded_files
+from memgap.kinds.offline.steps import COLUMNS, Step, row
+from memgap.profiling.timeline import Recording, timeline_table, windows_table
 from memgap.recorded.export import STEPS_KEPT, TELEMETRY_ROWS, export
 from memgap.recorded.files import all_points
-from memgap.sweep.study import Study
+from memgap.study.study import Study
 from memgap.workflow import load_study
 
 from .test_offline_points import SYNCHRONOUS, config
@@ -40,7 +40,7 @@ import csv, json, os, sys, time
 from pathlib import Path
 here = Path(__file__).parent
 arguments = dict(zip(sys.argv[3::2], sys.argv[4::2]))
-assert sys.argv[1:3] == ["-m", "memgap.offline.worker"], sys.argv
+assert sys.argv[1:3] == ["-m", "memgap.kinds.offline.worker"], sys.argv
 out, spec = Path(arguments["--out"]), json.loads(Path(arguments["--spec"]).read_text())
 told = json.loads((here / "worker.json").read_text())
 with (here / "starts.jsonl").open("a") as file:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from memgap.offline.phases import DECODE, PREFILL, DecodeHold, KvExhaustedError, phase_of, prefill_tokens
-from memgap.offline.steps import COLUMNS, SEGMENTS, Step, StepRecorder, row
+from memgap.kinds.offline.phases import DECODE, PREFILL, DecodeHold, KvExhaustedError, phase_of, prefill_tokens
+from memgap.kinds.offline.steps import COLUMNS, SEGMENTS, Step, StepRecorder, row
 
 
 class Clock:

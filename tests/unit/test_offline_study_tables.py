@@ -16,10 +16,10 @@ import pytest
 
 from memgap.errors import UserError
 from memgap.figures.offline_inputs import read_offline
-from memgap.offline.gpu_counters import GpmSampler, phase_means
-from memgap.offline.steps import COLUMNS, SEGMENTS
-from memgap.offline.summary import summarize_steps
-from memgap.offline.tables import (
+from memgap.kinds.offline.gpu_counters import GpmSampler, phase_means
+from memgap.kinds.offline.steps import COLUMNS, SEGMENTS
+from memgap.kinds.offline.summary import summarize_steps
+from memgap.kinds.offline.tables import (
     CLASS_COLUMNS,
     COUNTER_COLUMNS,
     GPU_COLUMNS,
@@ -30,7 +30,7 @@ from memgap.offline.tables import (
     offline_tables,
 )
 from memgap.store.points import csv_gz
-from memgap.sweep.study import Study
+from memgap.study.study import Study
 from memgap.telemetry import gpm
 from memgap.workflow import load_study
 

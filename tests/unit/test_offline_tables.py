@@ -5,12 +5,12 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from memgap.collect.table import as_table
 from memgap.figures.offline_inputs import OfflineTables
 from memgap.tables import tab01, tab02, tab03
 from memgap.tables.claim import FAILS, HOLDS, UNKNOWN
 from memgap.tables.claims import Study, claims_table
 from memgap.tables.files import latex, markdown
+from memgap.tables.points import as_table
 
 from .offline_tables import offline_study
 

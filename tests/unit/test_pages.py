@@ -1,7 +1,7 @@
 """Pages of tables and advice show what there is, and nothing in them is taken for markup."""
 
-from memgap.collect.table import as_table
-from memgap.pages import advice_page, table_page
+from memgap.tables.pages import advice_page, table_page
+from memgap.tables.points import as_table
 
 
 def test_a_table_page_has_a_row_a_point_and_only_filled_columns() -> None:

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from memgap.collect.table import as_table, write_table
 from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.planner.__main__ import main
@@ -21,8 +20,9 @@ from memgap.planner.fleet import Demand, Fleet, GpuKind, fleet_of, read_fleet
 from memgap.planner.options import GIB, Choices, Menu, Option, menu_of
 from memgap.planner.program import INFEASIBLE, OPTIMAL, TIME_LIMIT, UNSOLVED, Group, Solution, solve
 from memgap.planner.report import COLUMNS, placement_table, plan_for, write_plan
-from memgap.plans import plan_of
-from memgap.sweep.study import expand_study
+from memgap.study.plan import plan_of
+from memgap.study.study import expand_study
+from memgap.tables.points import as_table, write_table
 
 from .records import small_config
 

@@ -15,7 +15,6 @@ import yaml
 from memgap.advisor import verify
 from memgap.advisor.report import advice_for, write_advice
 from memgap.advisor.verify import NOT_MEASURED, read_verifications
-from memgap.collect.table import collect
 from memgap.config.files import read_config_files
 from memgap.errors import UserError
 from memgap.figures.provenance import provenance_line
@@ -24,8 +23,9 @@ from memgap.recorded.compare import comparison
 from memgap.recorded.export import TELEMETRY_ROWS, export
 from memgap.recorded.files import all_points
 from memgap.store.points import PointStore
-from memgap.sweep.stop import Seen, choose
-from memgap.sweep.study import Study
+from memgap.study.stop import Seen, choose
+from memgap.study.study import Study
+from memgap.tables.points import collect
 from memgap.workflow import load_study
 
 from .records import small_config

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from memgap.engine.failure import ServerFailureError
-from memgap.engine.mps import CONTROL, Mps
-from memgap.engine.replicas import Replicas
+from memgap.host.mps import CONTROL, Mps
+from memgap.host.replicas import Replicas
 
 from .records import small_study
 from .sessions import run_session

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from memgap.requests.goodput import request_latencies, wilson_interval
-from memgap.requests.series import point_series
+from memgap.tables.goodput import request_latencies, wilson_interval
+from memgap.tables.over_time import point_series
 
 
 def requests() -> pd.DataFrame:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from memgap.cli import main
+from memgap.commands.rerun import rerun_plan
 from memgap.errors import UserError
-from memgap.rerun import rerun_plan
 from memgap.store.points import PointStore
 
 from .records import small_study

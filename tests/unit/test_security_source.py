@@ -73,7 +73,7 @@ def test_no_command_goes_through_a_shell() -> None:
 
 
 def test_no_code_of_a_model_repository_is_run_unless_the_model_says_so() -> None:
-    in_the_engines_interpreter = REPOSITORY / "src/memgap/static_batch/generate.py"
+    in_the_engines_interpreter = REPOSITORY / "src/memgap/kinds/static/generate.py"
     for path in SOURCES:
         if path.is_relative_to(REPOSITORY / "src") and path != in_the_engines_interpreter:
             tree = ast.parse(path.read_text(encoding="utf-8"))

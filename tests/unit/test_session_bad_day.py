@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from memgap.engine.supervised import Supervised
+from memgap.host.supervised import Supervised
 from memgap.mock_server.launch import MockServer
 from memgap.telemetry import window
 
@@ -270,7 +270,7 @@ def test_a_supervisor_that_is_killed_takes_the_point_along_and_leaves_no_server(
     process = start(session)
     in_last_point(session, process, 0)
     server = started_by(session, "-m memgap.mock_server")
-    started_by(session, "memgap.engine.supervisor").kill()
+    started_by(session, "memgap.host.supervisor").kill()
     ended(process, 0)
     assert session.points()[8]["status"] == "ok"
     assert session.points()[1]["status"] in ("ok", "crash")

@@ -16,7 +16,7 @@ from memgap.canonical import canonical_json
 from memgap.datasets import build_dataset, save_dataset
 from memgap.models import write_synthetic_model
 from memgap.session.progress import TimeLeft, clock
-from memgap.sweep.study import Study
+from memgap.study.study import Study
 
 from .records import small_config, small_study
 
@@ -201,7 +201,7 @@ def test_a_bad_plan_is_one_sentence(tmp_path: Path, plan: str | None) -> None:
 
 def test_another_engine_version_is_refused(tmp_path: Path) -> None:
     from memgap.config.load import check_config
-    from memgap.sweep.study import expand_study
+    from memgap.study.study import expand_study
 
     config = small_config()
     config["engines"]["mock"]["version"] = "9.9"

@@ -13,7 +13,7 @@ from memgap.config.load import check_config
 from memgap.session import run
 from memgap.session.lease import Leases
 from memgap.store.points import PointStore
-from memgap.sweep.study import expand_study
+from memgap.study.study import expand_study
 
 from .records import small_config
 from .test_engine_server import until

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memgap.engine import server
 from memgap.errors import UserError
+from memgap.host import server
 from memgap.session import run
 from memgap.session.progress import Progress
 from memgap.session.run import Session, check_plan
 from memgap.session.watch import StopWatch
-from memgap.sweep.study import Study
+from memgap.study.study import Study
 
 from .records import small_study, store_point
 from .test_session_run import runner

@@ -14,9 +14,9 @@ import pytest
 
 from memgap.engine.adapters import adapter_for
 from memgap.engine.base import SCRATCH, Launch
-from memgap.engine.server import EngineServer
 from memgap.engine.sglang import CONFIG_FILE, SglangAdapter
 from memgap.errors import UserError
+from memgap.host.server import EngineServer
 from memgap.telemetry.histograms import server_latencies
 from memgap.telemetry.prometheus import parse_page
 from memgap.workflow import load_study

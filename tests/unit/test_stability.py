@@ -8,10 +8,10 @@ import pytest
 from memgap.advisor.bca import Profile
 from memgap.advisor.report import advice_for, write_advice
 from memgap.advisor.stability import _draw, stability
-from memgap.collect.table import as_table
 from memgap.config.load import check_config
-from memgap.pages import advice_page
 from memgap.stats.intervals import Interval, mean_interval, within_run_interval
+from memgap.tables.pages import advice_page
+from memgap.tables.points import as_table
 
 from .records import small_config
 

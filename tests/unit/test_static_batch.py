@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
-from memgap.collect.table import collect
 from memgap.datasets.build import Prompt
 from memgap.errors import UserError
+from memgap.kinds.static import worker
+from memgap.kinds.static.limits import TooLongError, check_positions
+from memgap.kinds.static.record import is_static
+from memgap.kinds.static.result import batch_rows, load_result, step_rows, worked
 from memgap.load.latency import summarize
-from memgap.static_batch import worker
-from memgap.static_batch.limits import TooLongError, check_positions
-from memgap.static_batch.record import is_static
-from memgap.static_batch.result import batch_rows, load_result, step_rows, worked
-from memgap.sweep.study import Study
+from memgap.study.study import Study
+from memgap.tables.points import collect
 from memgap.workflow import load_study
 
 from .records import small_config

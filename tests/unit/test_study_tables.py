@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from memgap.collect.table import as_table
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.plot import draw
 from memgap.tables import tab04
 from memgap.tables.claim import FAILS, HOLDS, SIZE, UNKNOWN
 from memgap.tables.claims import Study, claims_table
-from memgap.timeline.table import COLUMNS as KERNEL_COLUMNS
+from memgap.tables.kernels import COLUMNS as KERNEL_COLUMNS
+from memgap.tables.points import as_table
 
 
 def row(cap: int, tok_s: float, replicas: int = 1, mps: str = "no", **changes: Any) -> dict[str, Any]:

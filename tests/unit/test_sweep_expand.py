@@ -6,9 +6,9 @@ import pytest
 
 from memgap.config.load import check_config
 from memgap.errors import UserError
-from memgap.plans import plan_of
-from memgap.sweep.expand import expand_sweep
-from memgap.sweep.study import Study, check_same_server, expand_study
+from memgap.study.expand import expand_sweep
+from memgap.study.plan import plan_of
+from memgap.study.study import Study, check_same_server, expand_study
 
 from .records import small_config, small_study
 

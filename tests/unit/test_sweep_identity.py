@@ -8,8 +8,8 @@ import pytest
 from memgap.canonical import canonical_json, content_key
 from memgap.config.load import check_config
 from memgap.errors import UserError
-from memgap.plans import plan_of
-from memgap.sweep.study import Study, expand_study
+from memgap.study.plan import plan_of
+from memgap.study.study import Study, expand_study
 from memgap.workflow import load_study, snapshot
 
 from .records import small_config, small_study

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memgap.errors import UserError
-from memgap.sweep.estimate import ASSUMED_START_S
-from memgap.sweep.sizing import FILE, Candidate, assign
+from memgap.study.estimate import ASSUMED_START_S
+from memgap.study.sizing import FILE, Candidate, assign
 from memgap.workflow import load_study
 
 LIMIT_S = 600.0

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from memgap.advisor.bca import advise
-from memgap.collect.table import collect
 from memgap.errors import UserError
 from memgap.store.points import PointStore
-from memgap.sweep.stop import CapResult, Seen, choose, next_cap
+from memgap.study.stop import CapResult, Seen, choose, next_cap
+from memgap.tables.points import collect
 from memgap.workflow import load_study
 
 from .records import small_config

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from memgap.timeline.overlap import length_s, shares, union
-from memgap.timeline.trace import read_kernels
+from memgap.profiling.kernel_trace import read_kernels
+from memgap.profiling.overlap import length_s, shares, union
 
 from .records import small_study
 from .sessions import run_session

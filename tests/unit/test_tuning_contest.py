@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from memgap.commands.listing import cost, list_points
 from memgap.errors import UserError
-from memgap.listing import cost, list_points
 from memgap.session.watch import StopWatch
 from memgap.store.points import PointStore
-from memgap.sweep.point import Record
+from memgap.study.point import Record
 from memgap.tuning.figures import FIGURES, draw, read_configurations
 from memgap.tuning.outcome import Outcome
 from memgap.tuning.results import ORIGINAL, write_tables

@@ -6,7 +6,7 @@ import pytest
 
 from memgap.canonical import canonical_json, content_key
 from memgap.errors import UserError
-from memgap.plans import plan_of
+from memgap.study.plan import plan_of
 from memgap.tuning.candidates import RACE_REPEATS, Builder, deviations, point_of
 from memgap.tuning.plan import race_plan, race_rule, races, tier_before
 from memgap.tuning.speculation import segment

@@ -103,7 +103,7 @@ class Study:
 
     def processes(self) -> list[psutil.Process]:
         """Return the living processes that work for this folder: sessions, supervisors, servers, samplers."""
-        marks = (str(self.folder), "memgap.mock_server", "memgap.telemetry.sampler", "memgap.engine.supervisor")
+        marks = (str(self.folder), "memgap.mock_server", "memgap.telemetry.sampler", "memgap.host.supervisor")
         found = []
         for process in psutil.process_iter():
             try:

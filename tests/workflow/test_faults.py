@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from memgap.unlock import remove_stale_lock
+from memgap.commands.unlock import remove_stale_lock
 
 from .conftest import Study, kill
 

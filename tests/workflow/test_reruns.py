@@ -126,7 +126,7 @@ def test_a_workstation_runs_one_server_at_a_time_whatever_j_is(study: Study) -> 
 
 
 def test_the_lock_of_a_killed_driver_is_removed_only_then(study: Study, tmp_path: Path) -> None:
-    from memgap.unlock import remove_stale_lock
+    from memgap.commands.unlock import remove_stale_lock
 
     assert remove_stale_lock(tmp_path) is False
     lock = tmp_path / ".snakemake" / "locks" / "0.output.lock"

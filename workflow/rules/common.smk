@@ -5,11 +5,11 @@ import re
 from memgap.cluster.resources import session_gpus, session_runtime_min
 from memgap.containers.jobs import image_for_jobs
 from memgap.errors import UserError
-from memgap.loadtest.environment import installed_note, locust_files
-from memgap.loadtest.point import is_loadtest
+from memgap.kinds.locust.environment import installed_note, locust_files
+from memgap.kinds.locust.point import is_loadtest
 from memgap.models.staging import hub_model_name
-from memgap.sweep.study import model_folder_name
-from memgap.where import tell_where
+from memgap.study.study import model_folder_name
+from memgap.commands.where import tell_where
 from memgap.workflow import (
     load_study,
     package_path,
@@ -289,7 +289,7 @@ def roofline_studies(wildcards):
 def roofline_code():
     """What counts the work and holds the peaks: editing it predicts anew."""
     return [
-        package_path(f"hardware/{name}")
+        package_path(f"roofline/{name}")
         for name in ("gpus.yaml", "gpus.py", "work.py", "predict.py")
     ]
 

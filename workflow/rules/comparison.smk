@@ -7,7 +7,7 @@ rule comparison_tables:
         sessions=sweep_sessions,
         script=script("comparison_tables.py"),
         code=[
-            package_path(f"comparison/{name}.py")
+            package_path(f"kinds/static/{name}.py")
             for name in ("engines", "kv", "layouts", "memory")
         ],
     output:

@@ -325,7 +325,7 @@ rule roofline:
         script=script("plot_figure.py"),
         code=[
             figure_module("roofline"),
-            package_path("hardware/compare.py"),
+            package_path("tables/roofline_error.py"),
             *roofline_code(),
         ],
     output:

@@ -26,7 +26,7 @@ rule loadtest_tables:
         sessions=loadtest_sessions,
         script=script("loadtest_tables.py"),
         code=[
-            package_path(f"loadtest/{name}.py")
+            package_path(f"kinds/locust/{name}.py")
             for name in ("comparison", "locust_csv", "page", "tables")
         ],
     output:

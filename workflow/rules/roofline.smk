@@ -2,7 +2,7 @@
 rule predict:
     input:
         script=script("predict_roofline.py"),
-        code=[package_path("hardware/predictions.py"), *roofline_code()],
+        code=[package_path("roofline/predictions.py"), *roofline_code()],
     output:
         csv="results/tables/{prediction}.predictions.csv",
     log:
@@ -22,7 +22,7 @@ rule roofline_error:
         tables=roofline_sweeps,
         studies=roofline_studies,
         script=script("roofline_error.py"),
-        code=[package_path("hardware/compare.py"), *roofline_code()],
+        code=[package_path("tables/roofline_error.py"), *roofline_code()],
     output:
         csv=study_table_in_report("roofline_error", "csv"),
         summary="results/tables/roofline_error.summary.csv",

@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 
 from memgap.advisor.report import advice_for, write_advice
-from memgap.collect.table import read_table
-from memgap.pages import advice_page
-from memgap.plans import requested_plan
 from memgap.script import run_script, script_parser
 from memgap.store.atomic import write_text
+from memgap.study.plan import requested_plan
+from memgap.tables.pages import advice_page
+from memgap.tables.points import read_table
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from memgap.collect.table import collect, write_table
-from memgap.pages import table_page
-from memgap.plans import requested_plan
 from memgap.script import run_script, script_parser
 from memgap.store.atomic import write_text
+from memgap.study.plan import requested_plan
+from memgap.tables.pages import table_page
+from memgap.tables.points import collect, write_table
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from memgap.comparison.engines import engines_table
-from memgap.comparison.kv import kv_table
-from memgap.comparison.memory import memory_table
-from memgap.plans import requested_plan
+from memgap.kinds.static.engines import engines_table
+from memgap.kinds.static.kv import kv_table
+from memgap.kinds.static.memory import memory_table
 from memgap.script import run_script, script_parser
 from memgap.store.atomic import write_text
+from memgap.study.plan import requested_plan
 
 TABLES = {"engines": engines_table, "kv": kv_table, "memory": memory_table}
 

@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from memgap.loadtest.comparison import comparison_table, definitions_table
-from memgap.loadtest.page import comparison_page
-from memgap.loadtest.tables import points_table, timeline_table
-from memgap.plans import requested_plan
+from memgap.kinds.locust.comparison import comparison_table, definitions_table
+from memgap.kinds.locust.page import comparison_page
+from memgap.kinds.locust.tables import points_table, timeline_table
 from memgap.script import run_script, script_parser
 from memgap.store.atomic import write_text
+from memgap.study.plan import requested_plan
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,8 +6,8 @@ from pathlib import Path
 from memgap.datasets import build_dataset, save_dataset, source_files
 from memgap.datasets.spec import spec_fits_key
 from memgap.errors import UserError
-from memgap.plans import requested_plan
 from memgap.script import run_script, script_parser
+from memgap.study.plan import requested_plan
 
 
 def main(arguments: list[str] | None = None) -> int:

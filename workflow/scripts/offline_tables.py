@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from memgap.offline.tables import offline_tables
-from memgap.plans import requested_plan
+from memgap.kinds.offline.tables import offline_tables
 from memgap.script import run_script, script_parser
 from memgap.store.atomic import write_text
+from memgap.study.plan import requested_plan
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from memgap.planner.__main__ import write_files
 from memgap.planner.fleet import fleet_of
-from memgap.plans import requested_plan
 from memgap.script import run_script, script_parser
+from memgap.study.plan import requested_plan
 
 
 def main(arguments: list[str] | None = None) -> int:

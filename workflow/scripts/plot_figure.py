@@ -7,17 +7,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from memgap.collect.table import as_table, read_table
 from memgap.errors import UserError
 from memgap.figures.comparison_inputs import read_comparison
 from memgap.figures.files import write_figure
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_inputs import read_offline
 from memgap.figures.plot import COMPARISONS, OFFLINE, draw, read_advice
-from memgap.hardware.predictions import read_predictions
-from memgap.plans import models_of
+from memgap.roofline.predictions import read_predictions
 from memgap.script import run_script
-from memgap.timeline.table import read_kernels_table
+from memgap.study.plan import models_of
+from memgap.tables.kernels import read_kernels_table
+from memgap.tables.points import as_table, read_table
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from memgap.plans import requested_plan
-from memgap.requests.goodput import goodput_table
-from memgap.requests.series import series_table
 from memgap.script import run_script, script_parser
 from memgap.store.atomic import write_text
-from memgap.timeline.table import kernels_table
+from memgap.study.plan import requested_plan
+from memgap.tables.goodput import goodput_table
+from memgap.tables.kernels import kernels_table
+from memgap.tables.over_time import series_table
 
 TABLES = {"goodput": goodput_table, "kernels": kernels_table, "series": series_table}
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from memgap.collect.table import read_table
 from memgap.figures.offline_inputs import read_offline
 from memgap.figures.provenance import provenance_line
-from memgap.hardware.compare import compare_steps, error_summary, offline_points, online_points
-from memgap.pages import study_page
-from memgap.plans import models_of
 from memgap.script import run_script
 from memgap.store.atomic import write_text
+from memgap.study.plan import models_of
+from memgap.tables.pages import study_page
+from memgap.tables.points import read_table
+from memgap.tables.roofline_error import compare_steps, error_summary, offline_points, online_points
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from memgap.models.staging import stage_model
-from memgap.plans import requested_plan
 from memgap.script import run_script, script_parser
+from memgap.study.plan import requested_plan
 
 
 def main(arguments: list[str] | None = None) -> int:

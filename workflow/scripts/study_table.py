@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 
 from memgap.advisor.verify import read_verifications
-from memgap.collect.table import read_table
 from memgap.errors import UserError
 from memgap.figures.offline_inputs import OfflineTables, read_offline
 from memgap.figures.plot import read_advice
@@ -21,6 +20,7 @@ from memgap.script import run_script
 from memgap.tables import tab01, tab02, tab03, tab04
 from memgap.tables.claims import Study, claims_table
 from memgap.tables.files import write_forms
+from memgap.tables.points import read_table
 
 TITLES = {
     "tab01": "Table I: prefill and decode at MAX",

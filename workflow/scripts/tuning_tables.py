@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from memgap.plans import requested_plan
 from memgap.script import run_script, script_parser
+from memgap.study.plan import requested_plan
 from memgap.tuning.results import write_tables
 
 

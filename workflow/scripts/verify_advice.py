@@ -10,11 +10,11 @@ import yaml
 
 from memgap.advisor.verify import verification, verification_plan
 from memgap.figures.plot import read_advice
-from memgap.pages import verification_page
-from memgap.plans import add_plan_arguments, requested_plan
 from memgap.session.run import run_sessions
 from memgap.store.atomic import write_text
 from memgap.store.points import PointStore
+from memgap.study.plan import add_plan_arguments, requested_plan
+from memgap.tables.pages import verification_page
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,9 +13,9 @@ from memgap.advisor.bca import Decision, Profile, advise
 from memgap.advisor.flags import advised_arguments, advised_flags
 from memgap.advisor.memory import MemoryNeed, memory_need
 from memgap.advisor.stability import stability
-from memgap.collect.fate import FAILED, GOOD, INVALID, UNNEEDED, fate, replicated
 from memgap.errors import UserError
 from memgap.stats.intervals import column_interval
+from memgap.tables.fate import FAILED, GOOD, INVALID, UNNEEDED, fate, replicated
 
 THROUGHPUT = "total_throughput_tok_s"
 HEAD = "# Advice of the batching configuration advisor. How to read it: docs/advisor.md\n"

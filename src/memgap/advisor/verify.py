@@ -20,10 +20,10 @@ from memgap.canonical import canonical_json, content_key
 from memgap.config.files import read_config_files
 from memgap.errors import DAMAGE, UserError
 from memgap.figures.plot import read_advice
-from memgap.plans import plan_of
 from memgap.script import run_script
 from memgap.session.inputs import write_inputs
 from memgap.store.atomic import write_text
+from memgap.study.plan import plan_of
 from memgap.workflow import load_study
 
 CLOSE = 0.05

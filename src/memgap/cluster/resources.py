@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memgap.errors import UserError
-from memgap.sweep.point import whole_flag
+from memgap.study.point import whole_flag
 
 PARALLEL_FLAGS = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
 """The GPUs of one server are the product of these; replicas share one set of GPUs."""

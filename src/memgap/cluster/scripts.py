@@ -18,7 +18,7 @@ from memgap.config.files import read_config_files
 from memgap.containers.jobs import prepare_images
 from memgap.store.atomic import write_text
 from memgap.store.points import PointStore
-from memgap.sweep.study import Study
+from memgap.study.study import Study
 from memgap.workflow import load_study
 
 FOLDER = Path("jobs")

@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from memgap.engine.reserved import FLAGS, VARIABLES
 from memgap.errors import UserError
 from memgap.redact import secret_name, secret_shape
-from memgap.sweep.reserved import FLAGS, VARIABLES
 
 MOST_LEVELS = 40
 MOST_INTEGER = 2**63

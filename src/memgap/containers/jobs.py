@@ -7,7 +7,7 @@ from typing import Any
 
 from memgap.containers.digest import local_path
 from memgap.errors import UserError
-from memgap.sweep.study import Study
+from memgap.study.study import Study
 
 LINKS = Path(".snakemake/memgap/images")
 BINDS = ("APPTAINER_BIND", "SINGULARITY_BIND")

@@ -1,4 +1,4 @@
-"""Hugging Face transformers: `generate` on static batches, in a worker process; see memgap.static_batch."""
+"""Hugging Face transformers: `generate` on static batches, in a worker process; see memgap.kinds.static."""
 
 import re
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """FLOP and DRAM bytes that the attention and matrix products of a decode step ask for, from the model's shape alone."""
 
-from memgap.hardware.work import Work, decode_step, total
 from memgap.models.registry import load_registry
+from memgap.roofline.work import Work, decode_step, total
 
 
 def step_work(model: str, kernel_class: str, batch: float, context_tokens: float) -> Work | None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from memgap.comparison import engines, kv, memory
 from memgap.errors import UserError
+from memgap.kinds.static import engines, kv, memory
 
 COLUMNS = {"engines": engines.COLUMNS, "kv": kv.COLUMNS, "memory": memory.COLUMNS}
 

@@ -8,13 +8,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.collect.fate import GOOD, PREEMPTED
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.marks import draw_models
 from memgap.figures.paper import overlay, read_paper
 from memgap.figures.points import bars_note, per_cap
 from memgap.figures.provenance import write_provenance
 from memgap.figures.style import ALERT, log2_axis, new_figure, say_in_place
+from memgap.tables.fate import GOOD, PREEMPTED
 
 X, THROUGHPUT, LATENCY = "mean_running_reqs", "total_throughput_tok_s", "itl_mean_ms"
 PAPER = {X: "mean_running_reqs_within_duration", THROUGHPUT: "total_token_throughput_tok_per_s", LATENCY: "mean_itl_ms"}

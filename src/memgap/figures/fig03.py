@@ -7,13 +7,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.collect.fate import GOOD
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.marks import draw_models
 from memgap.figures.paper import overlay, read_paper
 from memgap.figures.points import bars_note, per_cap
 from memgap.figures.provenance import write_provenance
 from memgap.figures.style import new_figure, say_in_place
+from memgap.tables.fate import GOOD
 
 USAGE, PERCENT, THROUGHPUT = "kv_cache_usage_max_fraction", "kv_cache_usage_max_percent", "total_throughput_tok_s"
 PAPER_X, PAPER_Y = "kv_cache_max_usage_pct", "total_token_throughput_tok_per_s"

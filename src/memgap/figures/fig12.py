@@ -13,13 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from memgap.collect.fate import DRAWN, GOOD, fate
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.marks import SIDE_STYLE, bars
 from memgap.figures.paper import LABEL, overlay, read_paper
 from memgap.figures.points import bars_note, per_cap
 from memgap.figures.provenance import write_provenance
 from memgap.figures.style import ALERT, GREY, MARKERS, new_grid, palette, say_in_place
+from memgap.tables.fate import DRAWN, GOOD, fate
 
 USAGE, PERCENT, THROUGHPUT = "kv_cache_usage_max_fraction", "kv_cache_usage_max_percent", "total_throughput_tok_s"
 PAPER_X, PAPER_Y = "kv_cache_max_usage_pct", "total_token_throughput_tok_per_s"

@@ -18,8 +18,8 @@ from memgap.figures.inputs import FigureInputs
 from memgap.figures.paper import read_paper
 from memgap.figures.provenance import write_provenance
 from memgap.figures.style import GREY, new_rows, palette, say_in_place
-from memgap.timeline.overlap import clip, shares
-from memgap.timeline.table import KERNELS, NVML
+from memgap.profiling.overlap import clip, shares
+from memgap.tables.kernels import KERNELS, NVML
 
 WINDOW_S = (0.020, 0.032)
 """What is drawn of the record: as long as the published figure's window, about two decode steps of one server."""

@@ -4,10 +4,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.comparison.layouts import REASONS
 from memgap.figures.comparison_looks import LAYOUT_NAMES, batch_axis, write_small_print
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.style import MARKERS, new_figure, palette, say_in_place
+from memgap.kinds.static.layouts import REASONS
 
 SHARES = ("used", *REASONS)
 LABELS = {

@@ -17,8 +17,8 @@ from matplotlib.lines import Line2D
 from memgap.errors import UserError
 from memgap.figures.provenance import write_provenance
 from memgap.figures.style import ALERT, apply_style, palette, say_in_place
-from memgap.loadtest.point import LOCUST, OWN
-from memgap.loadtest.tables import POINT_COLUMNS, TIMELINE_COLUMNS
+from memgap.kinds.locust.point import LOCUST, OWN
+from memgap.kinds.locust.tables import POINT_COLUMNS, TIMELINE_COLUMNS
 
 NAMES = {LOCUST: "Locust", OWN: "load generator"}
 GIB = 2**30

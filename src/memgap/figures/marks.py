@@ -3,8 +3,8 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from memgap.collect.fate import GOOD, PREEMPTED
 from memgap.figures.style import ALERT, model_looks
+from memgap.tables.fate import GOOD, PREEMPTED
 
 SIDE_STYLE = {"client": "-", "server": "--"}
 

@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.collect.fate import DRAWN, INVALID, UNNEEDED, fate
 from memgap.figures.offline_inputs import OfflineTables
 from memgap.figures.provenance import CHARACTERS_PER_IN, provenance_line
 from memgap.figures.style import ALERT, GREY, say_in_place
+from memgap.tables.fate import DRAWN, INVALID, UNNEEDED, fate
 
 
 def lost_points(points: pd.DataFrame) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from memgap.collect.fate import DRAWN, GOOD, INVALID, UNNEEDED, fate, replicated
 from memgap.stats.intervals import column_interval, named_sources
+from memgap.tables.fate import DRAWN, GOOD, INVALID, UNNEEDED, fate, replicated
 
 
 def per_cap(table: pd.DataFrame, columns: list[str], by: Sequence[str] = ()) -> pd.DataFrame:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from memgap.collect.fate import FAILED, INVALID, PREEMPTED, UNNEEDED, fate
 from memgap.figures.points import failure_note, suspect_note
 from memgap.figures.style import ALERT, GREY
+from memgap.tables.fate import FAILED, INVALID, PREEMPTED, UNNEEDED, fate
 
 CHARACTERS_PER_IN = 18
 """How many characters of the small print fit into an inch."""

@@ -12,13 +12,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.collect.fate import DRAWN, GOOD, PREEMPTED
 from memgap.errors import UserError
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.provenance import write_provenance
 from memgap.figures.style import ALERT, GREY, log2_axis, model_looks, new_figure, say_in_place
-from memgap.hardware.compare import compare_steps, online_points
-from memgap.hardware.gpus import Gpu, find_gpu, gpu_of_nvml
+from memgap.roofline.gpus import Gpu, find_gpu, gpu_of_nvml
+from memgap.tables.fate import DRAWN, GOOD, PREEMPTED
+from memgap.tables.roofline_error import compare_steps, online_points
 
 X, Y, STEP = "intensity_flop_byte", "flop_s", "step_ms"
 COLUMNS = ["kind", "model", "gpu", "batch", "context_tokens", X, Y, STEP, "predicted_ms", "fits", "fate"]

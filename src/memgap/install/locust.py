@@ -11,7 +11,7 @@ from pathlib import Path
 
 from memgap.errors import UserError
 from memgap.install.engine import locked_version
-from memgap.loadtest.environment import LOCUST_FOLDER, NOTE
+from memgap.kinds.locust.environment import LOCUST_FOLDER, NOTE
 from memgap.store.atomic import write_text
 
 

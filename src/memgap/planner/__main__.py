@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from memgap.collect.table import read_table
 from memgap.planner.fleet import Fleet, read_fleet
 from memgap.planner.report import placement_table, plan_for, write_plan
 from memgap.script import run_script
 from memgap.store.atomic import write_text
+from memgap.tables.points import read_table
 
 
 def read_tables(paths: Sequence[Path]) -> pd.DataFrame:

@@ -15,9 +15,9 @@ from memgap.advisor.bca import Profile
 from memgap.advisor.flags import advised_flags
 from memgap.advisor.memory import MemoryNeed
 from memgap.advisor.report import memory_at, model_rows, profile_of
-from memgap.collect.fate import GOOD, fate
 from memgap.errors import UserError
 from memgap.planner.fleet import Demand, Fleet, GpuKind
+from memgap.tables.fate import GOOD, fate
 
 GIB = 2**30
 

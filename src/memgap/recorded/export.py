@@ -13,7 +13,7 @@ from memgap.errors import DAMAGE, UserError
 from memgap.recorded.files import ASKED, THINNED, points_file, read_points, read_series, series_file, write_series
 from memgap.redact import redacted, redacted_command
 from memgap.store.points import PointStore
-from memgap.sweep.session_name import session_of
+from memgap.study.session_name import session_of
 
 TELEMETRY_ROWS = 60
 STEPS_KEPT = 8

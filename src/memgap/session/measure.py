@@ -17,13 +17,14 @@ from memgap.datasets.build import Prompt as DatasetPrompt
 from memgap.datasets.build import warmup_prompts
 from memgap.datasets.files import load_dataset
 from memgap.engine.failure import ServerFailureError
-from memgap.engine.replicas import Replicas
+from memgap.host.replicas import Replicas
 from memgap.load.latency import summarize
 from memgap.load.loop import loop_factory
 from memgap.load.records import LoadPlan, LoadResult, Prompt
 from memgap.load.runner import run_load
 from memgap.load.workers import run_in_processes, wanted_processes
 from memgap.models.synthetic import word
+from memgap.profiling.kernel_trace import Kernel, read_kernels
 from memgap.redact import redact, redacted
 from memgap.session.profile import ProfileMoment
 from memgap.session.provenance import hardware, provenance
@@ -34,7 +35,6 @@ from memgap.telemetry import sampler, startup, window
 from memgap.telemetry.histograms import server_latencies
 from memgap.telemetry.prometheus import Page
 from memgap.telemetry.sampler import Sampler, fetch_pages
-from memgap.timeline.trace import Kernel, read_kernels
 from memgap.verdict import judge
 from memgap.verdict.evidence import Evidence
 

@@ -13,24 +13,24 @@ from memgap.canonical import canonical_json
 from memgap.containers.inside import check_container, check_same_memgap
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.identity import engine_python
-from memgap.engine.replicas import Replicas
 from memgap.errors import DAMAGE, UserError
-from memgap.loadtest.point import is_loadtest
+from memgap.host.replicas import Replicas
+from memgap.kinds.locust.point import is_loadtest
+from memgap.kinds.offline.point import is_offline
+from memgap.kinds.static.record import is_static
 from memgap.models.staging import offline_variables
-from memgap.offline.point import is_offline
-from memgap.plans import add_plan_arguments, requested_plan
 from memgap.redact import redact
 from memgap.session.lease import Leases
 from memgap.session.measure import Measurement, Point
 from memgap.session.neighbours import processes_on_gpu
 from memgap.session.progress import Progress, TimeLeft, clock
 from memgap.session.watch import StoppedError, StopWatch
-from memgap.static_batch.record import is_static
 from memgap.store.atomic import keep_others_from_writing, write_text
 from memgap.store.points import SPARED, PointStore
-from memgap.sweep.session_name import session_of
-from memgap.sweep.stop import Choice, Seen, choose
-from memgap.sweep.study import check_same_server
+from memgap.study.plan import add_plan_arguments, requested_plan
+from memgap.study.session_name import session_of
+from memgap.study.stop import Choice, Seen, choose
+from memgap.study.study import check_same_server
 
 LEASE_WAIT_S = 120.0
 START_FAILURES = 2
@@ -363,16 +363,16 @@ def _session_class(plan: Plan) -> type[Session]:
     """Return what measures the plan's points; all of them are of one kind."""
     first = plan["points"][0]["record"]
     if is_loadtest(first):
-        from memgap.loadtest.session import LoadTestSession
+        from memgap.kinds.locust.session import LoadTestSession
 
         return LoadTestSession
     if is_static(first):
-        from memgap.static_batch.session import StaticBatchSession  # which imports this module
+        from memgap.kinds.static.session import StaticBatchSession  # which imports this module
 
         return StaticBatchSession
     if not is_offline(first):
         return Session
-    from memgap.offline.session import OfflineSession  # needs pandas, which an engine's environment may lack
+    from memgap.kinds.offline.session import OfflineSession  # needs pandas, which an engine's environment may lack
 
     return OfflineSession
 

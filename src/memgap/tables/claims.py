@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from memgap.advisor.verify import CLOSE as PREDICTED
-from memgap.collect.fate import GOOD, fate, replicated
 from memgap.figures.offline_inputs import OfflineTables
 from memgap.stats.intervals import column_interval
 from memgap.tables.claim import Claim, Found, verdict
+from memgap.tables.fate import GOOD, fate, replicated
 from memgap.tables.offline_claims import OFFLINE_CLAIMS
 from memgap.tables.tab04 import table as table_iv
 from memgap.tables.tab04 import throughput_at_max

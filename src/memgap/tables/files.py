@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from memgap.pages import study_page
 from memgap.store.atomic import write_text
+from memgap.tables.pages import study_page
 
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},

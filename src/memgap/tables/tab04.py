@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.collect.fate import DRAWN, GOOD, fate
+from memgap.tables.fate import DRAWN, GOOD, fate
 
 KEY = ["model", "batch_cap", "replicas", "mps", "chunked_prefill"]
 COLUMNS = [

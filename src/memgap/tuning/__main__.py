@@ -15,7 +15,7 @@ from memgap.engine.flags import flag_list
 from memgap.errors import UserError
 from memgap.script import run_script
 from memgap.store.atomic import write_text
-from memgap.sweep.point import Record
+from memgap.study.point import Record
 from memgap.tuning.candidates import Builder, deviations, point_of
 from memgap.tuning.convert import Options, convert
 from memgap.tuning.engine_flags import engine_flags

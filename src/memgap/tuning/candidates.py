@@ -8,8 +8,8 @@ from typing import Any
 from memgap.canonical import canonical_json, content_key
 from memgap.datasets.spec import resolve_dataset
 from memgap.errors import UserError
-from memgap.sweep.expand import NESTED, Arguments, expand_sweep
-from memgap.sweep.point import Point, Record, make_point, session_name, whole_flag
+from memgap.study.expand import NESTED, Arguments, expand_sweep
+from memgap.study.point import Point, Record, make_point, session_name, whole_flag
 from memgap.tuning.speculation import FLAG as SPECULATION
 from memgap.tuning.speculation import segment
 from memgap.tuning.validate import check_record, check_varied, gpus_of

@@ -11,7 +11,7 @@ from memgap.errors import UserError
 from memgap.session.progress import Progress, clock
 from memgap.session.watch import StopWatch
 from memgap.store.points import PointStore
-from memgap.sweep.point import Point
+from memgap.study.point import Point
 from memgap.telemetry.nvml import Nvml
 from memgap.tuning.candidates import DEFAULT, RACE_REPEATS, Builder, Candidate, Subject, deviations, point_of
 from memgap.tuning.engine_flags import engine_flags

@@ -8,7 +8,7 @@ from typing import Any
 from memgap.config.load import Config, known
 from memgap.errors import UserError
 from memgap.models.registry import resolve_model
-from memgap.sweep.point import Record
+from memgap.study.point import Record
 from memgap.tuning.candidates import Builder, Subject, expanded, subjects
 from memgap.tuning.race import RaceRule
 

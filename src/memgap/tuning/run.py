@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from memgap.errors import UserError
-from memgap.plans import add_plan_arguments, requested_plan
 from memgap.session.progress import Progress
 from memgap.session.run import run_stoppable
 from memgap.session.watch import StopWatch
 from memgap.store.points import PointStore
+from memgap.study.plan import add_plan_arguments, requested_plan
 from memgap.tuning.candidates import Subject
 from memgap.tuning.contest import Contest
 from memgap.tuning.outcome import Outcome, write_outcome

@@ -16,8 +16,8 @@ from memgap.session.measure import Measurement
 from memgap.session.progress import Progress
 from memgap.session.run import Session
 from memgap.session.watch import StopWatch
-from memgap.sweep.point import Point
-from memgap.sweep.study import model_folder_name
+from memgap.study.point import Point
+from memgap.study.study import model_folder_name
 
 CORES_PER_START = 4
 LEAST_STARTS = 2

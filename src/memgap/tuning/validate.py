@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from memgap.errors import UserError
-from memgap.sweep.point import whole_flag
+from memgap.study.point import whole_flag
 from memgap.tuning.speculation import check_speculation
 
 PARALLEL = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from memgap.datasets.spec import SHARED_PREFIX_KINDS
-from memgap.loadtest.point import is_loadtest
+from memgap.kinds.locust.point import is_loadtest
 
 Severity = Literal["suspect", "invalid"]
 

@@ -1,1 +1,0 @@
-"""From stored points to tidy tables."""

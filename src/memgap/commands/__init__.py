@@ -1,0 +1,1 @@
+"""What `memgap COMMAND` does, one module a command."""

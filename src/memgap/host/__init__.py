@@ -1,0 +1,1 @@
+"""What runs what is measured: servers, replicas, workers, and their supervision."""

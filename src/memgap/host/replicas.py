@@ -1,0 +1,217 @@
+"""The servers that share one load: one, or several replicas of a configuration on one GPU, with or without MPS."""
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from memgap.engine.adapters import adapter_for
+from memgap.engine.base import EngineFacts
+from memgap.engine.failure import ServerFailureError
+from memgap.host.mps import FAILED, Mps
+from memgap.host.server import EngineServer
+from memgap.telemetry.startup import StartupSampler
+
+
+class Replicas:
+    """All servers of a server record, as a context manager; they start, fail and stop together.
+
+    The record's `server` part says how many (`replicas`) and whether they share the GPU through MPS (`mps`). They have
+    one API key, which changes with every start. `facts` are those of the replica with the smallest KV-cache pool.
+    """
+
+    def __init__(
+        self,
+        server: Mapping[str, Any],
+        model_target: str,
+        python: str,
+        log: Path,
+        startup_timeout_s: float,
+        port: int | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._env = dict(env or {})
+        self._server = server
+        self._model_target = model_target
+        self._python = python
+        self._log = log
+        self._startup_timeout_s = startup_timeout_s
+        self._fixed_port = port
+        self._mps = Mps() if server["server"].get("mps") else None
+        self._number = int(server["server"].get("replicas", 1))
+        self.servers: list[EngineServer] = []
+        self._starting = StartupSampler(lambda: [pid for pid in self.pids if pid])
+        self.adapter = adapter_for(server["engine"]["adapter"])
+        self.api_key = ""
+        self.start_s = 0.0
+
+    def __enter__(self) -> "Replicas":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def alive(self) -> bool:
+        """Whether all servers run, and MPS where it is used."""
+        return bool(self.servers) and all(one.alive for one in self.servers) and self._mps_alive
+
+    @property
+    def _mps_alive(self) -> bool:
+        return self._mps is None or self._mps.alive
+
+    @property
+    def urls(self) -> list[str]:
+        """The address of each server."""
+        return [one.url for one in self.servers]
+
+    @property
+    def pids(self) -> list[int]:
+        """The process id of each server."""
+        return [one.pid for one in self.servers]
+
+    @property
+    def mps_pid(self) -> int | None:
+        """The process id of the MPS daemon, whose own server is on the GPU as well."""
+        return self._mps.pid if self._mps is not None else None
+
+    @property
+    def profile_folders(self) -> list[Path]:
+        """Where the profiler of each server writes, if they have one."""
+        return [one.profile_folder for one in self.servers if one.profile_folder is not None]
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """The command line of each server."""
+        return [one.command for one in self.servers]
+
+    @property
+    def facts(self) -> EngineFacts:
+        """What the servers say of themselves."""
+        known = [one.facts for one in self.servers]
+        return min(known, key=lambda one: one.kv_pool_tokens or 0) if known else EngineFacts()
+
+    def start(self, check: Callable[[], None] = lambda: None) -> None:
+        """Start everything and return when all are ready; `check` is called while waiting and may raise.
+
+        Replicas start at once, but one after another where the engine measures the memory that is left for it, since
+        it would take its neighbours' for its own. Raises ServerFailureError, see EngineServer.start and Mps.start.
+        """
+        self.stop()
+        began_s = time.monotonic()
+        self.api_key = secrets.token_urlsafe(24)
+        try:
+            if self._mps is not None:
+                self._mps.start(check)
+            self.servers = [self._replica(number) for number in range(self._number)]
+            with self._starting:
+                self._start_servers(check)
+        except ServerFailureError as failure:
+            raise self._whose(failure) from failure
+        except BaseException:
+            self.stop()
+            raise
+        self.start_s = time.monotonic() - began_s
+
+    @property
+    def startup_rows(self) -> list[dict[str, float]]:
+        """Memory over time of the last start, see memgap.telemetry.startup."""
+        return self._starting.rows
+
+    def _start_servers(self, check: Callable[[], None]) -> None:
+        if self._number > 1 and not self.adapter.measures_free_memory(self._server):
+            self._start_together(check)
+            return
+        for server in self.servers:
+            server.start(check)
+
+    def _replica(self, number: int) -> EngineServer:
+        log = self._log if self._number == 1 else self._log.with_stem(f"{self._log.stem}-{number + 1}")
+        port = None if self._fixed_port is None else self._fixed_port + number
+        profile = self._log.parent / f"profile-{number + 1}" if self._server["server"].get("profile") else None
+        return EngineServer(
+            self._server,
+            self._model_target,
+            self._python,
+            log,
+            self._startup_timeout_s,
+            port,
+            api_key=self.api_key,
+            env={**self._env, **(self._mps.env if self._mps is not None else {})},
+            profile_folder=profile,
+        )
+
+    def _start_together(self, check: Callable[[], None]) -> None:
+        failed: list[BaseException] = []
+
+        def start(server: EngineServer) -> None:
+            def check_both() -> None:
+                check()
+                if failed:
+                    raise ServerFailureError("crash", "another replica failed", "")
+
+            try:
+                server.start(check_both)
+            except BaseException as error:
+                failed.append(error)
+
+        with ThreadPoolExecutor(len(self.servers)) as pool:
+            list(pool.map(start, self.servers))
+        if failed:
+            raise failed[0]
+
+    def _whose(self, failure: ServerFailureError) -> ServerFailureError:
+        """Stop what runs; return the failure with the replica named where there are several."""
+        numbers = [number for number, one in enumerate(self.servers, start=1) if not one.alive]
+        self.stop()
+        if self._number == 1 or failure.kind == FAILED or not numbers:
+            return failure
+        return ServerFailureError(failure.kind, f"of {self._number} replicas, one failed: {failure}", failure.log_tail)
+
+    def settle(self) -> bool:
+        """After failed requests: return once every server is known to be well or gone (true), or one hangs (false)."""
+        settled = [one.settle() for one in self.servers]
+        return all(settled)
+
+    def death(self) -> ServerFailureError:
+        """Return why what ran has ended, from the logs."""
+        dead = [(number, one) for number, one in enumerate(self.servers, start=1) if not one.alive]
+        if not dead and self._mps is not None and not self._mps.alive:
+            return ServerFailureError(FAILED, "the MPS daemon died under load", self._mps.log_tail())
+        number, server = dead[0] if dead else (1, self.servers[0])
+        death = server.death()
+        if self._number == 1:
+            return death
+        return ServerFailureError(death.kind, f"replica {number} of {self._number}: {death}", death.log_tail)
+
+    def reset_prefix_caches(self) -> bool:
+        """Empty the prefix cache of every server; false where one cannot."""
+        emptied = [self.adapter.reset_prefix_cache(url, self.api_key) for url in self.urls]
+        return all(emptied)
+
+    def detokenize(self, model: str, token_ids: list[int]) -> str:
+        """Return the text of token ids by the tokenizer of the first server, see EngineServer.detokenize."""
+        return self.servers[0].detokenize(model, token_ids)
+
+    def stop(self) -> None:
+        """Stop all servers, then MPS; returns when nothing of them is left."""
+        if len(self.servers) > 1:
+            with ThreadPoolExecutor(len(self.servers)) as pool:
+                list(pool.map(EngineServer.stop, self.servers))
+        for server in self.servers:
+            server.stop()
+        if self._mps is not None:
+            self._mps.stop()
+
+    def log_tail(self, lines: int = 40) -> str:
+        """Return the last lines of every server's log."""
+        if len(self.servers) <= 1:
+            return self.servers[0].log_tail(lines) if self.servers else ""
+        return "\n".join(
+            f"--- replica {number}\n{one.log_tail(lines)}" for number, one in enumerate(self.servers, start=1)
+        )

@@ -1,0 +1,128 @@
+"""One offline point: a batch of fixed size, its lengths, an engine in process, and the profiler that watches it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from memgap import HARNESS_VERSION
+from memgap.canonical import content_key
+from memgap.engine.reserved import check_flags, check_variables
+from memgap.errors import UserError
+from memgap.study.point import Point, Record, server_record, whole_flag
+
+KIND = "offline"
+REQUIRED_ARGUMENTS = ("model", "batch", "prompt_tokens", "output_tokens")
+DEFAULTS: Record = {"detokenize": True, "temperature": 0.0, "warmup_steps": 2, "seed": 0}
+WINDOW_STEPS = 2
+NCU_METRICS = ["roofline", "stalls", "memory"]
+OWN_ARGUMENTS = {
+    "ncu": ("csv", "page", "log-file", "metrics", "print-units", "nvtx", "nvtx-include", "export", "import", "o", "i"),
+    "nsys": ("output", "o", "force-overwrite", "f", "export"),
+}
+"""Options of the profilers that memgap sets itself, or that would keep it from reading the result."""
+
+
+def is_offline(record: Mapping[str, Any]) -> bool:
+    """Whether a point's record is an offline one."""
+    return record.get("kind") == KIND
+
+
+def make_offline_point(arguments: Mapping[str, Any], engine: Record, model: Record, repeat: int, where: str) -> Point:
+    """Build the point of `arguments` (without lists) with engine and model already resolved.
+
+    Raises UserError where arguments contradict one another; `where` names the study.
+    """
+    flags = {flag: value for flag, value in arguments.get("server", {}).items() if value is not None}
+    env = dict(arguments.get("env", {}))
+    check_flags(flags, where, "flag", "has no use for an engine in process")
+    if "api-server-count" in flags:
+        raise UserError(f"{where}: the flag 'api-server-count' has no use for an engine in process; remove it.")
+    check_variables(env, where)
+    batch, prompt, output = (int(arguments[name]) for name in ("batch", "prompt_tokens", "output_tokens"))
+    seats = whole_flag(flags, "max-num-seqs", batch, where)
+    if seats < batch:
+        raise UserError(f"{where}: batch {batch} is above the engine's max-num-seqs {seats}.")
+    longest = whole_flag(flags, "max-model-len", int(model["architecture"]["max_length"]), where)
+    if prompt + output > longest:
+        raise UserError(f"{where}: {prompt} prompt and {output} output tokens are above max-model-len {longest}.")
+    given = arguments.get("profiler")
+    record: Record = {
+        "harness": HARNESS_VERSION,
+        "kind": KIND,
+        "engine": engine,
+        "model": model,
+        "server": {"args": flags, "env": env, "profiler": _profiler(given, flags, where)},
+        "batch": batch,
+        "prompt_tokens": prompt,
+        "output_tokens": output,
+        **{name: arguments.get(name, default) for name, default in DEFAULTS.items()},
+        "repeat": repeat,
+    }
+    record["temperature"] = float(record["temperature"])
+    if arguments.get("outputs", "final") != "final":
+        record["outputs"] = arguments["outputs"]
+    if given is not None:
+        record["window"] = _window(given, output, where)
+    return Point(key=content_key(record), record=record, session=offline_session_name(record))
+
+
+def offline_session_name(record: Mapping[str, Any]) -> str:
+    """Return the name of the session that measures an offline point: one engine, one profiler."""
+    profiler = record["server"]["profiler"]
+    watched = f"-{profiler['source']}" if profiler else ""
+    return (
+        f"{record['model']['name']}-{record['engine']['name']}-offline{watched}-{content_key(server_record(record), 8)}"
+    )
+
+
+def mode_of(record: Mapping[str, Any]) -> str:
+    """Return what the flags ask for: "eager", "compiled" (without CUDA graphs) or "graphs"."""
+    compilation = record["server"]["args"].get("compilation-config", {})
+    without = isinstance(compilation, Mapping) and str(compilation.get("cudagraph_mode", "")).upper() == "NONE"
+    if record["server"]["args"].get("enforce-eager"):
+        return "eager"
+    return "compiled" if without else "graphs"
+
+
+def _profiler(given: Mapping[str, Any] | None, flags: Record, where: str) -> Record | None:
+    if given is None:
+        return None
+    if flags.get("async-scheduling") is not False:
+        raise UserError(
+            f"{where}: a profiler needs `server: {{async-scheduling: false}}`, or kernels land in the next step."
+        )
+    source = given["source"]
+    profiler: Record = {"source": source}
+    if source == "ncu":
+        profiler["metrics"] = list(given.get("metrics", NCU_METRICS))
+        profiler["kernels"] = given.get("kernels")
+    elif "metrics" in given or "kernels" in given:
+        raise UserError(f"{where}: profiler.metrics and profiler.kernels are ncu's; remove them for {source}.")
+    if "args" in given:
+        profiler["args"] = _profiler_arguments(given["args"], source, where)
+    return profiler
+
+
+def _profiler_arguments(given: Sequence[str], source: str, where: str) -> list[str]:
+    if source not in OWN_ARGUMENTS:
+        raise UserError(f"{where}: profiler.args are for ncu and nsys; remove them for {source}.")
+    for argument in given:
+        name = argument.partition("=")[0].lstrip("-")
+        if name in OWN_ARGUMENTS[source]:
+            raise UserError(f"{where}: profiler.args: {argument!r} is set by memgap itself; remove it.")
+    return list(given)
+
+
+def _window(given: Mapping[str, Any], output: int, where: str) -> Record:
+    steps = int(given.get("decode_steps", 1 if given["source"] == "ncu" else WINDOW_STEPS))
+    first = given.get("decode_from")
+    decode_from = int(first) if first is not None else max((output - 1 - steps) // 2, 0)
+    if decode_from + steps > output - 1:
+        raise UserError(
+            f"{where}: {output} output tokens have {output - 1} decode steps, "
+            f"but profiler wants steps {decode_from} to {decode_from + steps - 1}."
+        )
+    return {
+        "prefill_steps": int(given.get("prefill_steps", 0 if given["source"] == "ncu" else 1)),
+        "decode_from": decode_from,
+        "decode_steps": steps,
+    }

@@ -1,0 +1,75 @@
+"""The table of a comparison: one row a point, with the same columns for every engine."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from memgap.errors import UserError
+from memgap.kinds.static.record import is_static
+from memgap.store.points import PointStore
+
+COLUMNS = (
+    *("sweep", "experiment", "key", "session", "model", "engine", "engine_version", "dtype", "device", "gpu_name"),
+    *("batching", "kv_cache", "batch_cap", "repeat", "requests", "status", "verdict", "error_message"),
+    *("duration_s", "output_tokens", "computed_output_tokens", "useful_fraction", "output_throughput_tok_s"),
+    *("request_throughput_req_s", "mean_running_reqs", "ttft_mean_ms", "itl_mean_ms", "e2e_mean_ms", "e2e_p99_ms"),
+    *("start_s", "load_s", "weights_bytes", "kv_pool_bytes", "allocated_peak_bytes", "reserved_peak_bytes"),
+    *("gpu_mem_used_max_bytes", "server_rss_max_bytes", "energy_j", "driver", "date_utc", "source"),
+)
+SUMMARY = (
+    *("duration_s", "output_tokens", "output_throughput_tok_s", "request_throughput_req_s", "mean_running_reqs"),
+    *("ttft_mean_ms", "itl_mean_ms", "e2e_mean_ms", "e2e_p99_ms", "allocated_peak_bytes", "reserved_peak_bytes"),
+    *("gpu_mem_used_max_bytes", "server_rss_max_bytes", "energy_j"),
+)
+
+
+def engines_table(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
+    """Return one row a point of a sweep plan in its order; failed and missing points are rows too.
+
+    `output_tokens` and the throughputs are of tokens that were asked for; `computed_output_tokens` also holds those
+    that a static batch makes for requests that have ended. `batching` is "static" or "continuous".
+    """
+    store = PointStore(points)
+    return pd.DataFrame([_row(plan["sweep"], entry, store) for entry in plan["points"]], columns=list(COLUMNS))
+
+
+def _row(sweep: str, entry: Mapping[str, Any], store: PointStore) -> dict[str, Any]:
+    record = entry["record"]
+    static = is_static(record)
+    row: dict[str, Any] = {
+        "sweep": sweep,
+        **{name: entry[name] for name in ("experiment", "key", "session")},
+        "model": record["model"]["name"],
+        "engine": record["engine"]["package"],
+        "engine_version": record["engine"]["version"],
+        "dtype": record["model"]["dtype"],
+        "batching": "static" if static else "continuous",
+        "kv_cache": record["server"]["args"]["kv-cache"] if static else "paged",
+        "batch_cap": record["batch_cap"],
+        "repeat": record["repeat"],
+        "requests": record["load"]["requests"],
+        "status": "missing",
+    }
+    try:
+        point = store.read(entry["key"])
+    except UserError as error:
+        return {**row, "status": "garbled", "error_message": str(error)}
+    if point is None:
+        return row
+    summary = point["summary"]
+    computed = summary.get("computed_output_tokens", summary.get("output_tokens"))
+    return {
+        **row,
+        "status": point["status"],
+        "verdict": point.get("verdict", {}).get("verdict"),
+        "error_message": (point["error"] or {}).get("message"),
+        **{name: point["hardware"][name] for name in ("device", "gpu_name", "driver")},
+        "date_utc": point["provenance"]["date_utc"],
+        "source": "recorded" if "recorded" in point else "measured",
+        **{name: summary.get(name) for name in SUMMARY},
+        "computed_output_tokens": computed,
+        "useful_fraction": summary["output_tokens"] / computed if computed else None,
+        **{name: point["engine"].get(name) for name in ("start_s", "load_s", "weights_bytes", "kv_pool_bytes")},
+    }

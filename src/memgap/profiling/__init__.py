@@ -1,0 +1,1 @@
+"""What profilers say of kernels: classes, metrics, traces, timelines."""

@@ -1,1 +1,0 @@
-"""Tables from the single requests of stored points."""

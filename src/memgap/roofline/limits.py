@@ -1,0 +1,61 @@
+"""Model bandwidth and model FLOP utilization (MBU, MFU) of a measured point: its traffic and work by the GPU's peaks.
+
+Only what the model itself asks for counts, as in the definitions of both terms: a decode step reads every weight once
+and the KV cache of the running sequences once; a token costs two operations a weight, and four a layer, unit of all
+heads and token of context for attention (`memgap.roofline.work.model_flop`).
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from memgap.models.architecture import ModelArchitecture
+from memgap.roofline.gpus import gpu_of_nvml, known_gpus
+from memgap.roofline.work import model_flop
+
+
+@cache
+def gpu_table() -> dict[str, dict[str, float]]:
+    """Return `flop_s` (dense FP16 tensor) and `bandwidth_bytes_s` of the known GPUs by name."""
+    return {
+        name: {"flop_s": gpu.peak_flop_s("float16"), "bandwidth_bytes_s": gpu.bandwidth_bytes_s}
+        for name, gpu in known_gpus().items()
+    }
+
+
+def peaks(gpu_name: str | None) -> dict[str, float] | None:
+    """Return the peaks of one GPU by NVML's name; None for an unknown one, since nothing is guessed."""
+    gpu = gpu_of_nvml(gpu_name)
+    return gpu_table()[gpu.name] if gpu else None
+
+
+def utilization(point: Mapping[str, Any]) -> dict[str, float]:
+    """Return `mbu_fraction` and `mfu_fraction` of a stored point; absent where something it needs is unknown.
+
+    MBU = (weights + mean KV bytes in use) x decode steps/s / bandwidth, with steps/s = output tokens/s / mean running
+    requests, over the whole window, prefill and idle time included; replicas each read their own weights. MFU counts
+    prompt and output tokens.
+    """
+    hardware, summary, engine = point["hardware"], point["summary"], point["engine"]
+    limits = peaks(hardware.get("gpu_name"))
+    replicas = point["record"]["server"]["replicas"]
+    running, rate = summary.get("mean_running_reqs"), summary.get("output_throughput_tok_s")
+    if limits is None or not running or not rate or not engine.get("weights_bytes"):
+        return {}
+    gpus = max(int(hardware.get("gpu_count") or 1), 1)
+    found = {}
+    usage, pool = summary.get("kv_cache_usage_mean_fraction"), engine.get("kv_pool_bytes")
+    if usage is not None and pool:
+        moved_bytes_s = replicas * (engine["weights_bytes"] + usage * pool) * rate / running
+        found["mbu_fraction"] = moved_bytes_s / (limits["bandwidth_bytes_s"] * gpus)
+    flop = _flop(ModelArchitecture.from_dict(point["record"]["model"]["architecture"]), summary)
+    found["mfu_fraction"] = flop / summary["duration_s"] / (limits["flop_s"] * gpus)
+    return found
+
+
+def _flop(architecture: ModelArchitecture, summary: Mapping[str, float]) -> float:
+    """Return the operations of all completed requests, taking every request as long as the mean one."""
+    requests = max(summary["requests_completed"], 1.0)
+    prompt, output = summary["prompt_tokens"] / requests, summary["output_tokens"] / requests
+    length = prompt + output
+    return requests * model_flop(architecture, length, length * length / 2)

@@ -1,0 +1,1 @@
+"""Everything that a configuration asks for, expanded: points, sessions, plans."""

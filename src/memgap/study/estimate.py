@@ -1,0 +1,33 @@
+"""How long points that were not measured yet may take."""
+
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from memgap.kinds.offline.point import is_offline
+
+ASSUMED_START_S = 90.0
+"""A server's start where none was measured: a cold vLLM on a GPU machine took 68 to 106 s."""
+ASSUMED_TPOT_MS = 20.0
+"""Time per output token where no point of the model was measured."""
+
+
+def guessed_s(record: Mapping[str, Any], tpot_ms: Mapping[str, float]) -> float:
+    """Return the seconds of decode steps that a point's load needs; `tpot_ms` by model, see `tpot_by_model`."""
+    if is_offline(record):
+        steps = 1 + record["warmup_steps"] + record["output_tokens"]
+    else:
+        requests = record["load"]["requests"]
+        output_tokens = record["dataset"].get("mean_output_tokens", 300.0)
+        output_tokens = record.get("loadtest", {}).get("output_tokens", output_tokens)
+        steps = requests * output_tokens / min(record["batch_cap"], requests)
+    return float(steps * tpot_ms.get(record["model"]["name"], ASSUMED_TPOT_MS) / 1000)
+
+
+def tpot_by_model(measured: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the mean time per output token in ms of each model in stored points."""
+    values: dict[str, list[float]] = {}
+    for point in measured:
+        if (tpot := point.get("summary", {}).get("tpot_mean_ms")) is not None:
+            values.setdefault(point["record"]["model"]["name"], []).append(tpot)
+    return {model: statistics.fmean(found) for model, found in values.items()}

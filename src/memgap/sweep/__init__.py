@@ -1,1 +1,0 @@
-"""From the configuration's sweeps to points, and from points to sessions."""

@@ -1,1 +1,0 @@
-"""Kernel timelines: what ran on the GPU when, by replica."""
