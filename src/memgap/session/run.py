@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from memgap.canonical import canonical_json
 from memgap.containers.inside import check_container, check_same_memgap
 from memgap.engine.failure import ServerFailureError
-from memgap.engine.identity import engine_python
+from memgap.engine.identity import check_version, engine_python
 from memgap.errors import DAMAGE, UserError
 from memgap.host.replicas import Replicas
 from memgap.kinds.locust.point import is_loadtest
@@ -73,6 +73,11 @@ class Session:
             self._say_plan(len(todo))
             if todo:
                 check_container(self._server_record["engine"])
+                self._neighbours = processes_on_gpu()
+                if self._neighbours:
+                    self._progress.say(
+                        f"already on the GPU: {', '.join(self._neighbours)}; points measured beside others are invalid"
+                    )
                 self._measure(todo)
             self._write_outcome()
 
@@ -127,11 +132,6 @@ class Session:
     def _measure(self, todo: Sequence[Mapping[str, Any]]) -> None:
         options = self._plan["options"]
         left = TimeLeft([_work(point["record"]) for point in todo])
-        self._neighbours = processes_on_gpu()
-        if self._neighbours:
-            self._progress.say(
-                f"already on the GPU: {', '.join(self._neighbours)}; points measured beside others are invalid"
-            )
         with self._scratch() as scratch, self._servers_in(scratch) as server:
             measurement = self.measurement(
                 server,
@@ -248,17 +248,7 @@ class Session:
             if self._neighbours:
                 failure.args = (f"{failure}; on the GPU before it: {', '.join(self._neighbours)}",)
             raise
-        declared, running = self._server_record["engine"]["version"], server.facts.version
-        if (
-            running is not None
-            and declared not in ("not-installed", "auto")
-            and running.split("+")[0] != declared.split("+")[0]
-        ):
-            raise UserError(
-                f"the points belong to {self._server_record['engine']['package']} {declared}, "
-                f"but the server is {running}; "
-                "set engines.*.version to it or install the other one."
-            )
+        check_version(self._server_record["engine"], server.facts.version, "server")
         self._progress.say(f"server ready after {clock(server.start_s)}")
 
     def _passing(self, label: str, done: int, total: int) -> None:

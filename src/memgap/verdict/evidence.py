@@ -7,7 +7,7 @@ from typing import Any, Literal
 from memgap.datasets.spec import SHARED_PREFIX_KINDS
 from memgap.kinds.locust.point import is_loadtest
 
-Severity = Literal["suspect", "invalid"]
+Severity = Literal["suspect", "invalid", "unknown"]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from memgap.engine.adapters import adapter_for
 from memgap.engine.base import EngineFacts
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.flags import flag_list, model_flags
-from memgap.engine.identity import engine_python
+from memgap.engine.identity import check_version, engine_python
 from memgap.engine.vllm import ATTENTION, WEIGHTS_GIB
 from memgap.errors import UserError
 from memgap.host.supervised import Supervised
@@ -30,6 +30,10 @@ from memgap.redact import redact
 from memgap.session.provenance import hardware, provenance
 from memgap.session.run import START_FAILURES, Session
 from memgap.store.points import SCHEMA, csv_gz
+from memgap.telemetry.sampler import Sampler
+from memgap.verdict.batches import judge_batch, machine_summary
+from memgap.verdict.evidence import Evidence
+from memgap.verdict.judge import Verdict
 
 RUN_TIMEOUT_S = 900.0
 """A worker that finishes no point for so long hangs."""
@@ -122,18 +126,21 @@ class OfflineSession(Session):
             "message": outcome["message"],
             "log_tail": outcome.get("log_tail", ""),
         }
+        finite = {name: value for name, value in summary.items() if math.isfinite(value)}
+        here = hardware()
+        verdict = Verdict(None, None, ()) if bad else judge_batch(Evidence(record, finite, {}, here))
         point = {
             "schema": SCHEMA,
             "key": entry["key"],
             "record": dict(record),
             "status": outcome["status"],
-            "flags": [],
+            "flags": [one.check for one in verdict.reasons],
             "error": error if bad else None,
-            "summary": {name: value for name, value in summary.items() if math.isfinite(value)},
+            "summary": finite,
             "engine": {**dataclasses.asdict(EngineFacts()), **engine},
-            "hardware": hardware(),
+            "hardware": here,
             "remeasured_for": list(self.options["remeasure"]),
-            "verdict": {"verdict": None if bad else "valid", "limit": None, "reasons": []},
+            "verdict": verdict.as_dict(),
             "provenance": provenance(record["engine"]["package"], engine.get("version"), [command]),
         }
         self._store.write(entry["key"], point, files)
@@ -189,8 +196,11 @@ class _Worker:
         self.command = self._profiler.command(worker, self._scratch)
         adapter = adapter_for(self._session.server_record["engine"]["adapter"])
         process = Supervised(self.command, self._log, self._environment())
+        interval_s, samples = float(self._session.options["interval_s"]), self._scratch / "samples.csv"
+        record = self._session.server_record
+        self._samples = Sampler([], record["engine"]["adapter"], [process.pid], [], interval_s, samples)
         try:
-            with GpmSampler(self._scratch / "gpm.csv") as sampler:
+            with GpmSampler(self._scratch / "gpm.csv") as sampler, self._samples:
                 self._session.say(f"starting the engine for {len(self._entries)} points")
                 yield from self._collect(process, sampler)
         finally:
@@ -214,6 +224,7 @@ class _Worker:
             alive = process.alive
             if not self.engine_started and (self._out / "engine.json").exists():
                 self.engine_started, last_s = True, time.monotonic()
+                check_version(self._session.server_record["engine"], self._facts().get("version"), "engine")
                 self._session.say(f"engine ready after {last_s - began_s:.0f} s")
             new = [key for key in self._seen() if key not in stored]
             if new:
@@ -247,7 +258,7 @@ class _Worker:
             with (folder / "steps.csv").open(encoding="utf-8", newline="") as file:
                 steps = list(csv.DictReader(file))
             rows = self._device_rows(outcome, sampler)
-            summary = summarize_steps(steps, rows, entry["record"])
+            summary = {**summarize_steps(steps, rows, entry["record"]), **self._machine(outcome)}
             files = {"steps.csv.gz": csv_gz(steps, list(COLUMNS)), "server.log": self.log_tail(2000).encode()}
             if gpu := _gpu_rows(rows, outcome):
                 files["gpu.csv.gz"] = csv_gz(gpu, list(GPU_COLUMNS))
@@ -269,6 +280,13 @@ class _Worker:
             outcome[name] for name in ("start_monotonic_s", "prefill_end_monotonic_s", "end_monotonic_s")
         )
         return {"prefill": sampler.rows(begin, middle), "decode": sampler.rows(middle, end)}
+
+    def _machine(self, outcome: Mapping[str, Any]) -> dict[str, float]:
+        """Return what the GPU showed while the batch ran."""
+        if "end_monotonic_s" not in outcome:
+            return {}
+        start_s, profiled = float(outcome["start_monotonic_s"]), bool(self._session.server_record["server"]["profiler"])
+        return machine_summary(self._samples.rows(start_s), float(outcome["end_monotonic_s"]) - start_s, profiled)
 
     def _facts(self) -> dict[str, Any]:
         """Return what the engine says of itself, its log's words included."""

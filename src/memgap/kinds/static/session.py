@@ -18,8 +18,7 @@ from memgap.datasets.files import load_dataset
 from memgap.engine.adapters import adapter_for
 from memgap.engine.base import EngineFacts
 from memgap.engine.failure import ServerFailureError
-from memgap.engine.identity import NOT_INSTALLED, engine_python
-from memgap.errors import UserError
+from memgap.engine.identity import check_version, engine_python
 from memgap.host.supervised import Supervised
 from memgap.kinds.static.result import BATCH_COLUMNS, STEP_COLUMNS, batch_rows, load_result, step_rows, worked
 from memgap.load.latency import summarize
@@ -243,13 +242,7 @@ class _Worker:
             raise ServerFailureError("timeout", "the worker finished no point for too long", self.log_tail())
 
     def _check_version(self) -> None:
-        declared, running = self._session.server_record["engine"]["version"], str(self.facts()["version"])
-        if declared not in (NOT_INSTALLED, "auto", running):
-            package = self._session.server_record["engine"]["package"]
-            raise UserError(
-                f"the points belong to {package} {declared}, but {running} is installed; "
-                "set engines.*.version to it or install the other one."
-            )
+        check_version(self._session.server_record["engine"], str(self.facts()["version"]), "worker")
 
     def facts(self) -> dict[str, Any]:
         """Return what the worker says of itself, and how long it took until the model was ready."""
