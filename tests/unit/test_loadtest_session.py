@@ -14,10 +14,10 @@ import pytest
 from memgap.datasets import build_dataset, save_dataset
 from memgap.kinds.locust import locust_csv
 from memgap.kinds.locust.comparison import comparison_table, definitions_table
-from memgap.kinds.locust.session import LoadTestSession
 from memgap.kinds.locust.tables import points_table, timeline_table
 from memgap.models import write_synthetic_model
 from memgap.session.progress import Progress
+from memgap.session.run import Session
 from memgap.session.watch import StopWatch
 from memgap.study.plan import plan_of
 from memgap.study.study import Study
@@ -36,7 +36,7 @@ def measure(config: dict[str, Any], folder: Path) -> Study:
     for name, model in study.model_folders.items():
         write_synthetic_model(model, folder / "models" / name)
     (session,) = study.sessions
-    LoadTestSession(study.session_plan(session), folder, Progress("test", io.StringIO()), StopWatch()).run()
+    Session(study.session_plan(session), folder, Progress("test", io.StringIO()), StopWatch()).run()
     return study
 
 

@@ -2,16 +2,18 @@
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from memgap.engine.adapters import adapter_for
 from memgap.engine.base import EngineFacts
 from memgap.engine.failure import ServerFailureError
 from memgap.host.mps import FAILED, Mps
+from memgap.host.protocol import Check, Entry, no_check
 from memgap.host.server import EngineServer
 from memgap.telemetry.startup import StartupSampler
 
@@ -20,8 +22,13 @@ class Replicas:
     """All servers of a server record, as a context manager; they start, fail and stop together.
 
     The record's `server` part says how many (`replicas`) and whether they share the GPU through MPS (`mps`). They have
-    one API key, which changes with every start. `facts` are those of the replica with the smallest KV-cache pool.
+    one API key, which changes with every start. `facts` are those of the replica with the smallest KV-cache pool. A
+    `Server`.
     """
+
+    noun: ClassVar[str] = "server"
+    at_once: ClassVar[bool] = False
+    local: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -48,7 +55,7 @@ class Replicas:
         self.api_key = ""
         self.start_s = 0.0
 
-    def __enter__(self) -> "Replicas":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -81,6 +88,21 @@ class Replicas:
         return self._mps.pid if self._mps is not None else None
 
     @property
+    def metrics_urls(self) -> list[str]:
+        """Every server has a page of its own."""
+        return self.urls
+
+    @property
+    def helper_pids(self) -> list[int]:
+        """The MPS daemon, where there is one."""
+        return [self._mps.pid] if self._mps is not None and self._mps.pid is not None else []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """See Host."""
+        return {**self._server["server"]["env"], **self._env, **(self._mps.env if self._mps is not None else {})}
+
+    @property
     def profile_folders(self) -> list[Path]:
         """Where the profiler of each server writes, if they have one."""
         return [one.profile_folder for one in self.servers if one.profile_folder is not None]
@@ -96,7 +118,17 @@ class Replicas:
         known = [one.facts for one in self.servers]
         return min(known, key=lambda one: one.kv_pool_tokens or 0) if known else EngineFacts()
 
-    def start(self, check: Callable[[], None] = lambda: None) -> None:
+    @property
+    def told(self) -> dict[str, Any]:
+        """See Host."""
+        pools = [one.facts.kv_pool_tokens for one in self.servers]
+        return {**asdict(self.facts), "start_s": self.start_s, "kv_pool_tokens_by_replica": pools}
+
+    def has(self, key: str) -> bool:
+        """See Host; what runs takes any point."""
+        return self.alive
+
+    def start(self, check: Check = no_check, points: Sequence[Entry] = ()) -> None:
         """Start everything and return when all are ready; `check` is called while waiting and may raise.
 
         Replicas start at once, but one after another where the engine measures the memory that is left for it, since
@@ -123,7 +155,7 @@ class Replicas:
         """Memory over time of the last start, see memgap.telemetry.startup."""
         return self._starting.rows
 
-    def _start_servers(self, check: Callable[[], None]) -> None:
+    def _start_servers(self, check: Check) -> None:
         if self._number > 1 and not self.adapter.measures_free_memory(self._server):
             self._start_together(check)
             return
@@ -146,7 +178,7 @@ class Replicas:
             profile_folder=profile,
         )
 
-    def _start_together(self, check: Callable[[], None]) -> None:
+    def _start_together(self, check: Check) -> None:
         failed: list[BaseException] = []
 
         def start(server: EngineServer) -> None:
@@ -189,7 +221,7 @@ class Replicas:
             return death
         return ServerFailureError(death.kind, f"replica {number} of {self._number}: {death}", death.log_tail)
 
-    def reset_prefix_caches(self) -> bool:
+    def reset_caches(self) -> bool:
         """Empty the prefix cache of every server; false where one cannot."""
         emptied = [self.adapter.reset_prefix_cache(url, self.api_key) for url in self.urls]
         return all(emptied)

@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from memgap.store.document import VerdictDocument
 from memgap.verdict import client, counts, server
 from memgap.verdict.evidence import Evidence, Reason
 
@@ -28,7 +29,7 @@ class Verdict:
     limit: Limit | None
     reasons: tuple[Reason, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_document(self) -> VerdictDocument:
         """Return it as it is stored in point.json."""
         return {"verdict": self.verdict, "limit": self.limit, "reasons": [asdict(one) for one in self.reasons]}
 
