@@ -1,7 +1,7 @@
 """What a session relies on: a host is started, measured on and stopped, whatever runs in it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -13,10 +13,6 @@ Entry = Mapping[str, Any]
 """A point of a session plan: {"key", "record"}."""
 Check = Callable[[], None]
 """Called while something is waited for; raises where the session has to stop."""
-
-
-def no_check() -> None:
-    """Let everything go on."""
 
 
 @dataclass(frozen=True)
@@ -36,34 +32,28 @@ class HostPlan:
 
 
 class Host(Protocol):
-    """Something that points are measured on, as a context manager that stops it.
+    """Something that points are measured on; a context manager that stops it. What is said here holds where a host does
+    not say otherwise.
 
     `start` may be called again after a failure or an end. `noun` is what a user is told of it ("server"). A host that
     measures `at_once` is started for all points that are left and measures them in that order by itself; another one is
-    asked for each point. `local`: it runs on this machine, whose processes and GPUs can be looked at.
+    asked for each point. `local`: it runs on this machine, whose processes and GPUs can be looked at. `start_s` is how
+    long the last start took.
     """
 
-    @property
-    def noun(self) -> str: ...
+    noun: str
+    at_once: bool = False
+    local: bool = True
+    api_key: str = ""
+    start_s: float = 0.0
 
-    @property
-    def at_once(self) -> bool: ...
-
-    @property
-    def local(self) -> bool: ...
-
-    @property
-    def api_key(self) -> str: ...
-
-    @property
-    def start_s(self) -> float:
-        """How long the last start took, in seconds."""
-
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.stop()
 
     @property
     def alive(self) -> bool:
@@ -72,43 +62,53 @@ class Host(Protocol):
     @property
     def urls(self) -> list[str]:
         """Where a load is sent; empty where nothing listens."""
+        return []
 
     @property
     def metrics_urls(self) -> list[str]:
         """The servers whose /metrics page is read; empty where there is none."""
+        return self.urls
 
     @property
     def pids(self) -> list[int]:
         """The roots of the process trees whose use is measured."""
+        return []
 
     @property
     def helper_pids(self) -> list[int]:
         """Processes of its own beside them, which may be on the GPU."""
+        return []
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The variables that its processes get beside the session's own, which say the GPUs it uses."""
+        """The variables that its processes get beside the session's own; they say which GPUs it uses."""
+        return {}
 
     @property
     def commands(self) -> list[list[str]]:
         """The command line of each process that it starts."""
+        return []
 
     @property
     def facts(self) -> EngineFacts:
         """What the engine says of itself."""
+        return EngineFacts()
 
     @property
     def told(self) -> dict[str, Any]:
-        """Everything that a point says of its engine: the facts, the start's duration and what else is known."""
+        """Everything that a point says of its engine."""
+        return {**asdict(self.facts), "start_s": self.start_s}
 
     @property
     def startup_rows(self) -> list[dict[str, float]]:
         """Memory over time of the last start, see memgap.telemetry.startup."""
+        return []
 
     def has(self, key: str) -> bool:
         """Whether the point of a key can be measured, or its result be had, without a start."""
+        return self.alive
 
-    def start(self, check: Check = no_check, points: Sequence[Entry] = ()) -> None:
+    def start(self, check: Check = lambda: None, points: Sequence[Entry] = ()) -> None:
         """Start, for these points where they are measured at once, and return when ready. Raises ServerFailureError."""
 
     def stop(self) -> None:
@@ -116,9 +116,11 @@ class Host(Protocol):
 
     def settle(self) -> bool:
         """After failed requests: return once it is known to be well or gone (true), or to hang (false)."""
+        return True
 
     def reset_caches(self) -> bool:
         """Empty what would let a point profit from an earlier one; false where that cannot be done."""
+        return True
 
     def death(self) -> ServerFailureError:
         """Return why what ran has ended."""
@@ -130,13 +132,12 @@ class Host(Protocol):
 class Server(Host, Protocol):
     """A host that answers requests."""
 
-    @property
-    def adapter(self) -> EngineAdapter:
-        """What differs between engines."""
+    adapter: EngineAdapter
 
     @property
     def profile_folders(self) -> list[Path]:
         """Where the engine's profiler writes, if it has one."""
+        return []
 
     def detokenize(self, model: str, token_ids: list[int]) -> str:
         """Return the text of token ids by the engine's own tokenizer. Raises ServerFailureError."""

@@ -6,10 +6,9 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, Protocol
 
 import memgap
 from memgap.canonical import canonical_json
@@ -17,7 +16,7 @@ from memgap.engine.adapters import adapter_for
 from memgap.engine.base import EngineFacts
 from memgap.engine.failure import ServerFailureError
 from memgap.errors import UserError
-from memgap.host.protocol import Check, Entry, HostPlan, no_check
+from memgap.host.protocol import Check, Entry, Host, HostPlan
 from memgap.host.supervised import Supervised
 from memgap.redact import redact
 from memgap.telemetry.sampler import Sampler
@@ -62,11 +61,6 @@ class Bare:
         return f"the worker ended: {lines[-1].strip() if lines else 'it left no message'}"
 
 
-def bare(points: Sequence[Entry]) -> Wrapper:
-    """Return that there is nothing around the worker."""
-    return Bare()
-
-
 @dataclass(frozen=True)
 class Job:
     """What a kind's worker is: `python -m module --spec FILE --out FOLDER` in the engine's interpreter.
@@ -83,51 +77,33 @@ class Job:
     spec: Callable[[Sequence[Entry]], Mapping[str, Any]]
     facts: Callable[[dict[str, Any], str, float], dict[str, Any]]
     env: Mapping[str, str]
-    wrapper: Callable[[Sequence[Entry]], Wrapper] = bare
+    wrapper: Callable[[Sequence[Entry]], Wrapper] = lambda points: Bare()
     beside: Sequence[AbstractContextManager[Any]] = ()
 
 
-class Worker:
-    """The worker of a session, a `Host`; its log, its folder `out` and its samples lie in the session's scratch.
+class Worker(Host):
+    """The worker of a session; its log, its folder `out` and its samples lie in the session's scratch.
 
     `began_s` is the monotonic time of the last start.
     """
 
-    at_once: ClassVar[bool] = True
-    local: ClassVar[bool] = True
-    api_key = ""
-    urls: ClassVar[list[str]] = []
-    metrics_urls: ClassVar[list[str]] = []
-    helper_pids: ClassVar[list[int]] = []
+    at_once = True
 
     def __init__(self, plan: HostPlan, job: Job) -> None:
-        self.noun = job.noun
-        self.out = plan.scratch / "out"
-        self.scratch = plan.scratch
-        self.start_s = 0.0
-        self.began_s = 0.0
+        self._plan, self._job, self.noun = plan, job, job.noun
+        self.scratch, self.out = plan.scratch, plan.scratch / "out"
         self.wrapper: Wrapper = Bare()
-        self._plan, self._job = plan, job
+        self.began_s = self._moved_s = 0.0
         self._log = plan.scratch / "worker.log"
-        self._samples = plan.scratch / "samples.csv"
         self._adapter = plan.record["engine"]["adapter"]
         self._process: Supervised | None = None
         self._sampler: Sampler | None = None
         self._open = ExitStack()
         self._command: list[str] = []
         self._keys: list[str] = []
-        self._moved_s = 0.0
         self._finished = 0
         self._over = True
         """Nothing more will come of the worker: it was not started, or seen to have ended."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def alive(self) -> bool:
@@ -164,8 +140,12 @@ class Worker:
         try:
             engine = json.loads((self.out / "engine.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return {"start_s": None}
-        return self._job.facts(engine, self._log_text(), self.began_s)
+            return {**asdict(EngineFacts()), "start_s": None}
+        return {
+            **asdict(EngineFacts()),
+            "start_s": self.start_s,
+            **self._job.facts(engine, self._log_text(), self.began_s),
+        }
 
     @property
     def startup_rows(self) -> list[dict[str, float]]:
@@ -180,7 +160,7 @@ class Worker:
         """Whether the worker measures the point, or has."""
         return key in self._keys and (self._outcome(key).exists() or not self._over)
 
-    def start(self, check: Check = no_check, points: Sequence[Entry] = ()) -> None:
+    def start(self, check: Check = lambda: None, points: Sequence[Entry] = ()) -> None:
         """Start a worker for `points` and return when its engine is there.
 
         Raises ServerFailureError, hopeless where a program that it needs is not there ("no_profiler").
@@ -201,7 +181,8 @@ class Worker:
                 self._open.enter_context(one)
             env = {**self.environment, "PYTHONPATH": self._import_path()}
             self._process = Supervised(self._command, self._log, env)
-            sampler = Sampler([], self._adapter, self.pids, [], self._plan.interval_s, self._samples)
+            samples = self.scratch / "samples.csv"
+            sampler = Sampler([], self._adapter, self.pids, [], self._plan.interval_s, samples)
             self._sampler = self._open.enter_context(sampler)
             self._wait_until_ready(check)
             self._over = False
@@ -266,14 +247,6 @@ class Worker:
             self._process.stop()
             self._process = None
         self._open.close()
-
-    def settle(self) -> bool:
-        """See Host; nobody asks it anything."""
-        return True
-
-    def reset_caches(self) -> bool:
-        """See Host; the worker sees to it."""
-        return True
 
     def death(self) -> ServerFailureError:
         """Return why the worker has ended, from its log."""

@@ -1,9 +1,9 @@
 """A session's host and what measures on it: started where it is down, one point after another, each stored."""
 
-import dataclasses
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 from memgap.engine.failure import ServerFailureError
@@ -22,53 +22,48 @@ START_FAILURES = 2
 LOG_LINES = 2000
 
 
+@dataclass
 class Bench(Generic[H]):
     """Measures points on one host, which somebody else stops in the end.
 
     `neighbours` are others on the GPU, named; `remeasured_for` is stored with every point.
     """
 
-    def __init__(
-        self,
-        measuring: Measuring[H],
-        host: H,
-        place: Place,
-        store: PointStore,
-        progress: Progress,
-        neighbours: Sequence[str] = (),
-        remeasured_for: Sequence[str] = (),
-    ) -> None:
-        self.host = host
-        self._measuring, self._place, self._store, self._progress = measuring, place, store, progress
-        self._neighbours, self._remeasured_for = neighbours, list(remeasured_for)
-        self._failed_starts = 0
-        self._hopeless: ServerFailureError | None = None
+    measuring: Measuring[H]
+    host: H
+    place: Place
+    store: PointStore
+    progress: Progress
+    neighbours: Sequence[str] = ()
+    remeasured_for: Sequence[str] = ()
+    _failed_starts: int = 0
+    _hopeless: ServerFailureError | None = None
 
     def start(self, entry: Entry, what: str, points: Sequence[Entry] = ()) -> None:
         """Start the host for a point, or for all `points` at once. Raises ServerFailureError; UserError where it is of
         another version than the point."""
-        self._progress.say(f"starting the {self.host.noun} for {what}")
+        self.progress.say(f"starting the {self.host.noun} for {what}")
         began_s = time.monotonic()
 
         def waiting() -> None:
-            self._place.watch.check()
-            self._progress.update(f"waiting for the {self.host.noun}, {clock(time.monotonic() - began_s)}")
+            self.place.watch.check()
+            self.progress.update(f"waiting for the {self.host.noun}, {clock(time.monotonic() - began_s)}")
 
         try:
             self.host.start(waiting, points)
         except ServerFailureError as failure:
-            if self._neighbours:
-                failure.args = (f"{failure}; on the GPU before it: {', '.join(self._neighbours)}",)
+            if self.neighbours:
+                failure.args = (f"{failure}; on the GPU before it: {', '.join(self.neighbours)}",)
             raise
         check_version(entry["record"]["engine"], self.host.facts.version, self.host.noun)
-        self._progress.say(f"{self.host.noun} ready after {clock(self.host.start_s)}")
+        self.progress.say(f"{self.host.noun} ready after {clock(self.host.start_s)}")
 
     def measure(self, entry: Entry, label: str, left: Sequence[Entry]) -> None:
         """Measure a point and store what came of it, a failure too. `left` are it and those that come after it.
 
         Raises StoppedError where the session has to stop: then nothing is stored.
         """
-        place = dataclasses.replace(self._place, hardware=hardware() if self.host.local else UNKNOWN_HARDWARE)
+        place = replace(self.place, hardware=hardware() if self.host.local else UNKNOWN_HARDWARE)
         at_once = left if self.host.at_once else ()
         what = f"{len(left)} points" if self.host.at_once else label
         run = PointRun(
@@ -76,22 +71,22 @@ class Bench(Generic[H]):
             self.host,
             place,
             lambda: self.start(entry, what, at_once),
-            lambda done, total: self._progress.update(f"{label}: {done} of {total} requests"),
+            lambda done, total: self.progress.update(f"{label}: {done} of {total} requests"),
         )
         with run:
             try:
                 if not self.host.has(run.key):
                     self._start_again(run)
-                for phase in self._measuring.phases:
+                for phase in self.measuring.phases:
                     if run.error is None:
                         phase.run(run)
             except ServerFailureError as failure:
                 run.fail_with(failure)
             run.end_sampling()
-            for phase in self._measuring.phases:
+            for phase in self.measuring.phases:
                 phase.conclude(run)
         self._tell(label, self._stored(run))
-        if not self.host.alive:
+        if not self.host.alive and not self.host.at_once:
             self.host.stop()
 
     def _start_again(self, run: PointRun[H]) -> None:
@@ -111,7 +106,7 @@ class Bench(Generic[H]):
     def _stored(self, run: PointRun[H]) -> PointDocument:
         """Put a point into the store; returns its point.json."""
         verdict = self._verdict(run)
-        self._measuring.complete(run)
+        self.measuring.complete(run)
         secrets = [self.host.api_key] if self.host.api_key else []
         point: PointDocument = {
             "schema": SCHEMA,
@@ -121,33 +116,31 @@ class Bench(Generic[H]):
             "flags": [one.check for one in verdict.reasons],
             "error": redacted(run.error, secrets),
             "summary": {name: value for name, value in run.summary.items() if math.isfinite(value)},
-            "engine": redacted({**dataclasses.asdict(self.host.facts), **self.host.told}, secrets),
+            "engine": redacted(self.host.told, secrets),
             "hardware": run.place.hardware,
-            "remeasured_for": self._remeasured_for,
+            "remeasured_for": list(self.remeasured_for),
             "verdict": verdict.as_document(),
             "provenance": provenance(run.record["engine"]["package"], self.host.facts.version, self.host.commands),
         }
         whole: dict[str, Any] = {**point, **run.added}
-        self._store.write(run.key, whole, {**run.files, "server.log": self.host.log_tail(LOG_LINES).encode()})
+        self.store.write(run.key, whole, {**run.files, "server.log": self.host.log_tail(LOG_LINES).encode()})
         return point
 
     def _verdict(self, run: PointRun[H]) -> Verdict:
         """Return the verdict on all that was measured: the worst one, each reason with the window that it is of."""
-        found = [(name, self._measuring.judge(evidence)) for name, evidence in run.evidence]
+        found = [(name, self.measuring.judge(evidence)) for name, evidence in run.evidence]
         if len(found) == 1:
             return found[0][1]
         reasons = tuple(
-            dataclasses.replace(reason, text=f"{name}: {reason.text}")
-            for name, verdict in found
-            for reason in verdict.reasons
+            replace(reason, text=f"{name}: {reason.text}") for name, verdict in found for reason in verdict.reasons
         )
         limits = [verdict.limit for _, verdict in found]
         return Verdict(worst(reasons) if found else None, limits[-1] if limits else None, reasons)
 
     def _tell(self, label: str, point: PointDocument) -> None:
         if point["error"] is not None:
-            self._progress.say(f"{label}: {point['status']}: {point['error']['message']}")
+            self.progress.say(f"{label}: {point['status']}: {point['error']['message']}")
             return
         doubts = "; ".join(one["text"] for one in point["verdict"]["reasons"])
         judged = f" ({point['verdict']['verdict'] or 'not judged'}: {doubts})" if doubts else ""
-        self._progress.say(f"{label}: {self._measuring.result(point)}{judged}")
+        self.progress.say(f"{label}: {self.measuring.result(point)}{judged}")

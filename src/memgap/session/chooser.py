@@ -15,32 +15,13 @@ class Chooser(Protocol):
         """Return what is wanted of the points that are not in `seen`, by key, and what is spared, with the reason."""
 
 
-class AllPoints:
-    """Every point of a plan."""
-
-    adaptive = False
-
-    def __init__(self, plan: Mapping[str, Any]) -> None:
-        self._keys = [point["key"] for point in plan["points"]]
-
-    def wanted(self, seen: Mapping[str, Seen]) -> Choice:
-        """See Chooser."""
-        return Choice([key for key in self._keys if key not in seen], {})
-
-
 class StopRules:
-    """The points of a plan as far as its stop rules want them."""
-
-    adaptive = True
+    """The points of a session plan as far as its stop rules want them; without rules, all of them."""
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
-        self._plan = plan
+        self._points, self._rules = plan["points"], plan["stop"]
+        self.adaptive = bool(self._rules)
 
     def wanted(self, seen: Mapping[str, Seen]) -> Choice:
         """See Chooser."""
-        return choose(self._plan["points"], self._plan["stop"], seen)
-
-
-def chooser_of(plan: Mapping[str, Any]) -> Chooser:
-    """Return what chooses among the points of a session plan."""
-    return StopRules(plan) if plan["stop"] else AllPoints(plan)
+        return choose(self._points, self._rules, seen)

@@ -33,6 +33,7 @@ class Place:
     beside: Callable[[], list[int]] = list
 
 
+@dataclass
 class PointRun(Generic[H]):
     """One point while it is measured: its phases find here what they measure on, and leave what came of it.
 
@@ -41,22 +42,31 @@ class PointRun(Generic[H]):
     own, by their names. `start` starts the host again. A context manager, which ends the sampling.
     """
 
-    def __init__(
-        self, entry: Entry, host: H, place: Place, start: Callable[[], None], on_progress: Callable[[int, int], None]
-    ) -> None:
-        self.key: str = entry["key"]
-        self.record: Record = entry["record"]
-        self.host, self.place, self.start, self.on_progress = host, place, start, on_progress
-        self.error: ErrorDocument | None = None
-        self.summary: dict[str, float] = {}
-        self.files: dict[str, bytes] = {}
-        self.added: dict[str, Any] = {}
-        self.evidence: list[tuple[str, Evidence]] = []
-        self.emptied = False
-        self.kept: dict[str, Any] = {}
-        self._sampler: Sampler | None = None
-        self._open = ExitStack()
-        self._sampling = self._open.enter_context(ExitStack())
+    entry: Entry
+    host: H
+    place: Place
+    start: Callable[[], None]
+    on_progress: Callable[[int, int], None]
+    error: ErrorDocument | None = None
+    summary: dict[str, float] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    added: dict[str, Any] = field(default_factory=dict)
+    evidence: list[tuple[str, Evidence]] = field(default_factory=list)
+    emptied: bool = False
+    kept: dict[str, Any] = field(default_factory=dict)
+    _sampler: Sampler | None = None
+    _sampling: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def key(self) -> str:
+        """The point's key."""
+        return str(self.entry["key"])
+
+    @property
+    def record(self) -> Record:
+        """The point's record."""
+        record: Record = self.entry["record"]
+        return record
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +74,12 @@ class PointRun(Generic[H]):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.close()
+        self._sampling.close()
+        self._samples.unlink(missing_ok=True)
+
+    @property
+    def _samples(self) -> Path:
+        return self.place.scratch / f"{self.key}.samples.csv"
 
     def fail(self, kind: str, message: str, log_tail: str) -> None:
         """Say that the point has failed; the first failure counts, and no further phase runs."""
@@ -77,11 +92,9 @@ class PointRun(Generic[H]):
     def sample(self) -> None:
         """Begin to sample the host, unless that was begun; returns once there is a first sample."""
         if self._sampler is None:
-            samples = self.place.scratch / f"{self.key}.samples.csv"
-            self._open.callback(samples.unlink, missing_ok=True)
             urls, pids, own = self._sampled()
             adapter, interval_s = self.record["engine"]["adapter"], self.place.interval_s
-            self._sampler = self._sampling.enter_context(Sampler(urls, adapter, pids, own, interval_s, samples))
+            self._sampler = self._sampling.enter_context(Sampler(urls, adapter, pids, own, interval_s, self._samples))
             self._sampler.wait_for_first_row()
 
     def end_sampling(self) -> None:
@@ -112,13 +125,7 @@ class Phase(Protocol[H]):
 
     def conclude(self, run: PointRun[H]) -> None:
         """Put what came of it into the run, after all phases, when nothing is measured any more."""
-
-
-class Doing:
-    """A phase that leaves nothing to conclude."""
-
-    def conclude(self, run: PointRun[Any]) -> None:
-        """See Phase."""
+        return
 
 
 def _nothing(*_: Any) -> None:

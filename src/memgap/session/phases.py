@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from memgap.load.workers import run_in_processes, wanted_processes
 from memgap.models.synthetic import word
 from memgap.profiling.kernel_trace import Kernel, read_kernels
 from memgap.redact import redact
-from memgap.session.measuring import Doing, PointRun, Record
+from memgap.session.measuring import Phase, PointRun, Record
 from memgap.session.profile import ProfileMoment
 from memgap.session.watch import StopWatch
 from memgap.stats.steady import steady_summary
@@ -71,16 +71,10 @@ class Asked:
     death: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True)
-class Moments:
-    """What a client heeds: `before_window` is to be called between warm-up and window, with nothing in flight."""
-
-    before_window: Callable[[], None]
-    abort: asyncio.Event
-
-
 LoadOf = Callable[[ServerRun], Load]
-Client = Callable[[ServerRun, Load, Moments], Awaitable[Asked]]
+Client = Callable[[ServerRun, Load, Callable[[], None], asyncio.Event], Awaitable[Asked]]
+"""Sends a load: it calls the function between warm-up and window, with nothing in flight, and ends where the event is
+set."""
 
 
 def load_plan(run: ServerRun) -> LoadPlan:
@@ -113,12 +107,12 @@ def as_sent(prompts: list[DatasetPrompt], record: Record, server: Server) -> lis
     ]
 
 
-async def own_client(run: ServerRun, load: Load, moments: Moments) -> Asked:
+async def own_client(run: ServerRun, load: Load, before_window: Callable[[], None], abort: asyncio.Event) -> Asked:
     """Send the load from this process, or from as many as it takes."""
     processes = run.record["load"].get("client_processes") or wanted_processes(load.plan, usable_cores())
     if load.prompts[0].conversation is not None:
         processes = 1  # the turns of a conversation follow one another in one process
-    after = (run.on_progress, moments.abort, load.warmup, moments.before_window, load.due_s)
+    after = (run.on_progress, abort, load.warmup, before_window, load.due_s)
     if processes == 1:
         return Asked(await run_load(load.plan, load.prompts, run.host.urls, *after))
     folder = run.place.scratch / f"{run.key}.clients"
@@ -133,7 +127,7 @@ async def send_warmup(run: ServerRun, load: Load, abort: asyncio.Event) -> None:
 
 
 @dataclass(frozen=True)
-class ResetCaches(Doing):
+class ResetCaches(Phase[Any]):
     """Empty what would let the point profit from what the host did before."""
 
     def run(self, run: PointRun[Any]) -> None:
@@ -142,7 +136,7 @@ class ResetCaches(Doing):
 
 
 @dataclass(frozen=True)
-class WarmUp(Doing):
+class WarmUp(Phase[Server]):
     """Send the warm-up and nothing else."""
 
     load: LoadOf = dataset_load
@@ -155,7 +149,7 @@ class WarmUp(Doing):
 
 
 @dataclass(frozen=True)
-class Restart(Doing):
+class Restart(Phase[Any]):
     """Stop the host and start it again; the sampling goes on with what it is then."""
 
     def run(self, run: PointRun[Any]) -> None:
@@ -171,7 +165,7 @@ class Restart(Doing):
 
 
 @dataclass(frozen=True)
-class Collect(Generic[W]):
+class Collect(Phase[W]):
     """Wait for what a worker says of the point; `read` puts it into the run, when it is there."""
 
     read: Callable[[PointRun[W], Mapping[str, Any]], None]
@@ -205,7 +199,7 @@ class _Seen:
 
 
 @dataclass(frozen=True)
-class Window:
+class Window(Phase[Server]):
     """Send a load and look on: requests and tokens, samples of host and GPU, the engine's counters before and after.
 
     Without `warm_up` the load is sent to the host as it is. A point has one window without a name, or several with one
@@ -232,7 +226,7 @@ class Window:
             if profile is not None:
                 profile.begin()
 
-        asked = in_loop(lambda abort: self.client(run, load, Moments(before_window, abort)), watch)
+        asked = in_loop(lambda abort: self.client(run, load, before_window, abort), watch)
         if profile is not None:
             profile.finish()
         watch.check()

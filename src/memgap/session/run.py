@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,7 +19,7 @@ from memgap.host.protocol import Entry, HostPlan
 from memgap.models.staging import offline_variables
 from memgap.redact import redact
 from memgap.session.bench import Bench
-from memgap.session.chooser import Chooser, chooser_of
+from memgap.session.chooser import Chooser, StopRules
 from memgap.session.lease import Leases
 from memgap.session.measuring import Measuring, Place
 from memgap.session.neighbours import processes_on_gpu
@@ -55,11 +56,16 @@ class Session:
         self._results = results
         self._progress = progress
         self._watch = watch
-        self._measuring = measuring or measuring_of(plan["points"][0]["record"])
-        self._chooser = chooser or chooser_of(plan)
+        self._given = measuring
+        self._chooser = chooser or StopRules(plan)
         self._leases = Leases(results / "leases", watch.stop, progress.say)
         self.store = PointStore(results / "points", may_write=lambda key: self._leases.require(f"point {key}"))
         self._server_record = check_same_server(plan)
+
+    @cached_property
+    def _measuring(self) -> Measuring[Any]:
+        # made late: what only takes recorded points needs nothing that measures
+        return self._given or measuring_of(self._plan["points"][0]["record"])
 
     def run(self) -> None:
         """Measure what is missing and write results/sessions/NAME.json.

@@ -42,7 +42,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 def worst(reasons: Collection[Reason]) -> Level:
     """Return the worst severity among reasons, "valid" without any."""
-    severities = {one.severity for one in reasons}
+    severities = {one.severity for one in reasons} - {"unknown"}
     return "invalid" if "invalid" in severities else "suspect" if severities else "valid"
 
 

@@ -1,7 +1,8 @@
 """How a point of a load test is measured: either client against the same server, one after the other."""
 
+import asyncio
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from memgap.datasets.build import warmup_prompts
@@ -17,7 +18,6 @@ from memgap.session.measuring import Measuring, PointRun
 from memgap.session.phases import (
     Asked,
     Load,
-    Moments,
     ResetCaches,
     ServerRun,
     Window,
@@ -48,21 +48,22 @@ def _pool(run: ServerRun) -> tuple[list[Prompt], list[Prompt]]:
     return as_sent(pool, record, run.host), as_sent(warmup, record, run.host)
 
 
-async def either_client(run: ServerRun, load: Load, moments: Moments) -> Asked:
+async def either_client(run: ServerRun, load: Load, before_window: Callable[[], None], abort: asyncio.Event) -> Asked:
     """Send the load with the point's client."""
-    asked = await (_locust if run.record["loadtest"]["client"] == LOCUST else own_client)(run, load, moments)
+    client = _locust if run.record["loadtest"]["client"] == LOCUST else own_client
+    asked = await client(run, load, before_window, abort)
     if asked.death is None and not any(one.sent_s is not None for one in asked.result.results):
         return dataclasses.replace(asked, death=("no request was sent", run.host.log_tail()))
     return asked
 
 
-async def _locust(run: ServerRun, load: Load, moments: Moments) -> Asked:
-    await send_warmup(run, load, moments.abort)
-    moments.before_window()
+async def _locust(run: ServerRun, load: Load, before_window: Callable[[], None], abort: asyncio.Event) -> Asked:
+    await send_warmup(run, load, abort)
+    before_window()
     test, (pool, _) = run.record["loadtest"], _pool(run)
     job = LocustJob(load.plan, pool, picks(run.record), test["users"], test["spawn_rate_users_s"], test["stream"])
     folder = run.place.scratch / f"{run.key}.locust"
-    found = await run_locust(job, locust_python(), run.host.urls[0], folder, run.on_progress, moments.abort)
+    found = await run_locust(job, locust_python(), run.host.urls[0], folder, run.on_progress, abort)
     if found.version not in (LOCUST_VERSION, None):
         raise UserError(f"the points are of Locust {LOCUST_VERSION}, but {found.version} ran; install that one.")
     run.kept[RUN] = found

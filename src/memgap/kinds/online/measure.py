@@ -3,18 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from memgap.host.protocol import HostPlan, Server
+from memgap.host.protocol import Server
 from memgap.host.replicas import Replicas
 from memgap.session.measuring import Measuring
 from memgap.session.phases import ResetCaches, Window
 from memgap.session.progress import clock
 from memgap.store.document import PointDocument
-
-
-def servers(plan: HostPlan) -> Replicas:
-    """Return the session's server, or its replicas; their logs go into the scratch."""
-    log = plan.scratch / "server.log"
-    return Replicas(plan.record, plan.model_target, plan.python, log, plan.startup_timeout_s, plan.port, plan.env)
 
 
 def label(record: Mapping[str, Any]) -> str:
@@ -40,4 +34,4 @@ def work(record: Mapping[str, Any]) -> float:
     return requests / min(float(record["batch_cap"]), requests)
 
 
-MEASURING: Measuring[Server] = Measuring(servers, (ResetCaches(), Window()), label, result, work)
+MEASURING: Measuring[Server] = Measuring(Replicas, (ResetCaches(), Window()), label, result, work)
