@@ -42,7 +42,7 @@ def measure(config: dict[str, Any], folder: Path) -> Study:
 
 def tables(study: Study, folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the plan and the table of points."""
-    plan = plan_of(study, "loadtest", "asking")
+    plan = plan_of(study, "group", "asking")
     return plan, points_table(plan, folder / "points")
 
 
