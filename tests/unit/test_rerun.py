@@ -10,9 +10,8 @@ from memgap.cli import main
 from memgap.commands.rerun import rerun_plan
 from memgap.errors import UserError
 from memgap.store.points import PointStore
-
-from .records import small_study
-from .sessions import run_session
+from tests.support.records import small_study
+from tests.support.sessions import run_session
 
 FIXED = {"batch_cap": 2, "env": {"MARK": "a b;c"}}
 

@@ -9,8 +9,7 @@ from memgap.errors import UserError
 from memgap.study.expand import expand_sweep
 from memgap.study.plan import plan_of
 from memgap.study.study import Study, check_same_server, expand_study
-
-from .records import small_config, small_study
+from tests.support.records import small_config, small_study
 
 
 def combinations(sweep: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
