@@ -100,6 +100,21 @@ class VllmAdapter:
             "tokenizer",
         ),
         reserved_variables=("VLLM_API_KEY", "VLLM_HOST_IP"),
+        kv_blocks="num-gpu-blocks-override",
+        block_tokens="block-size",
+        max_batched_tokens="max-num-batched-tokens",
+        chunked_prefill="enable-chunked-prefill",
+        tensor_parallel="tensor-parallel-size",
+        pipeline_parallel="pipeline-parallel-size",
+        data_parallel="data-parallel-size",
+        expert_parallel="enable-expert-parallel",
+        api_servers="api-server-count",
+        kv_dtype="kv-cache-dtype",
+        quantization="quantization",
+        speculation="speculative-config",
+        eager="enforce-eager",
+        async_scheduling="async-scheduling",
+        compilation="compilation-config",
     )
     ready_path = "/health"
     socket_folder_variable: str | None = "VLLM_RPC_BASE_PATH"
