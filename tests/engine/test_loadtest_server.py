@@ -10,8 +10,7 @@ from memgap.engine.identity import engine_record
 from memgap.kinds.locust.comparison import comparison_table, definitions_table
 from memgap.kinds.locust.tables import points_table, timeline_table
 from memgap.study.plan import plan_of
-from tests.unit.loadtests import needs_locust
-from tests.unit.test_loadtest_session import measure
+from tests.support.loadtests import measure, needs_locust
 
 CONFIG: dict[str, Any] = {
     "engines": {"vllm": {"adapter": "vllm"}},

@@ -50,10 +50,9 @@ from memgap.tables.requests import events_of, requests_of, telemetry_of
 from memgap.telemetry.histograms import server_latencies
 from memgap.telemetry.prometheus import parse_page
 from memgap.telemetry.sampler import read_rows
+from tests.support.profiles import EVENTS, ROWS, write_export
+from tests.support.records import small_study, store_point
 
-from ..unit.records import small_study, store_point
-from ..unit.test_kernels_nsys import ROWS, write_export
-from ..unit.test_kernels_trace import EVENTS
 from .mutate import MILD, TEXTS, damaged, fuzz, garbled, tolerates
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -14,9 +14,8 @@ from memgap.study.plan import plan_of
 from memgap.study.study import Study
 from memgap.tables.points import collect
 from memgap.workflow import load_study
-
-from .records import small_config
-from .sessions import run_all
+from tests.support.records import small_config
+from tests.support.sessions import run_all
 
 
 def study(**server: Any) -> Study:

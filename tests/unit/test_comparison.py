@@ -29,8 +29,7 @@ from memgap.session.measure import result_files
 from memgap.store.points import PointStore, csv_gz
 from memgap.study.study import Study
 from memgap.workflow import load_study
-
-from .records import small_config, store_point
+from tests.support.records import small_config, store_point
 
 BLOCK, POOL, TOKEN_BYTES = 4, 400, 8192
 

@@ -17,8 +17,7 @@ from memgap.errors import UserError
 from memgap.session.run import main
 from memgap.study.study import Study
 from memgap.workflow import load_study, prepare_jobs, snapshot
-
-from .records import small_config, small_study
+from tests.support.records import small_config, small_study
 
 PINNED = f"docker://registry.example/vllm:0.32@sha256:{'a' * 64}"
 

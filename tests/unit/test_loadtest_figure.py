@@ -21,7 +21,7 @@ from memgap.kinds.locust.tables import (
 )
 from memgap.study.plan import plan_of
 from memgap.workflow import load_study
-from tests.unit.loadtests import loadtest_config
+from tests.support.loadtests import loadtest_config
 
 
 def made_up_points(**changes: Any) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from memgap.kinds.locust.environment import LOCUST_VERSION, locust_python
 from memgap.kinds.locust.point import picks
 from memgap.kinds.registry import session_of
 from memgap.workflow import load_study
-from tests.unit.loadtests import loadtest_config
+from tests.support.loadtests import loadtest_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

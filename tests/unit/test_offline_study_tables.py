@@ -33,9 +33,8 @@ from memgap.store.points import csv_gz
 from memgap.study.study import Study
 from memgap.telemetry import gpm
 from memgap.workflow import load_study
-
-from .records import store_point
-from .test_offline_points import SYNCHRONOUS, config
+from tests.support.offline_studies import SYNCHRONOUS, config
+from tests.support.records import store_point
 
 SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/offline_tables.py"
 WINDOW = {"prefill_steps": 1, "decode_from": 4, "decode_steps": 2}

@@ -27,9 +27,8 @@ from memgap.study.stop import Seen, choose
 from memgap.study.study import Study
 from memgap.tables.points import collect
 from memgap.workflow import load_study
-
-from .records import small_config
-from .sessions import run_all
+from tests.support.records import small_config
+from tests.support.sessions import run_all
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROFILE = {"after_s": 0.1, "seconds": 0.2}

@@ -11,9 +11,8 @@ from memgap.commands.rerun import print_commands, rerun_plan
 from memgap.errors import UserError
 from memgap.recorded.files import all_points
 from memgap.store.points import PointStore
-
-from .records import small_study
-from .sessions import run_session
+from tests.support.records import small_study
+from tests.support.sessions import run_session
 
 FIXED = {"batch_cap": 2, "env": {"MARK": "a b;c"}}
 

@@ -14,8 +14,7 @@ from memgap.load.latency import summarize
 from memgap.study.study import Study
 from memgap.tables.points import collect
 from memgap.workflow import load_study
-
-from .records import small_config
+from tests.support.records import small_config
 
 PROMPTS = [Prompt([11] * length, output) for length, output in ((4, 2), (2, 4), (3, 1))]
 

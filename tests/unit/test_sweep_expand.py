@@ -10,8 +10,7 @@ from memgap.points.expand import expand_sweep
 from memgap.points.point import check_same_server
 from memgap.study.plan import plan_of
 from memgap.study.study import Study, expand_study
-
-from .records import small_config, small_study
+from tests.support.records import small_config, small_study
 
 
 def combinations(sweep: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -13,9 +13,8 @@ from memgap.store.points import PointStore
 from memgap.study.stop import CapResult, Seen, choose, next_cap
 from memgap.tables.points import collect
 from memgap.workflow import load_study
-
-from .records import small_config
-from .sessions import run_all
+from tests.support.records import small_config
+from tests.support.sessions import run_all
 
 CAPS = [1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768]
 ADVISOR = {"latency": "itl_mean_ms", "slo": {"multiple": 2.0, "times_latency_at": 32}, "epsilon": 0.1}

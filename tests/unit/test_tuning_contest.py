@@ -18,9 +18,8 @@ from memgap.tuning.outcome import Outcome
 from memgap.tuning.results import ORIGINAL, write_tables
 from memgap.tuning.run import run_tuning
 from memgap.workflow import load_study
-
-from .race_servers import MadeServers, made_servers
-from .tunings import tuning_config, tuning_plan
+from tests.support.races import MadeServers, made_servers
+from tests.support.tunings import tuning_config, tuning_plan
 
 TIERS: dict[str, Any] = {
     "speed": {"experiments": {"step": {"server": {"speed": [500.0, 990.0, 1500.0]}}}},

@@ -12,9 +12,8 @@ from memgap.tuning.plan import race_plan, race_rule, races, tier_before
 from memgap.tuning.speculation import segment
 from memgap.tuning.validate import check_flags
 from memgap.workflow import load_study
-
-from .records import small_study
-from .tunings import tuning_config, tuning_plan
+from tests.support.records import small_study
+from tests.support.tunings import tuning_config, tuning_plan
 
 SUBJECT = ("tiny-opt", "short")
 NGRAM = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 3}

@@ -9,8 +9,7 @@ import pytest
 
 from memgap.canonical import content_key
 from memgap.points.point import Point, Record
-
-from .records import store_point
+from tests.support.records import store_point
 
 VALID = {"verdict": "valid", "limit": "engine", "reasons": []}
 DOUBTFUL = {
