@@ -31,8 +31,7 @@ from memgap.session.run import Session
 from memgap.session.watch import StopWatch
 from memgap.store.points import PointStore
 from memgap.telemetry.sampler import Sampler
-
-from .records import small_study
+from tests.support.records import small_study
 
 WORKER = """#!{python}
 import json, os, sys, time

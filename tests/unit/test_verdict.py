@@ -9,8 +9,7 @@ from memgap.recorded.files import all_points
 from memgap.verdict import judge
 from memgap.verdict.batches import judge_batch, judged_again, machine_summary
 from memgap.verdict.evidence import Evidence
-
-from .test_session_run import runner
+from tests.support.sessions import runner
 
 CLEAN_SUMMARY = {
     "itl_mean_ms": 10.0,

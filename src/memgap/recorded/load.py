@@ -3,10 +3,9 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from memgap.kinds.offline.point import is_offline
+from memgap.kinds.registry import kind_of
 from memgap.recorded.files import THINNED, points_file, read_points, read_series, series_file, table_gz
 from memgap.store.points import PointStore
-from memgap.verdict.batches import judged_again
 
 
 def restore(recorded: Path, session: str, keys: Collection[str], store: PointStore) -> int:
@@ -28,8 +27,8 @@ def restore(recorded: Path, session: str, keys: Collection[str], store: PointSto
             mine = table[table["key"] == key].drop(columns="key")
             if len(mine):
                 files[f"{kind}.csv.gz"] = table_gz(mine)
-        judged = judged_again(point) if is_offline(point["record"]) else point
-        store.write(key, {**judged, "recorded": {"study": recorded.name}}, files)
+        restored_point = kind_of(point["record"]).restored(point)
+        store.write(key, {**restored_point, "recorded": {"study": recorded.name}}, files)
     return restored
 
 

@@ -119,7 +119,7 @@ class Bench(Generic[H]):
             "engine": redacted(self.host.told, secrets),
             "hardware": run.place.hardware,
             "remeasured_for": list(self.remeasured_for),
-            "verdict": verdict.as_document(),
+            "verdict": verdict.as_dict(),
             "provenance": provenance(run.record["engine"]["package"], self.host.facts.version, self.host.commands),
         }
         whole: dict[str, Any] = {**point, **run.added}

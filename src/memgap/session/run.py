@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,6 +16,7 @@ from memgap.engine.identity import engine_python
 from memgap.errors import DAMAGE, UserError
 from memgap.host.protocol import Entry, HostPlan
 from memgap.models.staging import offline_variables
+from memgap.points.point import check_same_server
 from memgap.redact import redact
 from memgap.session.bench import Bench
 from memgap.session.chooser import Chooser, StopRules
@@ -28,9 +28,7 @@ from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.atomic import keep_others_from_writing, write_text
 from memgap.store.points import SPARED, PointStore
 from memgap.study.plan import add_plan_arguments, requested_plan
-from memgap.study.session_name import session_of
 from memgap.study.stop import Choice, Seen
-from memgap.study.study import check_same_server
 
 LEASE_WAIT_S = 120.0
 
@@ -133,6 +131,7 @@ class Session:
     def _restore(self, recorded: str) -> None:
         """Take the points from recorded data instead of measuring them."""
         # these need pandas, which an engine's environment may lack
+        from memgap.kinds.registry import session_of
         from memgap.recorded.files import study_folder
         from memgap.recorded.load import restore
 
@@ -262,11 +261,10 @@ class Session:
 
 
 def measuring_of(record: Mapping[str, Any]) -> Measuring[Any]:
-    """Return how the point of a record is measured."""
-    static = record.get("load", {}).get("arrival") == "static"
-    kind = {"loadtest": "locust"}.get(record.get("kind", ""), record.get("kind", "static" if static else "online"))
-    measuring: Measuring[Any] = import_module(f"memgap.kinds.{kind}.measure").MEASURING
-    return measuring
+    """Return how the point of a record is measured, which its kind says."""
+    from memgap.kinds.registry import kind_of
+
+    return kind_of(record).measuring()
 
 
 class _Tee:

@@ -11,12 +11,12 @@ from memgap.datasets.files import load_dataset
 from memgap.engine.failure import ServerFailureError
 from memgap.errors import UserError
 from memgap.host.protocol import Entry, Host
+from memgap.models.staging import model_folder_name
+from memgap.points.point import Point
 from memgap.session.inputs import write_inputs
 from memgap.session.progress import Progress
 from memgap.session.run import Session
 from memgap.session.watch import StopWatch
-from memgap.study.point import Point
-from memgap.study.study import model_folder_name
 
 CORES_PER_START = 4
 LEAST_STARTS = 2

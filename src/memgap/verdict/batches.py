@@ -70,4 +70,4 @@ def judged_again(point: Mapping[str, Any]) -> dict[str, Any]:
     if point["status"] != "ok":
         return dict(point)
     verdict = judge_batch(Evidence(point["record"], point["summary"], {}, point["hardware"]))
-    return {**point, "verdict": verdict.as_document(), "flags": [one.check for one in verdict.reasons]}
+    return {**point, "verdict": verdict.as_dict(), "flags": [one.check for one in verdict.reasons]}

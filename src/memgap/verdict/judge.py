@@ -29,7 +29,7 @@ class Verdict:
     limit: Limit | None
     reasons: tuple[Reason, ...]
 
-    def as_document(self) -> VerdictDocument:
+    def as_dict(self) -> VerdictDocument:
         """Return it as it is stored in point.json."""
         return {"verdict": self.verdict, "limit": self.limit, "reasons": [asdict(one) for one in self.reasons]}
 

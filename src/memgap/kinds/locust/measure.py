@@ -10,6 +10,7 @@ from memgap.datasets.files import load_dataset
 from memgap.errors import UserError
 from memgap.host.protocol import Server
 from memgap.kinds.locust.environment import LOCUST_VERSION, locust_python
+from memgap.kinds.locust.kind import LOADTEST
 from memgap.kinds.locust.locust_run import LocustJob, LocustRun, run_locust
 from memgap.kinds.locust.point import LOCUST, picks
 from memgap.kinds.online import measure as online
@@ -70,12 +71,6 @@ async def _locust(run: ServerRun, load: Load, before_window: Callable[[], None],
     return Asked(found.result, (found.death, "\n".join(found.log.splitlines()[-40:])) if found.death else None)
 
 
-def label(record: Mapping[str, Any]) -> str:
-    """Return what a sweep's point is called, with the client."""
-    named, _, repeat = online.label(record).partition(", repeat ")
-    return f"{named}, {record['loadtest']['client']}{f', repeat {repeat}' if repeat else ''}"
-
-
 def complete(run: PointRun[Server]) -> None:
     """Add which server it was, and of a Locust point its command, its CSV files and what it saw of each request."""
     if "window" not in run.added:
@@ -112,7 +107,8 @@ def require() -> None:
 MEASURING: Measuring[Server] = dataclasses.replace(
     online.MEASURING,
     phases=(ResetCaches(), Window(load=users_load, client=either_client)),
-    label=label,
+    label=LOADTEST.label,
+    work=LOADTEST.steps,
     require=require,
     complete=complete,
 )

@@ -10,6 +10,7 @@ from memgap.errors import UserError
 from memgap.host.protocol import Entry, HostPlan
 from memgap.host.worker import Job, Worker
 from memgap.kinds.offline.gpu_counters import GpmSampler, Row
+from memgap.kinds.offline.kind import OFFLINE
 from memgap.kinds.offline.profilers import Profiler, profiler_of
 from memgap.kinds.offline.steps import COLUMNS
 from memgap.kinds.offline.summary import summarize_steps
@@ -123,11 +124,6 @@ def _gpu_rows(rows: Mapping[str, Sequence[Row]], outcome: Mapping[str, Any]) -> 
     ]
 
 
-def label(record: Mapping[str, Any]) -> str:
-    """Return the model and the batch."""
-    return f"{record['model']['name']}, batch {record['batch']}"
-
-
 def result(point: PointDocument) -> str:
     """Return the mean of its decode steps, where it has any."""
     step_ms = point["summary"].get("decode_step_mean_ms")
@@ -137,7 +133,7 @@ def result(point: PointDocument) -> str:
 def work(record: Mapping[str, Any]) -> float:
     """Return the decode steps; nothing for a profiler whose results all come in the end."""
     profiler = record["server"]["profiler"]
-    return 0.0 if profiler is not None and profiler["source"] != "torch" else float(record["output_tokens"])
+    return 0.0 if profiler is not None and profiler["source"] != "torch" else OFFLINE.steps(record)
 
 
-MEASURING: Measuring[Engine] = Measuring(Engine, (Collect(read),), label, result, work, judge_batch)
+MEASURING: Measuring[Engine] = Measuring(Engine, (Collect(read),), OFFLINE.label, result, work, judge_batch)

@@ -1,1 +1,1 @@
-"""Points of sweeps: a load on a server that is started for them."""
+"""Sweeps of servers: the kind of measurement whose points have no `kind` in their record."""

@@ -10,6 +10,7 @@ from memgap.datasets.build import Prompt, warmup_prompts
 from memgap.datasets.files import load_dataset
 from memgap.host.protocol import Entry, HostPlan
 from memgap.host.worker import Job, Worker
+from memgap.kinds.static.kind import STATIC
 from memgap.kinds.static.result import BATCH_COLUMNS, STEP_COLUMNS, batch_rows, load_result, step_rows, worked
 from memgap.load.latency import summarize
 from memgap.session.measuring import Measuring, PointRun, Record
@@ -110,11 +111,6 @@ def _startup_rows(host: Worker) -> list[dict[str, float]]:
     return rows
 
 
-def label(record: Record) -> str:
-    """Return the model and the size of its batches."""
-    return f"{record['model']['name']}, batches of {record['batch_cap']}"
-
-
 def result(point: PointDocument) -> str:
     """Return the useful tokens a second, their share of those that were made, and the duration."""
     summary = point["summary"]
@@ -125,9 +121,4 @@ def result(point: PointDocument) -> str:
     )
 
 
-def work(record: Record) -> float:
-    """Return the number of batches."""
-    return float(record["load"]["requests"]) / float(record["batch_cap"])
-
-
-MEASURING: Measuring[Worker] = Measuring(worker, (Collect(read),), label, result, work)
+MEASURING: Measuring[Worker] = Measuring(worker, (Collect(read),), STATIC.label, result, STATIC.steps)
