@@ -107,16 +107,16 @@ class Bench(Generic[H]):
         """Put a point into the store; returns its point.json."""
         verdict = self._verdict(run)
         self.measuring.complete(run)
-        secrets = [self.host.api_key] if self.host.api_key else []
+        run.know_secrets()
         point: PointDocument = {
             "schema": SCHEMA,
             "key": run.key,
             "record": dict(run.record),
             "status": run.error["kind"] if run.error is not None else "ok",
             "flags": [one.check for one in verdict.reasons],
-            "error": redacted(run.error, secrets),
+            "error": redacted(run.error, run.secrets),
             "summary": {name: value for name, value in run.summary.items() if math.isfinite(value)},
-            "engine": redacted(self.host.told, secrets),
+            "engine": redacted(self.host.told, run.secrets),
             "hardware": run.place.hardware,
             "remeasured_for": list(self.remeasured_for),
             "verdict": verdict.as_dict(),

@@ -39,7 +39,8 @@ class PointRun(Generic[H]):
 
     `summary`, `files` and `added` (further fields of point.json) are stored; each of `evidence` is judged, with the
     name of its window. `emptied`: the host's caches hold nothing of what was measured so far. `kept` is the phases'
-    own, by their names. `start` starts the host again. A context manager, which ends the sampling.
+    own, by their names; `secrets` are the keys that the host had meanwhile. `start` starts the host again. A context
+    manager, which ends the sampling.
     """
 
     entry: Entry
@@ -54,6 +55,7 @@ class PointRun(Generic[H]):
     evidence: list[tuple[str, Evidence]] = field(default_factory=list)
     emptied: bool = False
     kept: dict[str, Any] = field(default_factory=dict)
+    secrets: set[str] = field(default_factory=set)
     _sampler: Sampler | None = None
     _sampling: ExitStack = field(default_factory=ExitStack)
 
@@ -105,6 +107,10 @@ class PointRun(Generic[H]):
         """Sample what the host has become."""
         if self._sampler is not None:
             self._sampler.rebind(*self._sampled())
+
+    def know_secrets(self) -> None:
+        """Remember the host's key, which changes with every start, so that nothing stored holds it."""
+        self.secrets |= {self.host.api_key} - {""}
 
     def _sampled(self) -> tuple[list[str], list[int], list[int]]:
         return self.host.metrics_urls, self.host.pids, self.host.helper_pids + self.place.beside()

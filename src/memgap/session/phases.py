@@ -215,6 +215,7 @@ class Window(Phase[Server]):
         """See Phase. A load that fails is a failed point, and its numbers are kept."""
         load = self.load(run) if self.warm_up else self.load(run).without_warmup()
         host, watch, began_s = run.host, run.place.watch, time.monotonic()
+        run.know_secrets()
         run.sample()
         before: Page = {}
         moment = run.record["server"].get("profile")
@@ -263,7 +264,7 @@ class Window(Phase[Server]):
             "prefix_cache_emptied": seen.emptied,
             "client": {**health, "token_source": result.token_source, "ended_early": result.ended_early},
         }
-        files = {**result_files(result, [run.host.api_key]), "telemetry.csv.gz": csv_gz(rows, TELEMETRY_COLUMNS)}
+        files = {**result_files(result, sorted(run.secrets)), "telemetry.csv.gz": csv_gz(rows, TELEMETRY_COLUMNS)}
         if seen.profile is not None:
             said["profile"], files["kernels.csv.gz"] = seen.profile
         run.summary |= {f"{self.name}_{name}" if self.name else name: value for name, value in summary.items()}
