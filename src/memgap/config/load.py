@@ -11,7 +11,10 @@ import jsonschema
 import yaml
 
 from memgap.config.safety import check_safe
+from memgap.declared import SETTINGS
 from memgap.errors import UserError
+from memgap.figures import spec as figures
+from memgap.tables import spec as tables
 
 Config = dict[str, Any]
 NO_FOLDER = ("null", "none", "None", "")
@@ -23,6 +26,8 @@ def schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration."""
     text = files("memgap.config").joinpath("schema.yaml").read_text(encoding="utf-8")
     loaded: dict[str, Any] = yaml.safe_load(text)
+    loaded["properties"]["figures"]["properties"] = figures.schema()
+    loaded["properties"]["tables"]["properties"] = tables.schema()
     return loaded
 
 
@@ -142,18 +147,10 @@ def _fill_defaults(value: Any, node: Mapping[str, Any]) -> None:
 def _check_references(config: Config) -> None:
     for part in ("figures", "tables"):
         for name, settings in config[part].items():
-            where = f"config: {part}.{name}"
-            for key in settings.keys() & {"sweep", "online", "replication", "comparison"}:
-                known(settings[key], config["sweeps"], "sweep", f"{where}.{key}")
-            if "study" in settings:
-                known(settings["study"], config.get("offline", {}), "offline study", f"{where}.study")
-    predictions = config["figures"].get("roofline", {}).get("predictions")
-    if predictions is not None:
-        known(predictions, config["predictions"], "predictions", "config: figures.roofline.predictions")
-    for sweep in config["tables"].get("roofline_error", {}).get("sweeps", []):
-        known(sweep, config["sweeps"], "sweep", "config: tables.roofline_error.sweeps")
-    for study in config["tables"].get("roofline_error", {}).get("studies", []):
-        known(study, config["offline"], "offline study", "config: tables.roofline_error.studies")
+            for key, named in settings.items():
+                setting = SETTINGS[key]
+                for one in named if setting.many else [named]:
+                    known(one, config[setting.section], setting.what, f"config: {part}.{name}.{key}")
     for fleet, settings in config["fleets"].items():
         for sweep in settings["sweeps"]:
             known(sweep, config["sweeps"], "sweep", f"config: fleets.{fleet}.sweeps")

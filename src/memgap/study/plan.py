@@ -25,15 +25,10 @@ KINDS = (
     "dataset",
     "advisor",
     "goodput",
-    "series",
-    "kernels",
     "fleet",
     "verification",
     "predictions",
     "roofline",
-    "offline",
-    "loadtest",
-    "comparison",
     "tuning",
 )
 
@@ -48,13 +43,8 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
         return {"models": models}
     names: dict[str, Iterable[str]] = {
         "session": study.sessions,
-        "sweep": study.sweeps,
+        "sweep": {**study.sweeps, **study.offline, **study.loadtests},
         "goodput": study.sweeps,
-        "series": study.sweeps,
-        "kernels": study.sweeps,
-        "comparison": study.sweeps,
-        "offline": study.offline,
-        "loadtest": study.loadtests,
         "model": study.model_folders,
         "hub_model": study.hub_models,
         "dataset": study.datasets,
@@ -66,7 +56,7 @@ def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
     known(name, names[kind], kind, "plan")
     if kind == "session":
         return study.session_plan(name)
-    if kind in ("sweep", "series", "kernels", "offline", "loadtest", "comparison"):
+    if kind == "sweep":
         return study.sweep_plan(name)
     if kind == "goodput":
         return {**study.sweep_plan(name), "slos": study.config["slos"]}

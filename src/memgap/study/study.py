@@ -10,6 +10,7 @@ from memgap.datasets.spec import resolve_dataset
 from memgap.engine.adapters import adapter_for, require
 from memgap.engine.identity import engine_record
 from memgap.errors import UserError
+from memgap.figures.spec import figures
 from memgap.kinds.locust.study import all_loadtest_points
 from memgap.kinds.offline.study import offline_points
 from memgap.models.registry import resolve_model
@@ -19,8 +20,6 @@ from memgap.study.point import Point, Record, make_point, server_record, whole_f
 from memgap.tuning.plan import tuning_plans
 
 REQUIRED_ARGUMENTS = ("model", "dataset", "batch_cap")
-ADVISED_FIGURES = {"fig10", "fig11"}
-"""Figures that are drawn from the advice."""
 
 
 @dataclass
@@ -198,7 +197,9 @@ def expand_study(config: Config) -> Study:
 
 def _check_advised(study: Study) -> None:
     """Raise UserError where a figure of the advice is asked of an engine that gets none."""
-    for figure in ADVISED_FIGURES & study.config["figures"].keys():
+    for figure in study.config["figures"]:
+        if "sweep.advice" not in figures()[figure].reads:
+            continue
         sweep = study.config["figures"][figure]["sweep"]
         for _, key in study.sweeps[sweep]:
             engine = study.points[key].record["engine"]
