@@ -26,8 +26,13 @@ def script_parser(description: str) -> argparse.ArgumentParser:
 
 def read_options(parser: argparse.ArgumentParser) -> None:
     """Give a parser `--read NAME=FILE...`, the files that a figure or table is made from."""
-    parser.add_argument("--read", nargs="*", default=[], metavar="NAME=FILE", help="what it is made from, such as "
-                        "sweep.points=results/tables/small.parquet")
+    parser.add_argument(
+        "--read",
+        nargs="*",
+        default=[],
+        metavar="NAME=FILE",
+        help="what it is made from, such as sweep.points=results/tables/small.parquet",
+    )
 
 
 def pairs(given: Sequence[str]) -> Iterator[tuple[str, str]]:

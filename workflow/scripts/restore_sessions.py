@@ -1,4 +1,4 @@
-"""Take all sessions of a configuration from recorded data: restore_sessions.py --config FILE --results FOLDER --log FILE."""
+"""Take all sessions from recorded data: restore_sessions.py --config FILE --results FOLDER --log FILE."""
 
 import sys
 from collections.abc import Callable, Mapping

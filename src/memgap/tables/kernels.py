@@ -24,7 +24,7 @@ TABLE = TableSpec(
     name="kernels",
     title="Kernel timelines of a sweep",
     of="sweep",
-    plan="sweep",
+    plan="group",
     writes={"kernels": "results/tables/{group}.kernels.csv"},
 )
 READ = {"kernels": Columns("a table of kernels", COLUMNS)}

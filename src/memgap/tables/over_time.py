@@ -38,7 +38,7 @@ TABLE = TableSpec(
     name="series",
     title="Every second of a sweep",
     of="sweep",
-    plan="sweep",
+    plan="group",
     writes={"series": "results/tables/{group}.series.csv"},
 )
 

@@ -125,7 +125,7 @@ TABLE = TableSpec(
     name="points",
     title="Points of a sweep",
     of="sweep",
-    plan="sweep",
+    plan="group",
     writes={
         "points": "results/tables/{group}.parquet",
         "csv": "results/tables/{group}.csv",
@@ -134,7 +134,7 @@ TABLE = TableSpec(
     wanted=("points", "csv", "page"),
     shown=("csv", "page"),
     caption="""
-All points of the sweep {{ snakemake.wildcards.group }}, one row each, units in the column names. Failed points are
+All points of the sweep {group}, one row each, units in the column names. Failed points are
 rows too: see the columns status, error_kind and error_message.
 """,
 )

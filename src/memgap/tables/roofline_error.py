@@ -46,7 +46,7 @@ TABLE = TableSpec(
     shown=("csv", "page"),
     digits=6,
     caption="""
-**The error of the roofline.** Measured step times by the predicted ones, over all points of the named sweeps. See
+Measured step times by the predicted ones, over all points of the named sweeps. See
 docs/roofline.md.
 """,
 )

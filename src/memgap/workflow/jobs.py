@@ -6,9 +6,10 @@ from typing import Any
 from memgap.cluster.resources import session_gpus
 from memgap.containers.jobs import image_for_jobs
 from memgap.kinds.locust.environment import installed_note
-from memgap.kinds.locust.point import is_loadtest
-from memgap.models.staging import hub_model_name
-from memgap.study.study import Study, model_folder_name
+from memgap.kinds.locust.kind import LOADTEST
+from memgap.kinds.registry import kind_of
+from memgap.models.staging import hub_model_name, model_folder_name
+from memgap.study.study import Study
 
 Record = Mapping[str, Any]
 
@@ -33,7 +34,7 @@ def session_inputs(study: Study, session: str, locust_note: str) -> list[str]:
         files.append(f"results/hub/{staged}.json")
     elif folder:
         files.append(f"results/models/{folder}/config.json")
-    return files + ([str(installed_note() or locust_note)] if is_loadtest(records[0]) else [])
+    return files + ([str(installed_note() or locust_note)] if kind_of(records[0]) is LOADTEST else [])
 
 
 def records_of(study: Study, job: Mapping[str, str]) -> list[Record]:

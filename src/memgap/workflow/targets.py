@@ -11,27 +11,34 @@ from memgap.declared import DOCUMENTS, MODELS, SETTINGS, Read, reads_of
 from memgap.errors import UserError
 from memgap.figures import spec as figures
 from memgap.figures.spec import FigureSpec
+from memgap.kinds.registry import KINDS
 from memgap.study.plan import plan_of
 from memgap.study.study import Study
 from memgap.tables import spec as tables
 from memgap.tables.spec import GROUP, TableSpec
-from memgap.tuning.plan import outcome_path, races
+from memgap.tuning.plan import outcome_path, race_plan, races, tier_before
 from memgap.workflow.code import code_of
 
 FORMS = ("pdf", "png", "csv")
+NOTHING = "(?!)"
+"""The regular expression of no name."""
 EXAMPLE = {"loadtests": "config/loadtest.yaml", "tuning": "config/tuning.yaml"}
 
 
 def groups(study: Study, section: str) -> Mapping[str, Any]:
     """Return the groups of points, or whatever else tables are made of, of a section of the configuration by name."""
-    expanded = {"sweeps": study.sweeps, "offline": study.offline, "loadtests": study.loadtests, "tuning": study.tunings}
-    found: Mapping[str, Any] = expanded[section] if section in expanded else study.config[section]
-    return found
+    if section not in {kind.section for kind in KINDS}:
+        named: Mapping[str, Any] = study.config[section]
+        return named
+    plans = {name: plan for name, (kind, plan) in study.plans.items() if kind.section == section}
+    return {**study.of_section(section), **plans}
 
 
 def names_of(study: Study, setting: str) -> str:
-    """Return the regular expression of the names that a setting can have."""
-    return "|".join(map(re.escape, groups(study, SETTINGS[setting].section))) or "(?!)"
+    """Return the regular expression of the names that a setting can have; of none without a setting."""
+    if not setting:
+        return NOTHING
+    return "|".join(map(re.escape, groups(study, SETTINGS[setting].section))) or NOTHING
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,16 @@ class Made:
     study: Study
     spec: FigureSpec | TableSpec
     group: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in its declaration."""
+        return self.spec.name
+
+    @property
+    def category(self) -> str:
+        """Its place in the report."""
+        return self.spec.category
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -86,6 +103,18 @@ class Made:
         own = plan_of(self.study, kind, self.group) if kind else {}
         models = plan_of(self.study, "roofline", "settings") if MODELS in self.spec.reads else {}
         return content_key({**own, **models})
+
+    @property
+    def heading(self) -> str:
+        """What the report says of it."""
+        return f"**{self.spec.title}.** {' '.join(self.spec.caption.split())}".replace(GROUP, self.group)
+
+    @property
+    def paper_option(self) -> list[str]:
+        """How a script is told where the paper's numbers are."""
+        folder = self.study.config["paper_reference"]
+        overlaid = isinstance(self.spec, FigureSpec) and self.spec.paper and folder
+        return ["--paper-reference", folder] if overlaid else []
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -192,6 +221,53 @@ def target_files(study: Study, target: str) -> list[str]:
     made = _of_groups(study, members) + [Made(study, figure) for figure in members if not figure.of]
     beside = [one for one in all_tables(study) if one.spec.of and SETTINGS[one.spec.of].section in sections]
     return [path for one in made for path in one.outputs.values()] + [path for one in beside for path in one.wanted]
+
+
+def model_names(study: Study) -> str:
+    """Return the regular expression of the models that advice can be asked for."""
+    names = sorted({name for sweep in study.sweeps for name in study.models_of(sweep)})
+    return "|".join(map(re.escape, names)) or NOTHING
+
+
+def advised_table(study: Study, model: str) -> str:
+    """Return the table that the advice on a model is from; raises UserError where no figure's sweep measures it."""
+    sweep = study.advised_sweep(model)
+    if sweep is None:
+        raise UserError(f"no figure's sweep measures the model {model!r}.")
+    return f"results/tables/{sweep}.parquet"
+
+
+def fleet_tables(study: Study, fleet: str) -> list[str]:
+    """Return the tables that a fleet is planned from; raises UserError where the configuration has no such fleet."""
+    if fleet not in study.config["fleets"]:
+        raise UserError(f"config: fleets.{fleet} is missing; describe the fleet there.")
+    return [f"results/tables/{sweep}.parquet" for sweep in study.config["fleets"][fleet]["sweeps"]]
+
+
+def race_before(study: Study, wildcards: Mapping[str, str]) -> list[str]:
+    """Return the outcome that a race builds on; none for the first tier. Raises UserError for an unknown tuning."""
+    plan = tuning_plan(study, wildcards["tuning"])
+    before = tier_before(plan, wildcards["tier"])
+    subject = (wildcards["model"], wildcards["dataset"])
+    return [str(outcome_path(Path("results"), plan, subject, before))] if before else []
+
+
+def race_key(study: Study, wildcards: Mapping[str, str]) -> str:
+    """Return what tells a race's plan from another one."""
+    return content_key(race_plan(tuning_plan(study, wildcards["tuning"]), wildcards["tier"]))
+
+
+def tuning_plan(study: Study, name: str) -> Mapping[str, Any]:
+    """Return the plan of a tuning; raises UserError where the configuration has no such tuning."""
+    if name not in study.tunings:
+        known = ", ".join(study.tunings) or "none"
+        raise UserError(f"config: tuning.{name} is missing; known are {known}.")
+    return study.tunings[name]
+
+
+def sessions_key(study: Study) -> str:
+    """Return what tells the plans of all sessions from others."""
+    return content_key({session: study.session_plan(session) for session in study.sessions})
 
 
 def check_paths(study: Study) -> None:

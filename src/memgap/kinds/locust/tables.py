@@ -61,7 +61,7 @@ TABLE = TableSpec(
     name="loadtest",
     title="Tables of a load test",
     of="loadtest",
-    plan="sweep",
+    plan="group",
     writes={
         "loadtest": "results/tables/{group}.loadtest.csv",
         "timeline": "results/tables/{group}.timeline.csv",

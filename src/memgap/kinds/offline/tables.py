@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.canonical import canonical_json
+from memgap.engine.given import GivenFlags
 from memgap.errors import DAMAGE
 from memgap.kinds.offline.point import mode_of
 from memgap.kinds.offline.steps import SEGMENTS
@@ -21,7 +22,7 @@ TABLE = TableSpec(
     name="offline",
     title="Tables of an offline study",
     of="study",
-    plan="sweep",
+    plan="group",
     writes={
         "offline": "results/tables/{group}.offline.csv",
         "steps": "results/tables/{group}.steps.csv",
@@ -132,7 +133,7 @@ class _Study:
             "sweep": self._name,
             **entry.declared,
             **_setting(record),
-            "async_scheduling": "yes" if record["server"]["args"].get("async-scheduling", True) else "no",
+            "async_scheduling": "yes" if GivenFlags.of(record).get("async_scheduling", True) else "no",
             "detokenize": "yes" if record["detokenize"] else "no",
             "server_args": canonical_json(record["server"]["args"]),
             "kv_bytes_per_token": architecture.kv_bytes_per_token(record["model"]["dtype"]),

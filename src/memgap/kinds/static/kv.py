@@ -10,7 +10,7 @@ import pandas as pd
 
 from memgap.kinds.static import layouts
 from memgap.kinds.static.layouts import REASONS, Held, Lengths
-from memgap.kinds.static.record import is_static
+from memgap.kinds.static.point import is_static
 from memgap.tables.entries import series_of
 from memgap.tables.requests import events_of, measured_points, requests_of, telemetry_of
 

@@ -11,7 +11,7 @@ TABLE = TableSpec(
     name="comparison",
     title="Tables of a comparison of engines",
     of="comparison",
-    plan="sweep",
+    plan="group",
     writes={
         "engines": "results/tables/{group}.engines.csv",
         "kv": "results/tables/{group}.kv.csv",
