@@ -48,7 +48,8 @@ def image_of(study: Study, job: Mapping[str, str]) -> str | None:
     """Return the image of a measuring job's engine, as a rule names it."""
     engines: Mapping[str, Any] = study.config["engines"]
     if "tuning" in job:
-        return image_for_jobs(engines[study.tunings[job["tuning"]]["engines"][0]])
+        (engine,) = study.tunings[job["tuning"]]["engines"]
+        return image_for_jobs(engines[engine])
     records = records_of(study, job)
     return image_for_jobs(engines[records[0]["engine"]["name"]]) if records else None
 
