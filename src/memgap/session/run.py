@@ -109,11 +109,11 @@ class Session:
                 self._model_target(),
                 engine_python(options["python"], engine["image"]),
                 scratch,
-                datasets,
                 float(options["startup_timeout_s"]),
-                interval_s,
                 options["port"],
                 offline_variables(self._results) if options.get("offline_nodes") else {},
+                datasets,
+                interval_s,
             )
             place = Place(datasets, scratch, interval_s, self._watch, beside=beside)
             with self._measuring.host(host_plan) as host:
