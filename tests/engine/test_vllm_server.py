@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from memgap.engine.identity import engine_python, engine_record
+from memgap.host.protocol import HostPlan
 from memgap.host.server import EngineServer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -145,7 +146,8 @@ def test_the_real_server_refuses_requests_without_its_key(
     folder: Path, points: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     (model,) = (folder / "results/models").iterdir()
-    with EngineServer(points[0]["record"], str(model), engine_python("auto"), tmp_path / "log", 300) as server:
+    plan = HostPlan(points[0]["record"], str(model), engine_python("auto"), tmp_path, 300)
+    with EngineServer(plan, tmp_path / "log") as server:
         server.start()
         body = json.dumps({"model": "tiny-opt", "prompt": [11, 12], "max_tokens": 1}).encode()
 

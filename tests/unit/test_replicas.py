@@ -50,7 +50,7 @@ def study_of(replicas: int, mps: bool = False, load: Any = None, **server: Any) 
 def group(tmp_path: Path, replicas: int, mps: bool = False, **server: Any) -> Replicas:
     """Return the servers of such a point."""
     record = next(iter(study_of(replicas, mps, **server).points.values())).record
-    return Replicas(HostPlan(record, "unused", sys.executable, tmp_path, tmp_path, 20, 0.25))
+    return Replicas(HostPlan(record, "unused", sys.executable, tmp_path, 20))
 
 
 def test_memory_is_divided_and_the_load_multiplied() -> None:
