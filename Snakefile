@@ -44,17 +44,17 @@ rule tables:
 # What is one of the commands in README.md: the figures and tables of a kind.
 rule loadtest:
     input:
-        told(lambda wildcards: targets.target_files(STUDY, "loadtest")),
+        ASK.target("loadtest"),
 
 
 rule tuning:
     input:
-        told(lambda wildcards: targets.target_files(STUDY, "tuning")),
+        ASK.target("tuning"),
 
 
 rule hf_vs_vllm:
     input:
-        told(lambda wildcards: targets.target_files(STUDY, "hf_vs_vllm")),
+        ASK.target("hf_vs_vllm"),
 
 
 include: "workflow/rules/models.smk"
