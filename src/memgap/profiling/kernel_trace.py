@@ -50,7 +50,7 @@ def _kernel(replica: int, event: Mapping[str, Any]) -> Kernel:
 
 
 def complete_events(path: Path) -> tuple[float, list[dict[str, Any]]]:
-    """Return a trace's origin in ns since the epoch and its complete events; raises one of `DAMAGE` where it is none."""
+    """Return a trace's origin in ns since the epoch and its complete events; raises one of `DAMAGE` for no trace."""
     data = path.read_bytes()
     trace = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
     return float(trace.get("baseTimeNanoseconds", 0)), [one for one in trace["traceEvents"] if one.get("ph") == "X"]
