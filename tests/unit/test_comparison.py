@@ -23,7 +23,7 @@ from memgap.load.latency import summarize
 from memgap.load.records import LoadResult, RequestResult, TokenEvents
 from memgap.recorded.export import export
 from memgap.recorded.load import restore
-from memgap.session.measure import result_files
+from memgap.session.phases import result_files
 from memgap.store.points import PointStore, csv_gz
 from memgap.study.study import Study
 from memgap.tables.inputs import Inputs
