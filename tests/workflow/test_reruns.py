@@ -151,7 +151,7 @@ def test_another_slo_measures_nothing(study: Study) -> None:
     first = (study.folder / "results/tables/small.goodput.csv").read_text().splitlines()
     assert len(first) == 1 + 3
     study.config["slos"]["strict"] = {"e2e_ms": 0.001}
-    assert study.planned() == {"goodput": 1, "all": 1}
+    assert study.planned() == {"table_goodput": 1, "all": 1}
     study.run()
     rows = (study.folder / "results/tables/small.goodput.csv").read_text().splitlines()
     assert len(rows) == 1 + 6
