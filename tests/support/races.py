@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from memgap.canonical import content_key
-from memgap.study.point import Point, Record
+from memgap.points.point import Point, Record
 from tests.support.records import store_point
 
 VALID = {"verdict": "valid", "limit": "engine", "reasons": []}

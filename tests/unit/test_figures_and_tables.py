@@ -47,7 +47,7 @@ def summary(cap: int) -> dict[str, float]:
 @pytest.fixture
 def plan() -> dict[str, Any]:
     """Return the plan of a sweep with caps 1 to 8."""
-    return small_study(batch_cap=[1, 2, 4, 8]).sweep_plan("small")
+    return small_study(batch_cap=[1, 2, 4, 8]).group_plan("small")
 
 
 @pytest.fixture

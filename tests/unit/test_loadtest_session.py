@@ -23,7 +23,7 @@ pytestmark = needs_locust
 
 def tables(study: Study, folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the plan and the table of points."""
-    plan = plan_of(study, "loadtest", "asking")
+    plan = plan_of(study, "group", "asking")
     return plan, points_table(plan, folder / "points")
 
 

@@ -10,8 +10,8 @@ from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.kinds.offline.point import mode_of
 from memgap.kinds.offline.profilers import profiler_of
-from memgap.study.point import Point
-from memgap.study.session_name import session_of
+from memgap.kinds.registry import session_of
+from memgap.points.point import Point
 from memgap.study.study import Study, expand_study
 from memgap.workflow import load_study
 from tests.support.offline_studies import SYNCHRONOUS, config
@@ -211,7 +211,7 @@ def test_what_is_missing_is_named(name: str) -> None:
     configuration = config()
     del configuration["offline"]["phases"]["fixed"][name]
     assert refusal_of(configuration) == (
-        f"config: offline.phases: no `{name}` is given, neither in `fixed` nor in 'default'."
+        f"config: offline.phases: no `{name}` is given, neither in `fixed` nor in experiment 'default'."
     )
 
 

@@ -64,7 +64,7 @@ class Store:
         }
         wanted = {name: every[name] for name in experiments}
         self.study: Study = load_study(config(wanted, batch=[2], server=SYNCHRONOUS))
-        self.plan = self.study.sweep_plan("phases")
+        self.plan = self.study.group_plan("phases")
         self.folder = folder
         self.entries = {entry["experiment"]: entry for entry in self.plan["points"]}
 

@@ -135,7 +135,7 @@ def test_a_searched_sweep_ends_in_a_table_that_says_what_was_spared(tmp_path: Pa
     spared = [one for one in outcome["points"] if one["status"] == "not_needed"]
     assert spared
     assert f"{len(spared)} points were not needed" in said
-    table = collect(study.sweep_plan("small"), tmp_path / "points")
+    table = collect(study.group_plan("small"), tmp_path / "points")
     stored = list(PointStore(tmp_path / "points").stored_keys())
     assert (table["status"] == "not_needed").sum() == len(spared) == 6 - len(stored)
     assert table[table["status"] == "not_needed"]["error_message"].str.contains("answer").all()

@@ -10,9 +10,9 @@ import pytest
 
 from memgap.commands.listing import cost, list_points
 from memgap.errors import UserError
+from memgap.points.point import Record
 from memgap.session.watch import StopWatch
 from memgap.store.points import PointStore
-from memgap.study.point import Record
 from memgap.tuning.figures import FIGURES, draw, read_configurations
 from memgap.tuning.outcome import Outcome
 from memgap.tuning.results import ORIGINAL, write_tables
