@@ -21,6 +21,7 @@ from memgap.session.watch import StopWatch
 from memgap.store.points import PointStore
 from memgap.study.study import Study
 from tests.support.records import small_study
+from tests.support.waiting import LAST_RESORT_S
 
 SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/run_session.py"
 
@@ -68,7 +69,7 @@ class Runner:
 
     def run(self, expect: int = 0) -> str:
         """Run the session to its end; returns what it printed."""
-        done = subprocess.run(self.command(), capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(self.command(), capture_output=True, text=True, check=False, timeout=LAST_RESORT_S)
         assert done.returncode == expect, done.stderr
         assert "Traceback" not in done.stderr
         return done.stderr

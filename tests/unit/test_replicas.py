@@ -15,6 +15,7 @@ from memgap.host.mps import CONTROL, Mps
 from memgap.host.replicas import Replicas
 from tests.support.records import small_study
 from tests.support.sessions import run_session
+from tests.support.waiting import until
 
 FAKE_MPS = """#!{python}
 import os, signal, sys, time
@@ -85,8 +86,7 @@ def test_a_replica_that_dies_takes_the_point_and_its_siblings_with_it(tmp_path: 
         assert servers.alive
         pids = servers.pids
         os.kill(pids[1], signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(pids[1])] if psutil.pid_exists(pids[1]) else [], timeout=10)
-        assert not servers.alive
+        until(lambda: not servers.alive)
         assert "replica 2 of 3" in str(servers.death())
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
@@ -121,8 +121,7 @@ def test_mps_that_dies_is_the_points_failure(tmp_path: Path, monkeypatch: pytest
         servers.start()
         assert servers.mps_pid is not None
         os.kill(servers.mps_pid, signal.SIGKILL)
-        psutil.wait_procs(psutil.Process().children(), timeout=3)
-        assert not servers.alive
+        until(lambda: not servers.alive)
         assert servers.death().kind == "mps_failed"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from memgap.commands.unlock import remove_stale_lock
 from tests.support.studies import Study, kill
-from tests.support.waiting import until
+from tests.support.waiting import LAST_RESORT_S, until
 
 pytestmark = pytest.mark.workflow
 
@@ -24,9 +24,9 @@ def slow(study: Study) -> None:
 def test_kill_9_of_the_driver_repeats_the_unfinished_point_only(study: Study) -> None:
     slow(study)
     driver = study.start()
-    until(lambda: len(study.points()) >= 1, 60)
+    until(lambda: len(study.points()) >= 1)
     kill(driver, signal.SIGKILL)
-    until(lambda: study.processes() == [], 60)
+    until(lambda: study.processes() == [])
     before = study.measured_at()
     assert 1 <= len(before) < 3
     assert remove_stale_lock(study.folder)
@@ -43,10 +43,10 @@ def test_a_signal_to_the_process_group_leaves_no_server(study: Study, number: in
 
     slow(study)
     driver = study.start()
-    until(lambda: len(study.points()) >= 1, 60)
+    until(lambda: len(study.points()) >= 1)
     os.killpg(driver.pid, number)
-    assert driver.wait(60) != 0
-    until(lambda: study.processes() == [], 60)
+    assert driver.wait(LAST_RESORT_S) != 0
+    until(lambda: study.processes() == [])
     finished = study.measured_at()
     study.run()
     assert {key for key in finished if study.measured_at()[key] != finished[key]} == set()
@@ -55,10 +55,10 @@ def test_a_signal_to_the_process_group_leaves_no_server(study: Study, number: in
 def test_a_signal_to_the_driver_alone_lets_the_session_end(study: Study) -> None:
     slow(study)
     driver = study.start("results/tables/small.csv")
-    until(lambda: len(study.points()) >= 1, 60)
+    until(lambda: len(study.points()) >= 1)
     kill(driver, signal.SIGTERM)
     assert driver.returncode != 0
-    until(lambda: study.processes() == [], 60)
+    until(lambda: study.processes() == [])
     finished = study.measured_at()
     assert len(finished) == 3
     study.run("results/tables/small.csv")
@@ -69,10 +69,10 @@ def test_a_second_driver_in_the_same_folder_ends_at_once(study: Study) -> None:
     slow(study)
     study.fixed["server"] = {"step-base-ms": 80.0}  # a second driver takes some seconds to find the lock
     driver = study.start("results/tables/small.csv")
-    until(lambda: len(study.points()) >= 1, 60)
+    until(lambda: len(study.points()) >= 1)
     assert not remove_stale_lock(study.folder)
     assert "Directory cannot be locked" in study.run("results/tables/small.csv", expect=1)
-    assert driver.wait(120) == 0
+    assert driver.wait(LAST_RESORT_S) == 0
     assert len(study.points()) == 3
     assert study.processes() == []
 
@@ -85,7 +85,7 @@ def test_two_folders_that_share_their_results_measure_each_point_once(study: Stu
         (study.folder / name).mkdir()
     (other.folder / "results").symlink_to(study.folder / "results")
     drivers = [one.start("results/tables/small.csv") for one in (study, other)]
-    assert [one.wait(120) for one in drivers] == [0, 0], (other.folder / "driver.log").read_text()
+    assert [one.wait(LAST_RESORT_S) for one in drivers] == [0, 0], (other.folder / "driver.log").read_text()
     logs = [next(one.folder.glob("logs/sessions/*.log")).read_text() for one in (study, other)]
     assert "".join(logs).count(" tok/s, ") == 3
     assert any("all 3 points are in the store already" in log for log in logs)
