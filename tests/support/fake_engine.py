@@ -21,7 +21,7 @@ def samples():
     return sum(path.read_bytes().count(b"\\n") for path in out.parent.glob("*.csv"))
 
 def wait_for_samples():
-    before, last_resort_s = samples(), time.monotonic() + 15
+    before, last_resort_s = samples(), time.monotonic() + 600
     while samples() < before + 4 and time.monotonic() < last_resort_s:
         time.sleep(0.02)
 

@@ -20,6 +20,7 @@ from memgap.kinds.locust import tables as loadtest_tables
 from memgap.kinds.offline.tables import offline_tables
 from memgap.study.plan import plan_of
 from memgap.study.study import Study
+from memgap.tables.inputs import Inputs
 from memgap.tables.points import collect
 from memgap.workflow import load_study
 from tests.support import fake_engine
@@ -139,7 +140,8 @@ def table_of_loadtest(study: Study, group: str, points: Path) -> pd.DataFrame:
 
 def note_of_loadtest(table: pd.DataFrame) -> str:
     """Return what a load test's figure says of its points."""
-    figure, _ = loadtest_figure.draw(table, pd.DataFrame(columns=list(loadtest_tables.TIMELINE_COLUMNS)))
+    timeline = pd.DataFrame(columns=list(loadtest_tables.TIMELINE_COLUMNS))
+    figure, _ = loadtest_figure.draw(Inputs({"loadtest.loadtest": table, "loadtest.timeline": timeline}))
     return texts(figure)
 
 

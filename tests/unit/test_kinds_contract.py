@@ -121,19 +121,13 @@ def test_what_is_recorded_comes_back(kind: MeasuredKind, measured: Measured, tmp
     assert all(one["recorded"] == {"study": "recorded"} for one in after.values())
 
 
-@kinds(
-    {
-        "offline": "B2: the neighbour check is where offline sessions do not pass",
-        "static": "B2: the neighbour check is where sessions of static batches do not pass",
-        "tuning": "a race does not look who is on the GPU before its servers",
-    }
-)
+@kinds({"tuning": "a race does not look who is on the GPU before its servers"})
 def test_a_neighbour_on_the_gpu_is_told_before(kind: MeasuredKind, measured: Measured) -> None:
     _, printed = measured(kind)
     assert f"already on the GPU: process {os.getpid()} (" in printed
 
 
-@kinds({"offline": "B2: offline points are valid by decree"})
+@kinds()
 def test_it_is_judged_by_what_was_seen(kind: MeasuredKind, measured: Measured) -> None:
     """A neighbour was on the GPU, so that a point that is valid was not judged."""
     bench, _ = measured(kind)
@@ -144,7 +138,7 @@ def test_it_is_judged_by_what_was_seen(kind: MeasuredKind, measured: Measured) -
         assert "foreign_processes" in point["flags"]
 
 
-@kinds({"offline": "B1: an offline session takes any version for the declared one"})
+@kinds()
 def test_another_version_of_its_engine_is_refused(kind: MeasuredKind, tmp_path: Path) -> None:
     bench = kind.bench(tmp_path, version="9.9.9")
     printed = bench.run(expect=2)
