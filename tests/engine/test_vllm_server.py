@@ -17,6 +17,7 @@ import yaml
 from memgap.engine.identity import engine_python, engine_record
 from memgap.host.protocol import HostPlan
 from memgap.host.server import EngineServer
+from tests.support.waiting import LAST_RESORT_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -156,7 +157,7 @@ def test_the_real_server_refuses_requests_without_its_key(
                 f"{server.url}/v1/completions", body, {"Content-Type": "application/json", **headers}
             )
             try:
-                with urllib.request.urlopen(request, timeout=30) as response:
+                with urllib.request.urlopen(request, timeout=LAST_RESORT_S) as response:
                     return int(response.status)
             except urllib.error.HTTPError as error:
                 return error.code

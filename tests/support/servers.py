@@ -13,7 +13,7 @@ from memgap.host.server import EngineServer
 from tests.support.records import small_study
 
 
-def make_server(tmp_path: Path, timeout_s: float = 20, **args: Any) -> EngineServer:
+def make_server(tmp_path: Path, timeout_s: float = 600, **args: Any) -> EngineServer:
     """Return a server of the simulated engine with these flags."""
     record = next(iter(small_study(server={"step-base-ms": 1.0, **args}).points.values())).record
     return EngineServer(HostPlan(record, "unused", sys.executable, tmp_path, timeout_s), tmp_path / "server.log")
