@@ -31,7 +31,8 @@ def schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration: `schema.yaml`, and a section for each kind of measurement.
 
     A kind's `arguments.yaml` names its `section` and has either the `arguments` of its groups, which `fixed`,
-    `experiments` and `zip` and the `shared` arguments surround, or the whole `group`.
+    `experiments` and `zip` and the `shared` arguments surround, or the whole `group`; `settings` stand beside `fixed`,
+    `top` beside the section.
     """
     whole = _loaded(files("memgap.config").joinpath("schema.yaml"))
     definitions = whole["$defs"]
@@ -45,6 +46,7 @@ def schema() -> dict[str, Any]:
         if name == "datasets":
             for fragment in _fragments():
                 properties[fragment["section"]] = _section(fragment)
+                properties |= fragment.get("top", {})
                 definitions |= _definitions(fragment, shared)
     return {**whole, "properties": properties}
 

@@ -38,7 +38,8 @@ class LoadPlan:
     trace has its own times. `think_time_s` is the pause (or its mean) between a reply and the same worker's next
     request in a closed loop, and between the turns of a conversation in any. `max_consecutive_refused` refused
     connections in a row end the run. `balance` says which of several servers a request goes to: each in turn, or
-    the one with the fewest requests in flight. Raises UserError where a value makes no sense.
+    the one with the fewest requests in flight. Without `extensions` requests hold what OpenAI's interface has and
+    nothing else, so that lengths are bounds and not set. Raises UserError where a value makes no sense.
     """
 
     model: str
@@ -60,6 +61,7 @@ class LoadPlan:
     burst_every_s: float | None = None
     think_time_s: float = 0.0
     think_time: ThinkTime = "fixed"
+    extensions: bool = True
     api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -107,7 +109,7 @@ class LoadPlan:
 
         Raises UserError for a key that no plan has, a missing key and a bad value.
         """
-        known = {one.name for one in fields(cls)} - {"model", "api_key"}
+        known = {one.name for one in fields(cls)} - {"model", "extensions", "api_key"}
         unknown = sorted(set(load) - known)
         if unknown:
             raise UserError(f"load.{unknown[0]} is unknown; known are {', '.join(sorted(known))}.")

@@ -239,7 +239,7 @@ class Session:
         model = self._server_record["model"]
         if model["weights"] == "synthetic":
             return str((self._results / "models" / self._plan["model_folder"]).absolute())
-        return str(model["path"] if model["weights"] == "path" else model["hub_id"])
+        return str(model.get("path" if model["weights"] == "path" else "hub_id", ""))
 
     def _write_outcome(self) -> None:
         spared = self._choice().spared
