@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from memgap.datasets import build_dataset, save_dataset
+from memgap.datasets import store_dataset
 from memgap.models import write_synthetic_model
 from memgap.session.progress import Progress
 from memgap.session.run import Session
@@ -16,7 +16,7 @@ from memgap.study.study import Study
 def run_all(study: Study, results: Path) -> str:
     """Make the datasets and models of a study of one session, and run it; returns what it said."""
     for key, spec in study.datasets.items():
-        save_dataset(results / f"datasets/{key}.npz", spec, build_dataset(spec))
+        store_dataset(results / f"datasets/{key}.npz", spec)
     for folder, model in study.model_folders.items():
         write_synthetic_model(model, results / "models" / folder)
     (session,) = study.sessions
