@@ -120,7 +120,7 @@ def test_what_is_found_in_the_file_is_not_in_the_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("block", "full_only"), [(512, False), (64, False), (128, False), (16, True), (32, True)])
 def test_the_size_of_blocks_follows_from_their_number(tmp_path: Path, block: int, full_only: bool) -> None:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for n, tokens in enumerate((5 * block + 3, 3 * block, 2 * block + 1, 4 * block - 1)):
         ids = tokens // block if full_only else -(-tokens // block)
         rows.append({"timestamp": 1000 * n, "input_length": tokens, "output_length": 5})
@@ -153,7 +153,7 @@ def test_ids_of_64_bits_are_different_blocks(tmp_path: Path) -> None:
 
 ROWS = [{"timestamp": at, "input_length": n, "output_length": m, "hash_ids": [at, 7]} for at, n, m in PLAIN]
 CSV = "timestamp,input_length,output_length,hash_ids\n" + "".join(f'{at},{n},{m},"[{at}, 7]"\n' for at, n, m in PLAIN)
-FORMS = {
+FORMS: dict[str, str | bytes] = {
     "lines": lines(ROWS),
     "array": json.dumps(ROWS, indent=1),
     "csv": CSV,

@@ -2,6 +2,7 @@
 import os
 import re
 
+from memgap.config.reading import check_files
 from memgap.cluster.resources import session_gpus, session_runtime_min
 from memgap.containers.jobs import image_for_jobs
 from memgap.errors import UserError
@@ -19,6 +20,7 @@ from memgap.workflow import (
 )
 
 try:
+    check_files(workflow.configfiles)
     STUDY = load_study(config)
     prepare_jobs(STUDY, workflow.basedir)
 except UserError as error:

@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import yaml
 
+from memgap.config.numbers import in_form, text_hint
 from memgap.config.safety import check_safe
 from memgap.errors import UserError
 
@@ -32,7 +33,7 @@ def check_config(config: Mapping[str, Any]) -> Config:
     Raises UserError with one sentence that names the place and, for unknown names, the known ones.
     """
     check_safe(config)
-    checked = deepcopy(dict(config))
+    checked: Config = in_form(deepcopy(dict(config)), schema(), schema()["$defs"], _fits)
     validator = jsonschema.Draft202012Validator(schema())
     if has_points(checked):
         checked["sweeps"] = checked.get("sweeps") or {}
@@ -107,6 +108,8 @@ def _sentence(error: jsonschema.ValidationError) -> str:
     if rule == "pattern":
         hint = node.get("description", f"It has to match {node['pattern']}")
         return f"{where}: {error.instance!r} cannot be a name here. {hint.rstrip('.')}."
+    if rule in ("anyOf", "type") and (hint := text_hint(error.instance, node)):
+        return f"{where}: {hint}."
     if rule == "anyOf":
         hint = node.get("description", "")
         return (
@@ -115,11 +118,16 @@ def _sentence(error: jsonschema.ValidationError) -> str:
     return f"{where}: {error.message}."
 
 
+def _fits(value: Any, node: Mapping[str, Any]) -> bool:
+    """Whether a value is valid by a part of the schema."""
+    return bool(jsonschema.Draft202012Validator({**node, "$defs": schema()["$defs"]}).is_valid(value))
+
+
 def _fill_defaults(value: Any, node: Mapping[str, Any]) -> None:
     if "$ref" in node:
         _fill_defaults(value, schema()["$defs"][node["$ref"].rsplit("/", 1)[1]])
     for branch in node.get("anyOf", ()):
-        if jsonschema.Draft202012Validator({**branch, "$defs": schema()["$defs"]}).is_valid(value):
+        if _fits(value, branch):
             _fill_defaults(value, branch)
             break
     if not isinstance(value, dict):

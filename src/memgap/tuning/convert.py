@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from memgap.config.reading import read_yaml
 from memgap.errors import UserError
 from memgap.models.hf_config import from_hf_config, hf_config_dtype
 from memgap.models.registry import load_registry
@@ -76,10 +75,10 @@ def convert(path: Path, options: Options) -> Converted:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}.") from error
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(content, dict) or not isinstance(content.get("experiments"), list):
         raise UserError(f"{path}: not a benchmark file, it has no list of `experiments`.")
