@@ -37,13 +37,15 @@ class _MisleadingError(yaml.YAMLError):
 
 
 class _Loader(yaml.SafeLoader):
+    refuses_numbers = True
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         _refuse_twice(node)
         return super().construct_mapping(node, deep)
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
         value: int | float = self.construct_yaml_int(node) if node.tag == _INT else self.construct_yaml_float(node)
-        if _OTHERWISE.fullmatch(node.value) and not re.fullmatch(r"[-+]?0[xb.].*", node.value):
+        if self.refuses_numbers and _OTHERWISE.fullmatch(node.value) and not re.fullmatch(r"[-+]?0[xb.].*", node.value):
             number = f"the number {value}" if node.style is None else "a number"
             raise _MisleadingError(
                 node.start_mark.line + 1,
@@ -54,6 +56,12 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_constructor(_INT, _Loader.construct_number)
 _Loader.add_constructor(_FLOAT, _Loader.construct_number)
+
+
+class _Yaml11(_Loader):
+    """Takes numbers as YAML 1.1 does, as files of programs that read them so are meant."""
+
+    refuses_numbers = False
 
 
 class _AsWritten(_Loader):
@@ -75,13 +83,15 @@ class _AsWritten(_Loader):
         return {key.text if isinstance(key, Written) else key: value for key, value in found.items()}
 
 
-def read_yaml(text: str, where: str, as_written: bool = False) -> Any:
+def read_yaml(text: str, where: str, as_written: bool = False, as_yaml_1_1: bool = False) -> Any:
     """Return the content of a YAML text, with `as_written` every scalar as `Written`.
+
+    With `as_yaml_1_1` numbers are what YAML 1.1 makes of them, for files that another program reads so.
 
     Raises UserError, which begins with `where`, for what is no YAML, holds a key twice or a number that YAML reads
     otherwise than it looks.
     """
-    kind = _AsWritten if as_written else _Loader
+    kind = _AsWritten if as_written else _Yaml11 if as_yaml_1_1 else _Loader
     try:
         loader = kind(text)
         try:
