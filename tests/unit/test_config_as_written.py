@@ -14,8 +14,7 @@ from memgap.config.reading import check_files, read_yaml
 from memgap.errors import UserError
 from memgap.planner.fleet import read_fleet
 from memgap.workflow import load_study
-
-from .records import small_config
+from tests.support.records import small_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MACHINE_WRITTEN = {

@@ -13,11 +13,9 @@ from memgap.engine.adapters import adapter_for
 from memgap.loopback import HOSTS, fetch, without_proxy
 from memgap.session.profile import ProfileMoment
 from memgap.telemetry.sampler import fetch_page
-
-from .loadtests import loadtest_config, needs_locust
-from .records import small_study
-from .sessions import run_all
-from .test_loadtest_session import measure
+from tests.support.loadtests import loadtest_config, measure, needs_locust
+from tests.support.records import small_study
+from tests.support.sessions import run_all
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLIENTS = {"urllib.request", "urllib3", "requests", "httpx", "aiohttp", "pycurl"}

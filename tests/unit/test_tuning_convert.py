@@ -180,7 +180,9 @@ def test_what_a_file_leaves_out_is_as_the_original_has_it(tmp_path: Path) -> Non
     found = made(tmp_path, None, {"name": "a", "args": None})
     tuning = tuning_of(found)
     assert tuning["fixed"] == {
-        "dataset": "documents", "model": "Qwen--Qwen3-0.6B", "batch_cap": 500,
+        "dataset": "documents",
+        "model": "Qwen--Qwen3-0.6B",
+        "batch_cap": 500,
         "load": {"requests": 1000, "temperature": 1.0},
     }
     assert found.config["datasets"]["documents"]["output_tokens"] == 16384
