@@ -25,7 +25,7 @@ from memgap.load.runner import run_load
 from memgap.load.workers import run_in_processes, wanted_processes
 from memgap.models.synthetic import word
 from memgap.profiling.kernel_trace import Kernel, read_kernels
-from memgap.redact import redact, redacted
+from memgap.redact import redact, redacted, redacted_error
 from memgap.session.profile import ProfileMoment
 from memgap.session.provenance import hardware, provenance
 from memgap.session.watch import StopWatch
@@ -216,10 +216,10 @@ class Measurement:
             "record": dict(record),
             "status": status,
             "flags": flags,
-            "error": redacted(error, secrets),
+            "error": redacted_error(error, secrets),
             "summary": {name: value for name, value in summary.items() if np.isfinite(value)},
             "engine": {
-                **redacted(dataclasses.asdict(facts), secrets),
+                **redacted(dataclasses.asdict(facts), secrets, environment=False),
                 "start_s": self._server.start_s,
                 "kv_pool_tokens_by_replica": [one.facts.kv_pool_tokens for one in self._server.servers],
             },
