@@ -6,6 +6,7 @@ from memgap.config.reading import check_files
 from memgap.cluster.resources import session_gpus, session_runtime_min
 from memgap.containers.jobs import image_for_jobs
 from memgap.errors import UserError
+from memgap.host.inherited import inherited_text
 from memgap.kinds.locust.environment import installed_note, locust_files
 from memgap.kinds.locust.point import is_loadtest
 from memgap.models.staging import hub_model_name
@@ -43,6 +44,11 @@ def script(name):
 def plan(kind):
     """A job's slice of the configuration: it is done again when this has changed, and only then."""
     return lambda wildcards: plan_text(STUDY, kind, *wildcards)
+
+
+def session_plan(wildcards):
+    """A session's slice, and the variables its servers inherit: with others it has to look at its points again."""
+    return plan_text(STUDY, "session", wildcards.session) + inherited_text(os.environ)
 
 
 # --- what `all` makes

@@ -20,7 +20,7 @@ rule session:
         cpus_per_task=CONFIG["resources"]["cpus"],
         runtime=runtime_of_session,
     params:
-        plan=plan("session"),
+        plan=session_plan,
     message:
         "Session {wildcards.session}"
     shell:

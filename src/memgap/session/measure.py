@@ -225,7 +225,7 @@ class Measurement:
             },
             "hardware": hardware(),
             "remeasured_for": self._remeasured_for,
-            "provenance": provenance(record["engine"]["package"], facts.version, self._server.commands),
+            "provenance": provenance(record, facts.version, self._server.commands),
         }
 
     def _outcome(

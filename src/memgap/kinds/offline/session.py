@@ -134,7 +134,7 @@ class OfflineSession(Session):
             "hardware": hardware(),
             "remeasured_for": list(self.options["remeasure"]),
             "verdict": {"verdict": None if bad else "valid", "limit": None, "reasons": []},
-            "provenance": provenance(record["engine"]["package"], engine.get("version"), [command]),
+            "provenance": provenance(record, engine.get("version"), [command]),
         }
         self._store.write(entry["key"], point, files)
         return point

@@ -159,7 +159,7 @@ class StaticBatchSession(Session):
             "hardware": hardware(),
             "remeasured_for": list(self.options["remeasure"]),
             "verdict": {"verdict": None, "limit": None, "reasons": []},
-            "provenance": provenance(record["engine"]["package"], engine.get("version"), [command]),
+            "provenance": provenance(record, engine.get("version"), [command]),
         }
 
     def _tell_point(self, place: str, point: Mapping[str, Any]) -> None:
