@@ -233,7 +233,7 @@ def test_revisions_and_code_of_a_model_are_its_own(tmp_path: Path) -> None:
 
 def test_long_names_stay_apart(tmp_path: Path) -> None:
     long = "x" * 100
-    experiments = [
+    experiments: list[dict[str, Any]] = [
         {"name": long + "1"},
         {"name": long + "2", "args": {"model-name-or-path": [f"o/{long}a", f"o/{long}b"]}},
     ]
