@@ -10,6 +10,8 @@ from typing import Any
 from memgap.errors import DAMAGE, one_line
 
 KERNEL_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset")
+EARLIER_NAMES = {"Kernel": "kernel", "Memcpy": "gpu_memcpy", "Memset": "gpu_memset", "Runtime": "cuda_runtime"}
+"""Names of categories until PyTorch 1.11."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,12 @@ class Kernel:
     duration_s: float
     stream: int
     name: str
+
+
+def category_of(event: Mapping[str, Any]) -> object:
+    """Return the category of a trace's event by its name of today."""
+    category = event.get("cat")
+    return EARLIER_NAMES.get(category, category) if isinstance(category, str) else category
 
 
 def read_kernels(folders: Sequence[Path]) -> list[Kernel]:
@@ -52,5 +60,7 @@ def _read_trace(path: Path) -> tuple[float, Iterable[dict[str, Any]]]:
     """Return the trace's origin in ns since the epoch and its kernel events."""
     data = path.read_bytes()
     trace = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-    kept = (event for event in trace["traceEvents"] if event.get("cat") in KERNEL_CATEGORIES and event.get("ph") == "X")
+    kept = (
+        event for event in trace["traceEvents"] if category_of(event) in KERNEL_CATEGORIES and event.get("ph") == "X"
+    )
     return float(trace.get("baseTimeNanoseconds", 0)), kept
