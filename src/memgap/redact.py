@@ -94,7 +94,7 @@ def redacted_point(point: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, **kept, **error}
 
 
-def redacted_error(error: Mapping[str, Any] | None, values: Iterable[str] = ()) -> dict[str, Any] | None:
+def redacted_error(error: Mapping[str, Any] | None, values: Iterable[str] = ()) -> Any:
     """Return an error without secrets in what was said; its kind is a word of memgap's own."""
     if error is None:
         return None
