@@ -22,8 +22,7 @@ MACHINE_WRITTEN = {
     "src/memgap/roofline/gpus.py",
     "src/memgap/profiling/classes.py",
     "src/memgap/models/registry.py",
-    "src/memgap/figures/plot.py",
-    "src/memgap/advisor/verify.py",
+    "src/memgap/advisor/files.py",
 }
 """These read the package's own tables and what memgap itself wrote."""
 
