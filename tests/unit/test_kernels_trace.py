@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memgap.errors import UserError
+from memgap.profiling.kernel_trace import read_kernels
 from memgap.profiling.timeline import COLUMNS, class_table, phase_and_step, timeline_table, unclassified_share
 from memgap.profiling.torch_trace import read_trace
 from tests.support.profiles import EVENTS
@@ -35,6 +36,20 @@ def test_kernels_belong_to_the_steps_that_launched_them(tmp_path: Path, name: st
     assert set(table["source"]) == {"torch"}
     assert found.windows["name"].tolist() == ["PrefillStep0", "DecodeStep3"]
     assert found.windows["end_s"].tolist() == pytest.approx([50e-6, 140e-6])
+
+
+def test_categories_of_earlier_versions_are_known(tmp_path: Path) -> None:
+    """PyTorch 1.11 and before wrote Kernel, Memcpy and Runtime."""
+    earlier = {"kernel": "Kernel", "gpu_memcpy": "Memcpy", "gpu_memset": "Memset", "cuda_runtime": "Runtime"}
+    old = [{**one, "cat": earlier.get(one.get("cat", ""), one.get("cat"))} for one in EVENTS]
+    now = read_trace(write(tmp_path / "now.json", EVENTS))
+    then = read_trace(write(tmp_path / "then.json", old))
+    assert then.kernels.equals(now.kernels) and len(then.kernels)
+    (tmp_path / "a").mkdir()
+    write(tmp_path / "a" / "x.pt.trace.json", old)
+    (tmp_path / "b").mkdir()
+    write(tmp_path / "b" / "x.pt.trace.json", EVENTS)
+    assert read_kernels([tmp_path / "a"]) == read_kernels([tmp_path / "b"]) != []
 
 
 def test_shares_by_class(tmp_path: Path) -> None:

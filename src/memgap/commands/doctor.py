@@ -13,6 +13,7 @@ import psutil
 
 from memgap.cores import usable_cores
 from memgap.engine.identity import engine_python, engine_record
+from memgap.host.caches import writable
 from memgap.host.ports import free_port
 from memgap.telemetry.nvml import Nvml
 
@@ -44,6 +45,7 @@ def findings() -> list[Finding]:
         _port(),
         _memory(),
         _disk(),
+        _home(),
     ]
 
 
@@ -117,6 +119,17 @@ def _disk() -> Finding:
         f"{free_gb:.0f} GB free here",
         f"environments and results ({NEEDED_DISK_GB} GB)",
     )
+
+
+def _home() -> Finding:
+    home = Path(os.environ.get("HOME") or "/nonexistent")
+    if writable(home):
+        return Finding("home", True, f"{home} can be written", "caches of Snakemake and engines")
+    cache = os.environ.get("XDG_CACHE_HOME")
+    if cache and writable(Path(cache)):
+        return Finding("home", True, f"{home} cannot be written, but XDG_CACHE_HOME={cache} can", "caches")
+    detail = f"{home} cannot be written; export XDG_CACHE_HOME=FOLDER with one that can"
+    return Finding("home", False, detail, "Snakemake, which ends without; engines get a folder of memgap's")
 
 
 def print_findings(form: str) -> None:

@@ -4,10 +4,8 @@ Written from the sources of sglang 0.5.23 and checked against its own argument p
 served a model here.
 """
 
-import http.client
 import json
 import re
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 from memgap.engine.base import SCRATCH, EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
 from memgap.engine.flags import flag_list
+from memgap.loopback import fetch
 from memgap.models.architecture import ModelArchitecture
 from memgap.telemetry.prometheus import Page, parse_page
 
@@ -173,11 +172,9 @@ class SglangAdapter:
 
     def reset_prefix_cache(self, base_url: str, api_key: str = "") -> bool:
         """See EngineAdapter; SGLang refuses while requests run."""
-        request = urllib.request.Request(f"{base_url}/flush_cache", data=b"", headers=_key(api_key))
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
-                return bool(response.status == 200)
-        except (OSError, http.client.HTTPException):
+            return fetch(f"{base_url}/flush_cache", 10, body=b"", headers=_key(api_key))[0] == 200
+        except OSError:
             return False
 
     def profiler_flags(self, folder: Path) -> list[str]:
@@ -215,11 +212,9 @@ def _key(api_key: str) -> dict[str, str]:
 
 
 def _get(base_url: str, path: str, api_key: str = "") -> str | None:
-    request = urllib.request.Request(f"{base_url}{path}", headers=_key(api_key))
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return str(response.read().decode("utf-8", "replace"))
-    except (OSError, http.client.HTTPException):
+        return fetch(f"{base_url}{path}", 10, headers=_key(api_key))[1].decode("utf-8", "replace")
+    except OSError:
         return None
 
 

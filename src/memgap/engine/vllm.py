@@ -1,9 +1,7 @@
 """vLLM 0.26 to 0.33, V1 engine, through its OpenAI-compatible server."""
 
-import http.client
 import json
 import re
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from memgap.canonical import canonical_json
 from memgap.engine.base import EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
 from memgap.engine.flags import flag_list, model_flags
+from memgap.loopback import fetch
 from memgap.models.architecture import ModelArchitecture
 from memgap.telemetry.prometheus import Page, labels_of, largest, parse_page, total
 
@@ -200,11 +199,9 @@ class VllmAdapter:
 
     def reset_prefix_cache(self, base_url: str, api_key: str = "") -> bool:
         """See EngineAdapter; the endpoint is there because the server runs in developer mode."""
-        request = urllib.request.Request(f"{base_url}/reset_prefix_cache", data=b"")
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
-                answer = json.loads(response.read() or b"{}")
-        except (OSError, http.client.HTTPException, ValueError):
+            answer = json.loads(fetch(f"{base_url}/reset_prefix_cache", 10, body=b"")[1] or b"{}")
+        except (OSError, ValueError):
             return False
         return bool(answer.get("success", True)) if isinstance(answer, dict) else True
 
@@ -232,8 +229,7 @@ class VllmAdapter:
 
 def _get(base_url: str, path: str) -> str | None:
     try:
-        with urllib.request.urlopen(f"{base_url}{path}", timeout=10) as response:
-            return str(response.read().decode("utf-8", "replace"))
+        return fetch(f"{base_url}{path}", 10)[1].decode("utf-8", "replace")
     except OSError:
         return None
 

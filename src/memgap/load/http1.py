@@ -78,6 +78,11 @@ class Exchange:
     outcome: Outcome = "open"
     error: str | None = None
 
+    @property
+    def unheard(self) -> bool:
+        """Whether the connection ended without a byte of a reply."""
+        return self.outcome == "lost" and not self.parts
+
 
 class ClientConnection(asyncio.Protocol):
     """One connection; carries one request at a time."""

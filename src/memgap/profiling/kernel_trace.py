@@ -10,6 +10,8 @@ from typing import Any
 from memgap.errors import DAMAGE, one_line
 
 KERNEL_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset")
+EARLIER_NAMES = {"Kernel": "kernel", "Memcpy": "gpu_memcpy", "Memset": "gpu_memset", "Runtime": "cuda_runtime"}
+"""Names of categories until PyTorch 1.11."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,12 @@ class Kernel:
     name: str
 
 
+def category_of(event: Mapping[str, Any]) -> object:
+    """Return the category of a trace's event by its name of today."""
+    category = event.get("cat")
+    return EARLIER_NAMES.get(category, category) if isinstance(category, str) else category
+
+
 def read_kernels(folders: Sequence[Path]) -> list[Kernel]:
     """Return the kernels of all replicas, each with its folder of traces, in order of their start.
 
@@ -34,7 +42,7 @@ def read_kernels(folders: Sequence[Path]) -> list[Kernel]:
         for path in sorted(folder.rglob("*.json*")):
             try:
                 base_ns, events = complete_events(path)
-                own = [event for event in events if event.get("cat") in KERNEL_CATEGORIES]
+                own = [event for event in events if category_of(event) in KERNEL_CATEGORIES]
                 found += [(base_ns + float(event["ts"]) * 1e3, _kernel(replica, event)) for event in own]
             except DAMAGE as error:
                 said = one_line(f"{type(error).__name__}: {error}")

@@ -9,7 +9,7 @@ from typing import Generic, cast
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.identity import check_version
 from memgap.host.protocol import Entry
-from memgap.redact import redacted
+from memgap.redact import redacted, redacted_error
 from memgap.session.measuring import H, Measuring, Place, PointRun
 from memgap.session.neighbours import processes_on_gpu
 from memgap.session.progress import Progress, clock
@@ -122,13 +122,13 @@ class Bench(Generic[H]):
             "record": dict(run.record),
             "status": run.error["kind"] if run.error is not None else "ok",
             "flags": list(dict.fromkeys(one.check for one in verdict.reasons)),
-            "error": redacted(run.error, run.secrets),
+            "error": redacted_error(run.error, run.secrets),
             "summary": {name: value for name, value in run.summary.items() if math.isfinite(value)},
-            "engine": redacted(self.host.told, run.secrets),
+            "engine": redacted(self.host.told, run.secrets, environment=False),
             "hardware": run.place.hardware,
             "remeasured_for": list(self.remeasured_for),
             "verdict": verdict.as_dict(),
-            "provenance": provenance(run.record["engine"]["package"], self.host.facts.version, self.host.commands),
+            "provenance": provenance(run.record, self.host.facts.version, self.host.commands),
         }
         whole = cast(PointDocument, {**point, **run.added})
         self.store.write(run.key, whole, {**run.files, "server.log": self.host.log_tail(LOG_LINES).encode()})

@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import psutil
 
 from memgap import __version__
 from memgap.cores import usable_cores
+from memgap.host.inherited import inherited
 from memgap.redact import redacted_command
 from memgap.telemetry.nvml import Nvml
 
@@ -38,9 +40,9 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def provenance(engine_package: str, engine_version: str | None, commands: list[list[str]]) -> dict[str, Any]:
-    """Return date, a hash of the host's name, versions, the commit of the checkout and each server's exact command,
-    secrets redacted."""
+def provenance(record: Mapping[str, Any], engine_version: str | None, commands: list[list[str]]) -> dict[str, Any]:
+    """Return date, a hash of the host's name, versions, the commit of the checkout, each server's exact command, and
+    what it inherited of the environment, secrets redacted."""
     return {
         "date_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "hostname_hash": hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12],
@@ -48,9 +50,10 @@ def provenance(engine_package: str, engine_version: str | None, commands: list[l
         "git_commit": git_commit(),
         "python": platform.python_version(),
         "kernel": platform.release(),
-        "engine_package": engine_package,
+        "engine_package": record["engine"]["package"],
         "engine_version": engine_version,
         "commands": [redacted_command(one) for one in commands],
+        "environment": inherited(os.environ, record["server"]["env"]),
     }
 
 

@@ -10,13 +10,11 @@ it is due.
 import argparse
 import contextlib
 import csv
-import http.client
 import json
 import select
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +22,7 @@ from types import TracebackType
 from typing import TextIO
 
 from memgap.engine.adapters import adapter_for
+from memgap.loopback import fetch
 from memgap.telemetry import host, nvml
 from memgap.telemetry.prometheus import Page, merge_pages, parse_page
 
@@ -59,9 +58,8 @@ def fetch_pages(urls: Sequence[str], timeout_s: float) -> Page:
 def fetch_page(url: str, timeout_s: float) -> Page:
     """Return the page at `url`/metrics; empty where it does not answer in time or in format."""
     try:
-        with urllib.request.urlopen(f"{url}/metrics", timeout=timeout_s) as response:
-            return parse_page(response.read().decode("utf-8", "replace"))
-    except (OSError, ValueError, http.client.HTTPException):
+        return parse_page(fetch(f"{url}/metrics", timeout_s)[1].decode("utf-8", "replace"))
+    except (OSError, ValueError):
         return {}
 
 
