@@ -115,7 +115,7 @@ class Measurement:
         summary.update(window.summarise(rows, result.duration_s, int(summary.get("output_tokens", 0))))
         summary.update(steady_summary(result, plan.arrival, rows))
         engine = self._server.adapter
-        summary.update(_counter_changes(engine.metrics_sample(before), engine.metrics_sample(after)))
+        summary |= _counter_changes(engine.metrics_sample(before), engine.metrics_sample(after))
         summary.update(server_latencies(before, after, engine.latency_histograms))
         status, error = self._outcome(summary, result, hangs)
         verdict = judge(Evidence(record, summary, dataclasses.asdict(result.health), hardware()))
@@ -301,16 +301,29 @@ def as_sent(prompts: list[DatasetPrompt], record: Mapping[str, Any], server: Rep
 
 
 def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """Return how far the engine's counters moved while the load ran."""
+    """Return how far the engine's counters moved while the load ran.
+
+    A counter that was no finite number on either side is left out and counted (`window.left_out`); one that was set back
+    says nothing.
+    """
 
     def change(column: str) -> float | None:
-        return after[column] - before[column] if column in before and column in after else None
+        if column not in before or column not in after:
+            return None
+        moved = after[column] - before[column]
+        return moved if moved >= 0 else None
 
+    odd = [
+        column
+        for column in window.ENGINE_COUNTERS
+        if not all(np.isfinite(one.get(column, 0)) for one in (before, after))
+    ]
     changes = {
         "preemptions": change("num_preemptions"),
         "server_prompt_tokens": change("prompt_tokens"),
         "server_output_tokens": change("generation_tokens"),
         "prefix_cache_queries": change("prefix_cache_queries"),
         "prefix_cache_hits": change("prefix_cache_hits"),
+        **{window.left_out(column): 1.0 for column in odd},
     }
     return {name: value for name, value in changes.items() if value is not None}

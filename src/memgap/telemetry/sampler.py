@@ -9,6 +9,7 @@ it is due.
 import argparse
 import csv
 import http.client
+import math
 import select
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from types import TracebackType
 from typing import TextIO
 
 from memgap.engine.adapters import adapter_for
-from memgap.telemetry import host, nvml
+from memgap.telemetry import host, nvml, window
 from memgap.telemetry.prometheus import Page, merge_pages, parse_page
 
 ENGINE_COLUMNS = (
@@ -38,7 +39,10 @@ COLUMNS = ("time_monotonic_s", *ENGINE_COLUMNS, *nvml.COLUMNS, *host.COLUMNS)
 
 
 def fetch_engine_sample(urls: Sequence[str], adapter_name: str, timeout_s: float) -> dict[str, float]:
-    """Return the engine columns of all servers, as of one engine of several parts; empty where one does not answer."""
+    """Return the engine columns of all servers, as of one engine of several parts; empty where one does not answer.
+
+    A column is NaN where the engine gave no finite number for it.
+    """
     return adapter_for(adapter_name).metrics_sample(fetch_pages(urls, timeout_s))
 
 
@@ -147,7 +151,10 @@ class Sampler:
 
 
 def read_rows(path: Path, window_start_monotonic_s: float) -> list[dict[str, float]]:
-    """Read a sampler's file; an unfinished last line, and others that are no numbers, are left out."""
+    """Read a sampler's file; an unfinished last line, and others that are no numbers, are left out.
+
+    So is a cell that is no finite number; its row says so with `window.left_out(column)`: 1.
+    """
     if not path.exists():
         return []
     rows = []
@@ -161,7 +168,8 @@ def read_rows(path: Path, window_start_monotonic_s: float) -> list[dict[str, flo
                 row["time_s"] = row.pop("time_monotonic_s") - window_start_monotonic_s
             except (ValueError, KeyError):
                 continue
-            rows.append(row)
+            if math.isfinite(row["time_s"]):
+                rows.append(window.finite_cells(row))
     return rows
 
 

@@ -15,7 +15,7 @@ COALESCED_SUSPECT = 0.05
 
 def loop_lag(evidence: Evidence) -> Reason | None:
     """Judge how late the client's event loop ran."""
-    lag_ms, itl_ms = float(evidence.client["loop_lag_p99_ms"]), evidence.number("itl_mean_ms") or 0.0
+    lag_ms, itl_ms = evidence.of_client("loop_lag_p99_ms") or 0.0, evidence.number("itl_mean_ms") or 0.0
     invalid_ms = max(LAG_INVALID_MS, LAG_INVALID_ITL * itl_ms)
     suspect_ms = max(LAG_SUSPECT_MS, LAG_SUSPECT_ITL * itl_ms)
     if lag_ms <= suspect_ms:
@@ -28,7 +28,7 @@ def loop_lag(evidence: Evidence) -> Reason | None:
 
 def client_cpu(evidence: Evidence) -> Reason | None:
     """Judge how much of its core the client used."""
-    share = float(evidence.client["cpu_fraction"])
+    share = evidence.of_client("cpu_fraction") or 0.0
     if share <= CPU_SUSPECT:
         return None
     severity, bound = ("invalid", CPU_INVALID) if share > CPU_INVALID else ("suspect", CPU_SUSPECT)
@@ -38,7 +38,7 @@ def client_cpu(evidence: Evidence) -> Reason | None:
 
 def send_slip(evidence: Evidence) -> Reason | None:
     """Judge how late requests of an open loop were sent."""
-    slip_ms = evidence.client.get("send_slip_p99_ms")
+    slip_ms = evidence.of_client("send_slip_p99_ms")
     if slip_ms is None or slip_ms <= SLIP_SUSPECT_MS:
         return None
     text = f"requests were sent {slip_ms:.0f} ms late at p99; compare the latencies from intended send times"
@@ -49,7 +49,7 @@ def send_slip(evidence: Evidence) -> Reason | None:
 
 def coalesced_reads(evidence: Evidence) -> Reason | None:
     """Judge how many chunks shared a read."""
-    share = float(evidence.client["coalesced_fraction"])
+    share = evidence.of_client("coalesced_fraction") or 0.0
     if share <= COALESCED_SUSPECT:
         return None
     text = f"{share:.0%} of the chunks came in one read with the chunk before, so their times are not their own"

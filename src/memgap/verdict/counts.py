@@ -1,6 +1,7 @@
 """Checks of completeness: did all tokens come, and do both sides count the same?"""
 
 from memgap.stats.steady import LEAST_SHARE
+from memgap.telemetry.window import left_out
 from memgap.verdict.evidence import Evidence, Reason
 
 FAILED_INVALID = 0.01
@@ -86,6 +87,20 @@ def telemetry_gap(evidence: Evidence) -> Reason | None:
     return None
 
 
+def unread_counters(evidence: Evidence) -> Reason | None:
+    """Judge counters that the engine has but gave no finite number of: what they count is not known, and not none."""
+    names = {"num_preemptions": "preemptions", "generation_tokens": "server_output_tokens"}
+    unread = [
+        column
+        for column, change in names.items()
+        if evidence.number(left_out(column)) and evidence.number(change) is None
+    ]
+    if not unread:
+        return None
+    text = f"the engine's counter {' and '.join(unread)} was no finite number, so its change in the window is not known"
+    return Reason("unread_counters", "suspect", float(len(unread)), 0.0, text)
+
+
 def no_steady_part(evidence: Evidence) -> Reason | None:
     """Judge whether the load was held up long enough for its averages to mean something."""
     share = evidence.number("steady_share_fraction")
@@ -103,5 +118,6 @@ CHECKS = (
     preempted,
     few_samples,
     telemetry_gap,
+    unread_counters,
     no_steady_part,
 )

@@ -1,5 +1,6 @@
 """What a verdict is made from."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,8 +21,14 @@ class Evidence:
     hardware: Mapping[str, Any] = field(default_factory=dict)
 
     def number(self, name: str) -> float | None:
-        """Return a value of the summary, None where it was not measured."""
-        return self.summary.get(name)
+        """Return a value of the summary, None where it was not measured or is no finite number."""
+        value = self.summary.get(name)
+        return value if value is not None and math.isfinite(value) else None
+
+    def of_client(self, name: str) -> float | None:
+        """Return a value of the client's health, None where it was not measured or is no finite number."""
+        value = self.client.get(name)
+        return float(value) if value is not None and math.isfinite(value) else None
 
     @property
     def open_loop(self) -> bool:
