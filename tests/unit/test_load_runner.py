@@ -1,7 +1,10 @@
 """The client against the mock engine over the loopback."""
 
 import asyncio
+import json
 import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -314,3 +317,41 @@ def test_given_times_are_kept(server: MockServer) -> None:
     assert [one.intended_s for one in result.results] == pytest.approx(offsets.tolist(), abs=1e-6)
     with pytest.raises(UserError, match="dataset of kind trace"):
         run(plan, _prompts(3), [server.url])
+
+
+@pytest.mark.parametrize("ignore_eos", [True, False])
+def test_a_reply_that_the_server_breaks_off_is_a_failure(ignore_eos: bool) -> None:
+    with MockServer("--step-base-ms", "1", "--fault", "abort:2") as mock:
+        plan = LoadPlan("mock", "closed", 4, concurrency=2, ignore_eos=ignore_eos)
+        result = run(plan, _prompts(4, output=8), [mock.url])
+    assert status_counts(result.results) == {"broken_stream": 2, "ok": 2}
+    (error,) = {one.error for one in result.results if one.error}
+    assert error == "the server ended the reply with finish reason 'abort' after 4 tokens"
+
+
+def test_lengths_other_than_asked_are_told() -> None:
+    with MockServer("--step-base-ms", "1", "--fault", "longer-prompts:0.5", "--fault", "surplus-tokens:2") as mock:
+        result = run(_closed(4, 2), _prompts(4, output=8, prompt=10), [mock.url])
+    summary = summarize(result)
+    assert summary["prompt_length_error_fraction"] == summary["prompt_length_bias_fraction"] == 0.5
+    assert summary["surplus_tokens"] == 8
+    assert status_counts(result.results) == {"ok": 4}
+
+
+def test_a_limit_of_open_files_is_the_clients_and_not_the_servers_end() -> None:
+    code = (
+        "import json, resource, sys\n"
+        "from memgap.load.latency import status_counts, summarize\n"
+        "from memgap.load.records import LoadPlan, Prompt\n"
+        "from memgap.load.runner import run\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))\n"
+        "result = run(LoadPlan('mock', 'all-at-once', 60), [Prompt(20, [1] * 4)] * 60, [sys.argv[1]])\n"
+        "print(json.dumps([status_counts(result.results), result.ended_early, summarize(result)]))\n"
+    )
+    with MockServer("--step-base-ms", "5") as mock:
+        done = subprocess.run([sys.executable, "-c", code, mock.url], capture_output=True, text=True, check=True)
+        assert mock.process.poll() is None
+    counts, ended_early, summary = json.loads(done.stdout)
+    assert counts["client_limit"] >= 8 and "refused" not in counts
+    assert "Too many open files" in ended_early and "server" not in ended_early
+    assert summary["requests_client_limited"] == counts["client_limit"]

@@ -1,4 +1,4 @@
-"""Numbers that are none, and lines that cannot be read, are left out and counted; what is measured beside them stays."""
+"""Numbers that are none, and lines that cannot be read, are left out and counted; what is beside them stays."""
 
 import math
 from pathlib import Path
@@ -54,7 +54,8 @@ def test_only_the_ranks_that_count_can_make_a_value_unknown(rank: str) -> None:
 
 def histogram(count: str, total_s: str, bucket: str = "1") -> str:
     name = "vllm:time_to_first_token_seconds"
-    return f'{name}_bucket{{le="0.1"}} {bucket}\n{name}_bucket{{le="+Inf"}} {count}\n{name}_sum {total_s}\n{name}_count {count}\n'
+    buckets = f'{name}_bucket{{le="0.1"}} {bucket}\n{name}_bucket{{le="+Inf"}} {count}\n'
+    return f"{buckets}{name}_sum {total_s}\n{name}_count {count}\n"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """Each doubt about a point is found, says why, and clean points have none."""
 
+import dataclasses
+import json
+import math
 from typing import Any
 
 import pytest
@@ -78,6 +81,11 @@ def test_a_clean_point_is_valid_and_the_engine_was_its_limit() -> None:
         ({"engine_telemetry_gap_s": 4.5}, "telemetry_gap", "suspect", "engine"),
         ({"gpu_telemetry_gap_s": 20.0}, "telemetry_gap", "suspect", "engine"),
         ({"duration_s": 1.0, "engine_telemetry_gap_s": 1.0}, "telemetry_gap", "suspect", "engine"),
+        ({"prompt_length_error_fraction": 0.02}, "prompt_lengths", "suspect", "engine"),
+        ({"prompt_length_error_fraction": 0.5}, "prompt_lengths", "invalid", "engine"),
+        ({"surplus_tokens": 10.0}, "surplus_tokens", "suspect", "engine"),
+        ({"surplus_tokens": 5000.0}, "surplus_tokens", "invalid", "engine"),
+        ({"requests_client_limited": 3.0}, "client_limit", "suspect", "client"),
         ({"gpu_foreign_processes_max": 1.0}, "foreign_processes", "invalid", "engine"),
         ({"steady_share_fraction": 0.1}, "no_steady_part", "suspect", "engine"),
         ({"steady_mean_running_reqs": 40.0}, "starved_engine", "suspect", "api-server"),
@@ -90,6 +98,49 @@ def test_each_doubt_is_found(changes: dict[str, Any], check: str, verdict: str, 
     assert [one.check for one in found.reasons] == [check]
     assert (found.verdict, found.limit) == (verdict, limit)
     assert found.as_dict()["reasons"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("error", "bias", "severities"),
+    [(0.04, 0.04, []), (0.5, 0.5, ["suspect"]), (0.5, -0.5, ["invalid"]), (0.3, 0.0, ["suspect"])],
+)
+def test_a_chat_template_may_make_prompts_longer(error: float, bias: float, severities: list[str]) -> None:
+    point = evidence(prompt_length_error_fraction=error, prompt_length_bias_fraction=bias)
+    chat = {**point.record, "load": {**point.record["load"], "endpoint": "chat"}}
+    found = judge(dataclasses.replace(point, record=chat)).reasons
+    assert [one.severity for one in found] == severities
+
+
+@pytest.mark.parametrize(
+    ("emptied", "kind", "hits", "checks"),
+    [
+        (False, "shared-prefix", 2500.0, ["kept_prefix_cache"]),
+        (False, "shared-prefix", 0.0, []),
+        (False, "random", 2500.0, ["prefix_cache_hits", "kept_prefix_cache"]),
+        (True, "shared-prefix", 2500.0, []),
+        (None, "shared-prefix", 2500.0, []),
+        (False, "shared-prefix", math.nan, ["kept_prefix_cache"]),
+    ],
+)
+def test_a_cache_that_could_not_be_emptied_is_a_doubt_where_it_had_hits(
+    emptied: bool | None, kind: str, hits: float, checks: list[str]
+) -> None:
+    point = dataclasses.replace(evidence(kind=kind, prefix_cache_hits=hits), prefix_cache_emptied=emptied)
+    assert [one.check for one in judge(point).reasons] == checks
+
+
+@pytest.mark.parametrize("name", sorted(CLEAN_SUMMARY))
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_none_make_no_reason_that_cannot_be_written(name: str, value: float) -> None:
+    json.dumps(judge(evidence(**{name: value})).as_dict(), allow_nan=False)
+
+
+def test_a_counter_that_is_no_number_is_not_taken_for_none() -> None:
+    point = evidence(num_preemptions_left_out=1.0)
+    assert judge(point).verdict == "valid"
+    del point.summary["preemptions"]  # type: ignore[attr-defined]
+    (reason,) = judge(point).reasons
+    assert (reason.check, reason.severity) == ("unread_counters", "suspect")
 
 
 def test_shared_prefixes_may_hit_the_cache() -> None:
@@ -117,6 +168,9 @@ def test_what_was_not_measured_is_no_doubt() -> None:
         ("coalesce:4", "tokens_per_chunk"),
         ("delay-writes:0.2", "ttft_gap"),
         ("short-output:2", "failed_requests"),
+        ("abort:2", "failed_requests"),
+        ("longer-prompts:0.5", "prompt_lengths"),
+        ("surplus-tokens:3", "surplus_tokens"),
     ],
 )
 def test_a_session_finds_what_the_server_does_wrong(tmp_path: Any, fault: str, check: str) -> None:

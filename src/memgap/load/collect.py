@@ -18,6 +18,9 @@ from memgap.load.records import (
 )
 from memgap.load.sse import ParsedReply, parse_reply
 
+WHOLE = ("stop", "length", "tool_calls", "function_call", "eos", "eos_token", "stop_sequence", "end_turn", "max_tokens")
+"""Finish reasons of a reply that the model ended, or the length asked for; after another one it is not whole."""
+
 
 def collect(
     *,
@@ -47,7 +50,7 @@ def collect(
     times_ns: list[int] = []
     tokens: list[int] = []
     sources: set[TokenSource] = set()
-    coalesced = chunks = reads = 0
+    coalesced = chunks = reads = skipped = 0
     slips_s: list[float] = []
     pairs = _results(plan, prompts, exchanges, servers, start_ns)
     for (result, reply), exchange in zip(pairs, exchanges, strict=True):
@@ -61,6 +64,7 @@ def collect(
         sources.add(reply.token_source)
         coalesced += reply.coalesced
         chunks += reply.chunks
+        skipped += reply.skipped
         if exchange is not None:
             reads += len(exchange.parts)
             exchange.parts = []
@@ -91,6 +95,7 @@ def collect(
             tokens=int(events.tokens.sum()),
             coalesced_fraction=coalesced / len(tokens) if tokens else 0.0,
             loop=loop_name,
+            skipped_events=skipped,
         ),
         ended_early=ended_early,
     )
@@ -114,7 +119,7 @@ def _results(
         result = RequestResult(
             index=index,
             server_index=index % servers if exchange is None else exchange.server_index,
-            prompt_tokens_asked=None if prompt.token_ids is None else len(prompt.token_ids),
+            prompt_tokens_asked=prompt.asked_tokens,
             output_tokens_asked=prompt.output_tokens,
             conversation=prompt.conversation,
             group=prompt.group,
@@ -142,7 +147,7 @@ def _verdict(
     exchange: Exchange, reply: ParsedReply, result: RequestResult, ignore_eos: bool
 ) -> tuple[Status, str | None]:
     """Return the status of a request that was tried, and a sentence about what went wrong."""
-    if exchange.outcome in ("timeout", "refused", "aborted", "malformed"):
+    if exchange.outcome in ("timeout", "refused", "client_limit", "aborted", "malformed"):
         return exchange.outcome, exchange.error
     if reply.http_status not in (None, 200):
         return "http_error", f"HTTP {reply.http_status}: {reply.message}"
@@ -156,6 +161,13 @@ def _verdict(
         return "broken_stream", "the stream ended without [DONE]"
     if not reply.tokens:
         return "short", "the stream held no token"
-    if ignore_eos and result.output_tokens < result.output_tokens_asked:
-        return "short", f"{result.output_tokens} of {result.output_tokens_asked} tokens came"
+    came, asked, reason = result.output_tokens, result.output_tokens_asked, reply.finish_reason
+    if came >= asked:
+        return "ok", None
+    if reason is not None and reason.lower() not in WHOLE:
+        return "broken_stream", f"the server ended the reply with finish reason {reason[:40]!r} after {came} tokens"
+    if ignore_eos:
+        return "short", f"{came} of {asked} tokens came"
+    if reason == "length" and reply.token_source != "text":
+        return "short", f"{came} of {asked} tokens came, cut at a limit of the server's (finish reason 'length')"
     return "ok", None

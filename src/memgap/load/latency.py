@@ -137,7 +137,10 @@ def summarize(result: LoadResult) -> dict[str, float]:
     Counts, `duration_s`, throughputs per second of duration (completed requests only), and in ms the
     statistics of ttft, tpot, itl, e2e, normalized_latency and itl_chunk; with intended send times also of
     ttft_intended and e2e_intended. `prompt_tokens` is the server's count where it gave one.
-    `output_tokens_failed` are tokens of failed requests.
+    `output_tokens_failed` are tokens of failed requests. `prompt_length_error_fraction`: how far the server's counts of
+    prompt tokens are from those asked for, without their signs, by those asked for; `prompt_length_bias_fraction`: with
+    them. `surplus_tokens`: output tokens beyond those asked for. `requests_client_limited`: failed for want of files or
+    ports on the client's side.
     """
     results, events = result.results, result.events
     completed = [one for one in results if one.status == "ok"]
@@ -154,6 +157,10 @@ def summarize(result: LoadResult) -> dict[str, float]:
         "requests_miscounted": sum(_miscounted(one) for one in completed),
         "output_tokens_failed": sum(one.output_tokens for one in results if one.status != "ok"),
     }
+    summary |= _lengths(completed)
+    limited = sum(one.status == "client_limit" for one in results)
+    if limited:
+        summary["requests_client_limited"] = limited
     if result.duration_s > 0:
         summary["request_throughput_req_s"] = len(completed) / result.duration_s
         summary["output_throughput_tok_s"] = output_tokens / result.duration_s
@@ -170,6 +177,23 @@ def summarize(result: LoadResult) -> dict[str, float]:
     if len(tokens):
         summary["tokens_per_chunk_mean"] = float(tokens.mean())
     return summary
+
+
+def _lengths(completed: Sequence[RequestResult]) -> dict[str, float]:
+    """Return how far lengths are from those asked for; without counts of the server's nothing is known of prompts."""
+    pairs = [
+        (one.prompt_tokens_server, one.prompt_tokens_asked)
+        for one in completed
+        if one.prompt_tokens_server is not None and one.prompt_tokens_asked
+    ]
+    lengths: dict[str, float] = {
+        "surplus_tokens": sum(max(one.output_tokens - one.output_tokens_asked, 0) for one in completed)
+    }
+    if pairs:
+        asked = sum(one for _, one in pairs)
+        lengths["prompt_length_error_fraction"] = sum(abs(served - one) for served, one in pairs) / asked
+        lengths["prompt_length_bias_fraction"] = sum(served - one for served, one in pairs) / asked
+    return lengths
 
 
 def _miscounted(result: RequestResult) -> bool:

@@ -21,6 +21,7 @@ Status = Literal[
     "broken_stream",
     "malformed",
     "refused",
+    "client_limit",
     "short",
     "aborted",
     "not_sent",
@@ -131,8 +132,9 @@ def _positive(name: str, value: float) -> None:
 class Prompt:
     """One request's input, as token ids or as text (exactly one of them), and the output tokens asked for.
 
-    Requests of one `conversation` follow one another, each after the reply to the one before; `group` is any number
-    that results are to be split by, such as the part of a mixed workload.
+    `prompt_tokens` is how many tokens a text stands for, None where that is not known. Requests of one `conversation`
+    follow one another, each after the reply to the one before; `group` is any number that results are to be split by,
+    such as the part of a mixed workload.
     """
 
     output_tokens: int
@@ -140,6 +142,12 @@ class Prompt:
     text: str | None = None
     conversation: int | None = None
     group: int | None = None
+    prompt_tokens: int | None = None
+
+    @property
+    def asked_tokens(self) -> int | None:
+        """How many prompt tokens are asked for, None where that is not known."""
+        return self.prompt_tokens if self.token_ids is None else len(self.token_ids)
 
     def __post_init__(self) -> None:
         """Check that there is one input and that an output is asked for."""
@@ -161,10 +169,11 @@ class RequestResult:
     the attempt. `chunks` counts the SSE events with JSON. `output_tokens_seen` is counted from the stream,
     `output_tokens_server` is the server's own final count.
 
-    Status: ok; http_error (status other than 200); timeout; broken_stream (the connection or the stream ended
-    early, or the server reported an error in it); malformed (an event that is not JSON, or a reply that is
-    not HTTP); refused (no connection); short (fewer tokens than asked for although the end of text was to be
-    ignored); aborted (in flight when the run was ended); not_sent (the run was ended before).
+    Status: ok; http_error (status other than 200); timeout; broken_stream (the connection or the stream ended early, or
+    the server reported an error in it); malformed (an event that is not JSON, or a reply that is not HTTP); refused (no
+    connection); client_limit (no connection, for want of files or ports on the client's side); short (fewer tokens than
+    asked for, although the end of text was to be ignored or by a limit of the server's); aborted (in flight when the
+    run was ended); not_sent (the run was ended before).
     """
 
     index: int
@@ -211,11 +220,11 @@ class TokenEvents:
 class ClientHealth:
     """Whether the client itself kept up; values since the window start.
 
-    Loop lag: how late a timer of the client's loop fired, sampled every 10 ms. Send slip: real minus intended
-    send time, or minus the moment a capped request found its place (None in a closed loop). `cpu_fraction` is
-    the CPU time of this process by the duration: 1 is one core. `reads` are socket reads;
-    `coalesced_fraction` is the share of token chunks that arrived in one read with an earlier chunk of their
-    request. Of several client processes lags, slips and the CPU share are the worst one's, counts are summed.
+    Loop lag: how late a timer of the client's loop fired, sampled every 10 ms. Send slip: real minus intended send
+    time, or minus the moment a capped request found its place (None in a closed loop). `cpu_fraction` is the CPU time
+    of this process by the duration: 1 is one core. `reads` are socket reads; `coalesced_fraction` is the share of token
+    chunks that arrived in one read with an earlier chunk of their request. `skipped_events` told nothing of tokens. Of
+    several client processes lags, slips and the CPU share are the worst one's, counts are summed.
     """
 
     loop_lag_p99_ms: float
@@ -229,6 +238,7 @@ class ClientHealth:
     coalesced_fraction: float
     loop: str
     processes: int = 1
+    skipped_events: int = 0
 
 
 @dataclass(frozen=True, slots=True)

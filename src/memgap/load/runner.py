@@ -2,7 +2,9 @@
 
 import asyncio
 import dataclasses
+import errno
 import gc
+import os
 import resource
 import secrets
 import time
@@ -24,6 +26,8 @@ from memgap.load.records import LoadPlan, LoadResult, Prompt
 
 Progress = Callable[[int, int], None]
 
+CLIENT_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM)
+"""Why a connection cannot be made although nothing is known of the server: files, ports or memory of the client."""
 _MOST_CONNECTIONS_AHEAD = 1024
 _FEW_CONNECTIONS_AHEAD = 64
 
@@ -187,16 +191,20 @@ class _Window:
         except TimeoutError:
             exchange.outcome, exchange.error = "timeout", "no connection in time"
         except OSError as error:
-            exchange.outcome, exchange.error = "refused", f"no connection: {error.strerror or error}"
+            said = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            if error.errno in CLIENT_LIMITS:
+                exchange.outcome, exchange.error = "client_limit", f"the client cannot open another connection: {said}"
+            else:
+                exchange.outcome, exchange.error = "refused", f"no connection: {said}"
         exchange.end_ns = time.monotonic_ns()
         return None
 
     def _account(self, exchange: Exchange) -> None:
         self._done += 1
-        if exchange.outcome == "refused":
+        if exchange.outcome in ("refused", "client_limit"):
             self._refused += 1
             if self._refused >= self._plan.max_consecutive_refused:
-                self.stop(f"{self._refused} connections in a row were refused; the server is gone")
+                self.stop(f"{self._refused} connections in a row could not be made; the last: {exchange.error}")
         elif exchange.parts:
             self._refused = 0
         if self._on_progress is not None:

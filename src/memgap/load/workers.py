@@ -229,4 +229,5 @@ def _health(parts: Sequence[ClientHealth], processes: int) -> ClientHealth:
         coalesced_fraction=sum(one.coalesced_fraction * one.chunks for one in parts) / max(chunks, 1),
         loop=parts[0].loop if parts else "none",
         processes=processes,
+        skipped_events=sum(one.skipped_events for one in parts),
     )

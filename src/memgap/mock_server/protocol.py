@@ -41,6 +41,7 @@ class App:
         self.stamps = Stamps() if options.stamp_file else None
         self.generations = 0
         self.pages = 0
+        self.reset_path = "" if options.faults.keep_cache else "/reset_prefix_cache"
         self.connections: set[Connection] = set()
 
     def next_number(self) -> int:
@@ -242,9 +243,7 @@ class Connection(asyncio.Protocol):
             trace = self.app.engine.trace
             (trace.start if path == "/start_profile" else trace.write)()
             self._send(200, b"", b"text/plain")
-        elif path == "/reset_prefix_cache" and method == "POST" and not options.faults.keep_cache:
-            self._send(200, b"", b"text/plain")
-        elif path == "/health" and method == "GET":
+        elif (method, path) in (("GET", "/health"), ("POST", self.app.reset_path)):
             self._send(200, b"", b"text/plain")
         elif path == "/version" and method == "GET":
             self.send_json(200, {"version": f"mock-{__version__}"})

@@ -118,7 +118,7 @@ class Measurement:
         summary |= _counter_changes(engine.metrics_sample(before), engine.metrics_sample(after))
         summary.update(server_latencies(before, after, engine.latency_histograms))
         status, error = self._outcome(summary, result, hangs)
-        verdict = judge(Evidence(record, summary, dataclasses.asdict(result.health), hardware()))
+        verdict = judge(Evidence(record, summary, dataclasses.asdict(result.health), hardware(), emptied))
         point = self.point(key, record, status, error, [one.check for one in verdict.reasons], summary)
         point["verdict"] = verdict.as_dict()
         point["window"] = {
@@ -295,7 +295,7 @@ def as_sent(prompts: list[DatasetPrompt], record: Mapping[str, Any], server: Rep
     else:
         texts = [server.detokenize(record["model"]["name"], one.token_ids) for one in prompts]
     return [
-        Prompt(one.output_tokens, None, text, one.conversation, one.group)
+        Prompt(one.output_tokens, None, text, one.conversation, one.group, len(one.token_ids))
         for one, text in zip(prompts, texts, strict=True)
     ]
 
@@ -303,8 +303,8 @@ def as_sent(prompts: list[DatasetPrompt], record: Mapping[str, Any], server: Rep
 def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
     """Return how far the engine's counters moved while the load ran.
 
-    A counter that was no finite number on either side is left out and counted (`window.left_out`); one that was set back
-    says nothing.
+    A counter that was no finite number on either side is left out and counted (`window.left_out`); one that was set
+    back says nothing.
     """
 
     def change(column: str) -> float | None:

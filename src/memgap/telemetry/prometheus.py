@@ -18,8 +18,8 @@ def parse_page(text: str) -> Page:
     """Return all samples of a metrics page.
 
     A value that is no finite number is NaN here, and so is that of a line that cannot be read but has a metric's name:
-    one bad sample does not take the page along, and no sum is made without it either. Raises ValueError where no line can
-    be read.
+    one bad sample does not take the page along, and no sum is made without it either. Raises ValueError where no line
+    can be read.
     """
     try:
         page = _page(_samples(text))

@@ -56,4 +56,13 @@ def coalesced_reads(evidence: Evidence) -> Reason | None:
     return Reason("coalesced_reads", "suspect", share, COALESCED_SUSPECT, text)
 
 
-CHECKS = (loop_lag, client_cpu, send_slip, coalesced_reads)
+def client_limits(evidence: Evidence) -> Reason | None:
+    """Judge requests that failed for want of files or ports on the client's side."""
+    count, sent = evidence.number("requests_client_limited") or 0.0, evidence.number("requests_sent") or 1.0
+    if not count:
+        return None
+    text = f"{count:.0f} of {sent:.0f} requests found no connection for a limit of the client's (open files, ports)"
+    return Reason("client_limit", "suspect", count / sent, 0.0, text)
+
+
+CHECKS = (loop_lag, client_cpu, client_limits, send_slip, coalesced_reads)

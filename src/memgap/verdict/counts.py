@@ -9,6 +9,11 @@ FAILED_INVALID = 0.01
 COUNT_TOLERANCE = 0.002
 """Client and server may differ by this share of tokens: counters are read a moment before and after."""
 PREFIX_HIT_INVALID = 0.01
+PROMPT_LENGTH_SUSPECT, PROMPT_LENGTH_INVALID = 0.01, 0.1
+"""Differences of prompt lengths by those asked for; token ids have no reason to differ at all."""
+CHAT_LENGTH_SUSPECT = 0.05
+"""A text is cut into tokens anew, and a chat template adds to it."""
+SURPLUS_INVALID = 0.01
 SAMPLES_SUSPECT = 8
 """Averages of gauges over fewer samples say little."""
 GAP_SUSPECT_S, GAP_SUSPECT_SHARE = 2.0, 0.2
@@ -46,6 +51,52 @@ def output_count(evidence: Evidence) -> Reason | None:
         return None
     text = f"the server generated {server:.0f} tokens in the window, the client counted {client:.0f}"
     return Reason("output_count", "invalid", gap, COUNT_TOLERANCE, text)
+
+
+def prompt_lengths(evidence: Evidence) -> Reason | None:
+    """Judge the prompts' lengths as the server counted them against those asked for."""
+    error, bias = evidence.number("prompt_length_error_fraction"), evidence.number("prompt_length_bias_fraction") or 0.0
+    if error is None:
+        return None
+    chat = evidence.record["load"].get("endpoint") == "chat"
+    bound = CHAT_LENGTH_SUSPECT if chat else PROMPT_LENGTH_SUSPECT
+    if error <= bound:
+        return None
+    way = f"{abs(bias):.0%} {'longer' if bias > 0 else 'shorter'} in sum" if round(abs(bias), 2) else "equal in sum"
+    why = "; the chat template is part of them" if chat and bias > 0 else ""
+    text = f"the server counted prompts that differ from those asked for by {error:.0%} ({way}{why})"
+    limit = -bias if chat else error  # a chat template makes prompts longer by right, never shorter
+    if limit > PROMPT_LENGTH_INVALID:
+        return Reason("prompt_lengths", "invalid", error, PROMPT_LENGTH_INVALID, text)
+    return Reason("prompt_lengths", "suspect", error, bound, text)
+
+
+def surplus_tokens(evidence: Evidence) -> Reason | None:
+    """Judge output tokens beyond those asked for."""
+    surplus, output = evidence.number("surplus_tokens") or 0.0, evidence.number("output_tokens") or 0.0
+    if not surplus or not output:
+        return None
+    text = f"{surplus:.0f} of {output:.0f} output tokens came beyond the number asked for"
+    if surplus / output > SURPLUS_INVALID:
+        return Reason("surplus_tokens", "invalid", surplus / output, SURPLUS_INVALID, text)
+    return Reason("surplus_tokens", "suspect", surplus / output, 0.0, text)
+
+
+def kept_cache(evidence: Evidence) -> Reason | None:
+    """Judge hits in a prefix cache that could not be emptied before the window."""
+    if evidence.prefix_cache_emptied is not False:
+        return None
+    queries, hits = evidence.number("prefix_cache_queries"), evidence.number("prefix_cache_hits")
+    if queries is not None and hits is not None:
+        if not queries or hits / queries <= PREFIX_HIT_INVALID:
+            return None
+        text = (
+            f"the prefix cache could not be emptied before the window; part of its hits ({hits / queries:.0%} of the "
+        )
+        text += "prompt tokens) may be left from before"
+        return Reason("kept_prefix_cache", "suspect", hits / queries, PREFIX_HIT_INVALID, text)
+    text = "the prefix cache could not be emptied before the window, and how many hits it had is not known"
+    return Reason("kept_prefix_cache", "suspect", 1.0, 0.0, text)
 
 
 def prefix_hits(evidence: Evidence) -> Reason | None:
@@ -114,7 +165,10 @@ CHECKS = (
     failed_requests,
     usage_mismatch,
     output_count,
+    prompt_lengths,
+    surplus_tokens,
     prefix_hits,
+    kept_cache,
     preempted,
     few_samples,
     telemetry_gap,

@@ -13,12 +13,16 @@ Severity = Literal["suspect", "invalid"]
 
 @dataclass(frozen=True)
 class Evidence:
-    """A measured point: its record, its summary (docs/figures.md), the client's health, the machine."""
+    """A measured point: its record, its summary (docs/figures.md), the client's health, the machine.
+
+    `prefix_cache_emptied` says whether the server's prefix caches were emptied before the window, None where not known.
+    """
 
     record: Mapping[str, Any]
     summary: Mapping[str, float]
     client: Mapping[str, Any]
     hardware: Mapping[str, Any] = field(default_factory=dict)
+    prefix_cache_emptied: bool | None = None
 
     def number(self, name: str) -> float | None:
         """Return a value of the summary, None where it was not measured or is no finite number."""
