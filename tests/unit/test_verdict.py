@@ -143,6 +143,35 @@ def test_a_counter_that_is_no_number_is_not_taken_for_none() -> None:
     assert (reason.check, reason.severity) == ("unread_counters", "suspect")
 
 
+THREE = {"method": "ngram", "num_speculative_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    ("flags", "tokens", "doubted"),
+    [
+        ({}, 4.0, True),
+        ({"speculative-config": THREE}, 4.0, False),
+        ({"speculative_config": json.dumps(THREE)}, 4.0, False),
+        ({"speculative-config": THREE}, 12.0, True),
+        ({"speculative-config": {"method": "suffix"}}, 9.0, False),
+        ({"speculative-config": "broken {"}, 9.0, False),
+        ({"speculative-config": None}, 4.0, True),
+        ({"speculative-algorithm": "EAGLE", "speculative-num-draft-tokens": "8"}, 6.0, False),
+        ({"speculative-algorithm": "EAGLE", "speculative-num-draft-tokens": 8}, 20.0, True),
+        ({"stream-interval": 8}, 8.0, False),
+        ({"stream-interval": 2}, 8.0, True),
+        ({"stream-interval": 4, "speculative-config": THREE}, 16.0, False),
+    ],
+)
+def test_chunks_of_several_tokens_are_no_doubt_where_they_are_asked_for(
+    flags: dict[str, Any], tokens: float, doubted: bool
+) -> None:
+    point = evidence(tokens_per_chunk_mean=tokens)
+    found = judge(dataclasses.replace(point, record={**point.record, "server": {"args": flags}}))
+    assert [one.check for one in found.reasons] == ["tokens_per_chunk"] * doubted
+    assert found.limit == ("api-server" if doubted else "engine")
+
+
 def test_shared_prefixes_may_hit_the_cache() -> None:
     assert judge(evidence(kind="shared-prefix", prefix_cache_hits=2500.0)).verdict == "valid"
 

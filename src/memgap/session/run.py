@@ -271,9 +271,10 @@ class Session:
         summary, verdict = point["summary"], point["verdict"]
         doubts = "; ".join(one["text"] for one in verdict["reasons"])
         judged = f" ({verdict['verdict']}: {doubts})" if doubts else ""
+        itl_ms = summary.get("itl_mean_ms")
+        itl = "" if itl_ms is None else f", ITL {itl_ms:.1f} ms"
         self._progress.say(
-            f"{label}: {summary['total_throughput_tok_s']:.0f} tok/s, "
-            f"ITL {summary.get('itl_mean_ms', float('nan')):.1f} ms in {clock(summary['duration_s'])}{judged}"
+            f"{label}: {summary['total_throughput_tok_s']:.0f} tok/s{itl} in {clock(summary['duration_s'])}{judged}"
         )
 
     def _say_plan(self, todo: int) -> None:

@@ -1,5 +1,6 @@
 """What a verdict is made from."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,6 +8,11 @@ from typing import Any, Literal
 
 from memgap.datasets.spec import SHARED_PREFIX_KINDS
 from memgap.kinds.locust.point import is_loadtest
+
+SPECULATION = ("speculative-", "spec-", "num-speculative-tokens")
+"""How flags begin that let an engine guess tokens, so that a step may give a request several."""
+GATHERING = ("stream-interval", "num-scheduler-steps")
+"""Flags by which a server sends several steps' tokens in one chunk."""
 
 Severity = Literal["suspect", "invalid"]
 
@@ -46,6 +52,19 @@ class Evidence:
         return int(server.get("args", {}).get("api-server-count", 1)) * int(server.get("replicas", 1))
 
     @property
+    def most_tokens_per_chunk(self) -> float:
+        """How many tokens a chunk may hold by the server's own flags: 1, unless it speculates or gathers tokens.
+
+        Infinite where the flags ask for it without saying how many.
+        """
+        flags = {
+            name.replace("_", "-"): value
+            for name, value in self.record.get("server", {}).get("args", {}).items()
+            if value not in (None, False)
+        }
+        return _speculated(flags) * _gathered(flags)
+
+    @property
     def shares_prefixes(self) -> bool:
         """Whether prefix-cache hits belong to the workload."""
         return self.record["dataset"]["kind"] in SHARED_PREFIX_KINDS or is_loadtest(self.record)
@@ -60,3 +79,39 @@ class Reason:
     value: float
     bound: float
     text: str
+
+
+def _speculated(flags: Mapping[str, Any]) -> float:
+    """Return the most tokens that one step of the engine gives a request: 1 and those that are guessed."""
+    told = [value for name, value in flags.items() if name.startswith(SPECULATION)]
+    if not told:
+        return 1.0
+    numbers = [flags.get("speculative-num-draft-tokens"), flags.get("num-speculative-tokens")]
+    for value in told:
+        config = _mapping(value)
+        numbers.append(config.get("num_speculative_tokens", config.get("num-speculative-tokens")))
+    known = [_number(one) for one in numbers if one is not None]
+    return 1.0 + max(known) if known else math.inf
+
+
+def _gathered(flags: Mapping[str, Any]) -> float:
+    """Return how many steps' tokens the server gathers in a chunk."""
+    return max((_number(flags[name]) for name in GATHERING if name in flags), default=1.0)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return {}
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: Any) -> float:
+    """Return a flag's number from 1 on, infinity for what is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return math.inf
+    return max(number, 1.0) if math.isfinite(number) else math.inf

@@ -27,12 +27,13 @@ def api_server_cpu(evidence: Evidence) -> Reason | None:
 
 
 def held_back(evidence: Evidence) -> Reason | None:
-    """Judge how many tokens shared a chunk."""
+    """Judge how many tokens shared a chunk, beyond those that the server was asked to send together."""
     tokens = evidence.number("tokens_per_chunk_mean")
-    if tokens is None or tokens <= TOKENS_PER_CHUNK_SUSPECT:
+    bound = TOKENS_PER_CHUNK_SUSPECT * evidence.most_tokens_per_chunk
+    if tokens is None or tokens <= bound:
         return None
     text = f"chunks held {tokens:.1f} tokens on average: ITL percentiles are not the engine's, TPOT is"
-    return Reason("tokens_per_chunk", "suspect", tokens, TOKENS_PER_CHUNK_SUSPECT, text)
+    return Reason("tokens_per_chunk", "suspect", tokens, bound, text)
 
 
 def throttled(evidence: Evidence) -> Reason | None:
