@@ -40,7 +40,15 @@ CLEAN_SUMMARY = {
     "steady_share_fraction": 0.8,
     "steady_mean_running_reqs": 63.0,
 }
-CLEAN_CLIENT = {"loop_lag_p99_ms": 1.0, "cpu_fraction": 0.1, "coalesced_fraction": 0.0, "send_slip_p99_ms": None}
+CLEAN_CLIENT = {
+    "loop_lag_p99_ms": 1.0,
+    "loop_lag_max_ms": 20.0,
+    "standstill_s": 0.0,
+    "start_late_ms": 0.0,
+    "cpu_fraction": 0.1,
+    "coalesced_fraction": 0.0,
+    "send_slip_p99_ms": None,
+}
 
 
 def evidence(arrival: str = "closed", kind: str = "random", **changes: float) -> Evidence:
@@ -62,6 +70,13 @@ def test_a_clean_point_is_valid_and_the_engine_was_its_limit() -> None:
     [
         ({"loop_lag_p99_ms": 8.0}, "loop_lag", "suspect", "client"),
         ({"loop_lag_p99_ms": 80.0}, "loop_lag", "invalid", "client"),
+        ({"loop_lag_max_ms": 900.0}, "client_standstill", "suspect", "client"),
+        ({"loop_lag_max_ms": 900.0, "standstill_s": 4.0}, "client_standstill", "invalid", "client"),
+        ({"start_late_ms": 300.0}, "late_start", "suspect", "client"),
+        ({"start_late_ms": 4000.0}, "late_start", "invalid", "client"),
+        ({"silence_max_s": 1.2, "silence_bound_s": 0.5}, "server_standstill", "suspect", "engine"),
+        ({"silence_max_s": 4.0, "silence_bound_s": 0.5}, "server_standstill", "invalid", "engine"),
+        ({"trace_rows": 100.0, "trace_rows_sent": 90.0}, "trace_left_out", "suspect", "engine"),
         ({"cpu_fraction": 0.9}, "client_cpu", "suspect", "client"),
         ({"cpu_fraction": 0.99}, "client_cpu", "invalid", "client"),
         ({"arrival": "poisson", "send_slip_p99_ms": 20.0}, "send_slip", "suspect", "client"),
@@ -191,6 +206,7 @@ def test_what_was_not_measured_is_no_doubt() -> None:
 @pytest.mark.parametrize(
     ("fault", "check"),
     [
+        ("stall:4:1.5", "server_standstill"),
         ("miscount:1", "usage_mismatch"),
         ("lost-count:0.1", "output_count"),
         ("prefix-hits:0.5", "prefix_cache_hits"),

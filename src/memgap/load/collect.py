@@ -35,7 +35,8 @@ def collect(
     start_unix_s: float,
     start_ns: int,
     end_ns: int,
-    probed: tuple[float, float, float],
+    probed: tuple[float, float, float, float],
+    late_ns: int,
     loop_name: str,
     ended_early: str | None,
 ) -> LoadResult:
@@ -43,7 +44,8 @@ def collect(
 
     `exchanges` are in the order of `prompts`, None where nothing was sent; they lose their bytes on the way.
     `ready_ns` are the monotonic times when requests could have been sent and `due_ns` those when they were meant to
-    be (0 where they were not reached), `probed` the values of the lag probe.
+    be (0 where they were not reached), `probed` the values of the lag probe, `late_ns` how long after the
+    planned moment the window began.
     """
     results: list[RequestResult] = []
     requests: list[int] = []
@@ -96,6 +98,8 @@ def collect(
             coalesced_fraction=coalesced / len(tokens) if tokens else 0.0,
             loop=loop_name,
             skipped_events=skipped,
+            standstill_s=probed[3],
+            start_late_ms=late_ns / 1e6,
         ),
         ended_early=ended_early,
     )

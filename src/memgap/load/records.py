@@ -239,6 +239,8 @@ class ClientHealth:
     loop: str
     processes: int = 1
     skipped_events: int = 0
+    standstill_s: float = 0.0
+    start_late_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,16 +258,18 @@ async def run_load(
             watcher = asyncio.create_task(_watch(abort, (warmup, window)))
         if warmup_requests:
             await warmup.closed_loop(plan.concurrency or len(warmup_requests))
-        planned_ns = before_window() if before_window is not None else None
-        await _fill(pools, plan)
         loop = asyncio.get_running_loop()
         if offsets_s is None:
             offsets_s = intended_offsets_s(plan, len(chains))
-        if planned_ns is not None:
-            await asyncio.sleep((planned_ns - time.monotonic_ns()) / 1e9)
+        # collecting garbage takes a second for many prompts: it comes before the moment that all processes wait for
         with _no_garbage_collection():
+            planned_ns = before_window() if before_window is not None else None
+            await _fill(pools, plan)
+            while planned_ns is not None and (left_ns := planned_ns - time.monotonic_ns()) > 0:
+                await asyncio.sleep(left_ns / 1e9)  # a timer may fire a little early
             probe = LagProbe(loop)
             start_ns = time.monotonic_ns() if planned_ns is None else planned_ns
+            late_ns = max(time.monotonic_ns() - start_ns, 0)
             start_unix_s = time.time() - (time.monotonic_ns() - start_ns) / 1e9
             if offsets_s is None:
                 assert plan.concurrency is not None
@@ -294,6 +296,7 @@ async def run_load(
         start_ns=start_ns,
         end_ns=end_ns,
         probed=probed,
+        late_ns=late_ns,
         loop_name=type(loop).__module__.partition(".")[0],
         ended_early=window.ended_early,
     )

@@ -33,7 +33,8 @@ from memgap.load.worker import API_KEY, write_job
 STREAMS_PER_PROCESS = 1024
 """One core followed 186,000 tokens/s; a process is given no more streams than this by itself."""
 LEAD_S = 0.25
-"""How long before the window's start every process is told of it; opening connections takes less."""
+LEAD_PER_STREAM_S = 0.0005
+"""How long before the window's start every process is told of it, and what each stream adds for its connection."""
 WorkerResult = dict[str, Any]
 
 
@@ -75,7 +76,8 @@ async def run_in_processes(
         await asyncio.gather(*(one.ready() for one in clients))
         if before_window is not None:
             before_window()
-        start_ns = time.monotonic_ns() + round(LEAD_S * 1e9)
+        lead_s = LEAD_S + LEAD_PER_STREAM_S * min(plan.concurrency or plan.requests, plan.requests)
+        start_ns = time.monotonic_ns() + round(lead_s * 1e9)
 
         def progress() -> None:
             if on_progress is not None:
@@ -230,4 +232,6 @@ def _health(parts: Sequence[ClientHealth], processes: int) -> ClientHealth:
         loop=parts[0].loop if parts else "none",
         processes=processes,
         skipped_events=sum(one.skipped_events for one in parts),
+        standstill_s=worst("standstill_s") or 0.0,
+        start_late_ms=worst("start_late_ms") or 0.0,
     )

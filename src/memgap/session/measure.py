@@ -22,6 +22,7 @@ from memgap.load.latency import summarize
 from memgap.load.loop import loop_factory
 from memgap.load.records import LoadPlan, LoadResult, Prompt
 from memgap.load.runner import run_load
+from memgap.load.silence import silence_summary
 from memgap.load.workers import run_in_processes, wanted_processes
 from memgap.models.synthetic import word
 from memgap.profiling.kernel_trace import Kernel, read_kernels
@@ -111,7 +112,7 @@ class Measurement:
             after = fetch_pages(urls, timeout_s=10)
         rows = collecting.rows(result.start_monotonic_s)
         samples_file.unlink(missing_ok=True)
-        summary = summarize(result)
+        summary = summarize(result) | silence_summary(result) | self._trace_summary(record)
         summary.update(window.summarise(rows, result.duration_s, int(summary.get("output_tokens", 0))))
         summary.update(steady_summary(result, plan.arrival, rows))
         engine = self._server.adapter
@@ -148,6 +149,14 @@ class Measurement:
         warmup = as_sent(warmup_prompts(stored.spec, n=load["warmup_requests"], like=measured), record, self._server)
         due_s = np.array([one.due_s for one in measured], dtype=np.float64) if load["arrival"] == "trace" else None
         return prompts, warmup, due_s
+
+    def _trace_summary(self, record: Mapping[str, Any]) -> dict[str, float]:
+        """Return how many rows of the replayed time a trace's limits left out, where requests come at its times."""
+        if record["load"]["arrival"] != "trace":
+            return {}
+        read = load_dataset(self._datasets / f"{record['dataset']['key']}.npz").statistics.get("trace") or {}
+        names = {"trace_rows": "window_rows", "trace_rows_sent": "window_sent", "trace_rate_req_s": "window_rate_req_s"}
+        return {ours: float(read[theirs]) for ours, theirs in names.items() if read.get(theirs) is not None}
 
     async def _send(
         self,

@@ -13,6 +13,8 @@ PROMPT_LENGTH_SUSPECT, PROMPT_LENGTH_INVALID = 0.01, 0.1
 """Differences of prompt lengths by those asked for; token ids have no reason to differ at all."""
 CHAT_LENGTH_SUSPECT = 0.05
 """A text is cut into tokens anew, and a chat template adds to it."""
+TRACE_SUSPECT = 0.01
+"""Share of a trace's requests that were not sent."""
 SURPLUS_INVALID = 0.01
 SAMPLES_SUSPECT = 8
 """Averages of gauges over fewer samples say little."""
@@ -99,6 +101,18 @@ def kept_cache(evidence: Evidence) -> Reason | None:
     return Reason("kept_prefix_cache", "suspect", 1.0, 0.0, text)
 
 
+def trace_left_out(evidence: Evidence) -> Reason | None:
+    """Judge the rows of a replayed trace that its limits of lengths, or damage, kept from being sent."""
+    rows, sent = evidence.number("trace_rows"), evidence.number("trace_rows_sent")
+    if not rows or sent is None or (rows - sent) / rows <= TRACE_SUSPECT:
+        return None
+    gone = (rows - sent) / rows
+    text = f"{rows - sent:.0f} of the {rows:.0f} requests that the trace has in this time were not sent"
+    if rate := evidence.number("trace_rate_req_s"):
+        text += f": {rate * (1 - gone):.3g} of its {rate:.3g} requests/s (before `speed`)"
+    return Reason("trace_left_out", "suspect", gone, TRACE_SUSPECT, text)
+
+
 def prefix_hits(evidence: Evidence) -> Reason | None:
     """Judge prefix-cache hits where no two prompts share a start."""
     queries, hits = evidence.number("prefix_cache_queries"), evidence.number("prefix_cache_hits")
@@ -167,6 +181,7 @@ CHECKS = (
     output_count,
     prompt_lengths,
     surplus_tokens,
+    trace_left_out,
     prefix_hits,
     kept_cache,
     preempted,
