@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,15 +27,18 @@ class Kernel:
 def read_kernels(folders: Sequence[Path]) -> list[Kernel]:
     """Return the kernels of all replicas, each with its folder of traces, in order of their start.
 
-    Starts count from the first kernel of all: the traces of one machine share a clock. Raises ValueError for a file
-    that is no trace.
+    Starts count from the first kernel of all: the traces of one machine share a clock. A kernel whose times are no
+    finite numbers is left out. Raises ValueError for a file that is no trace, or none of whose kernels can be read.
     """
     found: list[tuple[float, Kernel]] = []
     for replica, folder in enumerate(folders, start=1):
         for path in sorted(folder.rglob("*.json*")):
             try:
                 base_ns, events = _read_trace(path)
-                found += [(base_ns + float(event["ts"]) * 1e3, _kernel(replica, event)) for event in events]
+                kernels = [_kernel(replica, base_ns, event) for event in events]
+                if kernels and not any(kernels):
+                    raise ValueError("no kernel has times")
+                found += [kernel for kernel in kernels if kernel is not None]
             except DAMAGE as error:
                 said = one_line(f"{type(error).__name__}: {error}")
                 raise ValueError(f"{path.name} is no trace of torch.profiler: {said}") from error
@@ -43,14 +47,26 @@ def read_kernels(folders: Sequence[Path]) -> list[Kernel]:
     return sorted(kernels, key=lambda one: one.start_s)
 
 
-def _kernel(replica: int, event: Mapping[str, Any]) -> Kernel:
-    stream = event.get("args", {}).get("stream", event.get("tid", 0)) or 0
-    return Kernel(replica, 0.0, float(event["dur"]) / 1e6, int(stream), str(event["name"]))
+def _kernel(replica: int, base_ns: float, event: Mapping[str, Any]) -> tuple[float, Kernel] | None:
+    """Return when a kernel began, in ns, and what it was; None where its times are no finite numbers."""
+    try:
+        start_ns, duration_s = base_ns + float(event["ts"]) * 1e3, float(event["dur"]) / 1e6
+        stream = int(event.get("args", {}).get("stream", event.get("tid", 0)) or 0)
+        name = str(event["name"])
+    except DAMAGE:
+        return None
+    if not (math.isfinite(start_ns) and math.isfinite(duration_s) and duration_s >= 0):
+        return None
+    return start_ns, Kernel(replica, 0.0, duration_s, stream, name)
 
 
 def _read_trace(path: Path) -> tuple[float, Iterable[dict[str, Any]]]:
     """Return the trace's origin in ns since the epoch and its kernel events."""
     data = path.read_bytes()
     trace = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-    kept = (event for event in trace["traceEvents"] if event.get("cat") in KERNEL_CATEGORIES and event.get("ph") == "X")
-    return float(trace.get("baseTimeNanoseconds", 0)), kept
+    events = [event for event in trace["traceEvents"] if isinstance(event, dict)]
+    kept = (event for event in events if event.get("cat") in KERNEL_CATEGORIES and event.get("ph") == "X")
+    base_ns = float(trace.get("baseTimeNanoseconds", 0))
+    if not math.isfinite(base_ns):
+        raise ValueError("its time base is no finite number")
+    return base_ns, kept
