@@ -355,3 +355,48 @@ def test_a_limit_of_open_files_is_the_clients_and_not_the_servers_end() -> None:
     assert counts["client_limit"] >= 8 and "refused" not in counts
     assert "Too many open files" in ended_early and "server" not in ended_early
     assert summary["requests_client_limited"] == counts["client_limit"]
+
+
+def test_a_load_in_seconds_stops_sending_and_waits_for_what_is_in_flight() -> None:
+    with MockServer("--step-base-ms", "5") as mock:
+        result = run(_closed(4000, 4, seconds=1.0), _prompts(4000, output=10), [mock.url])
+    assert result.stopped_by == "seconds"
+    assert status_counts(result.results) == {"ok": len(result.results)}
+    assert 40 < len(result.results) < 100
+    assert 0.9 < max(one.sent_s or 0.0 for one in result.results) < 1.2
+    assert result.duration_s < 1.5
+
+
+def test_a_load_in_seconds_sends_its_least_number_and_no_more_than_its_most(server: MockServer) -> None:
+    least = run(_closed(400, 2, seconds=0.01, min_requests=30), _prompts(400), [server.url])
+    assert (least.stopped_by, status_counts(least.results)) == ("seconds", {"ok": 31})
+    most = run(_closed(12, 2, seconds=60.0), _prompts(12), [server.url])
+    assert (most.stopped_by, status_counts(most.results)) == ("requests", {"ok": 12})
+    plain = run(_closed(12, 2), _prompts(12), [server.url])
+    assert plain.stopped_by is None
+
+
+def test_a_load_stops_once_its_throughput_is_known_well_enough(server: MockServer) -> None:
+    plan = _closed(20000, 4, seconds=60.0, least_seconds=3.0, interval_fraction=0.05)
+    result = run(plan, _prompts(20000, output=4), [server.url])
+    assert result.stopped_by == "interval"
+    assert 2.9 < max(one.sent_s or 0.0 for one in result.results) < 20
+    assert status_counts(result.results) == {"ok": len(result.results)}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"seconds": 0.0},
+        {"seconds": float("nan")},
+        {"least_seconds": 3.0},
+        {"interval_fraction": 0.1},
+        {"min_requests": 3},
+        {"seconds": 3.0, "min_requests": 0},
+    ],
+)
+def test_bounds_in_seconds_that_make_no_sense_are_refused(more: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=r"load\."):
+        _closed(4, 2, **more)
+    with pytest.raises(UserError, match="closed loop"):
+        LoadPlan("mock", "poisson", 4, rate_req_s=1.0, seconds=3.0)

@@ -145,3 +145,14 @@ def test_a_late_process_is_told(tmp_path: Path, server: MockServer, monkeypatch:
     plan = LoadPlan("mock", "closed", 8, concurrency=4)
     result = in_processes(tmp_path, plan, 2, server.url)
     assert result.health.start_late_ms >= 190
+
+
+def test_processes_of_a_load_in_seconds_stop_together(tmp_path: Path) -> None:
+    with MockServer("--step-base-ms", "10") as mock:
+        plan = LoadPlan("mock", "closed", 2000, concurrency=4, seconds=1.0, min_requests=4, interval_fraction=0.5)
+        result = in_processes(tmp_path, plan, 2, mock.url)
+    assert result.stopped_by == "seconds"
+    assert status_counts(result.results) == {"ok": len(result.results)}
+    assert len(result.results) < 400
+    last = [max(one.sent_s or 0.0 for one in result.results if one.index % 2 == number) for number in range(2)]
+    assert last == pytest.approx([1.0, 1.0], abs=0.3)

@@ -13,6 +13,7 @@ from memgap.load.records import (
     Prompt,
     RequestResult,
     Status,
+    StoppedBy,
     TokenEvents,
     TokenSource,
 )
@@ -39,13 +40,14 @@ def collect(
     late_ns: int,
     loop_name: str,
     ended_early: str | None,
+    stopped_by: StoppedBy | None = None,
 ) -> LoadResult:
     """Return the result of a run.
 
     `exchanges` are in the order of `prompts`, None where nothing was sent; they lose their bytes on the way.
     `ready_ns` are the monotonic times when requests could have been sent and `due_ns` those when they were meant to
     be (0 where they were not reached), `probed` the values of the lag probe, `late_ns` how long after the
-    planned moment the window began.
+    planned moment the window began. Where the load stopped by time or interval, what was not sent is left out.
     """
     results: list[RequestResult] = []
     requests: list[int] = []
@@ -70,7 +72,8 @@ def collect(
         if exchange is not None:
             reads += len(exchange.parts)
             exchange.parts = []
-        results.append(result)
+        if exchange is not None or stopped_by in (None, "requests"):
+            results.append(result)
     warmup = [result for result, _ in _results(plan, warmup_prompts, warmup_exchanges, servers, start_ns)]
     events = TokenEvents(
         request=np.asarray(requests, dtype=np.int32),
@@ -102,6 +105,7 @@ def collect(
             start_late_ms=late_ns / 1e6,
         ),
         ended_early=ended_early,
+        stopped_by=stopped_by,
     )
 
 

@@ -5,7 +5,8 @@ with status ok enter; what failed is counted and its tokens are left out of ever
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from memgap.load.records import LoadResult, RequestResult, TokenEvents
 
 Array = NDArray[np.float64]
 
-_LATENCY_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99", "p999")
+LATENCY_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99", "p999")
 _CHUNK_STATISTICS = ("mean", "median", "p99")
 
 
@@ -66,7 +67,10 @@ def normalized_latency_s(results: Sequence[RequestResult]) -> Array:
         [
             (result.last_token_s - result.sent_s) / result.output_tokens
             for result in results
-            if result.status == "ok" and result.last_token_s is not None and result.sent_s is not None
+            if result.status == "ok"
+            and result.last_token_s is not None
+            and result.sent_s is not None
+            and result.output_tokens > 0
         ],
         dtype=np.float64,
     )
@@ -80,9 +84,48 @@ def itl_s(results: Sequence[RequestResult], events: TokenEvents) -> Array:
     have no gap, so a request of T tokens with first group n0 gives T - n0 values, whose sum is last minus
     first token time.
     """
+    return _itl(results, events).values_s
+
+
+def itl_chunk_s(results: Sequence[RequestResult], events: TokenEvents) -> Array:
+    """Return the gaps between successive token events of the completed requests in seconds, whatever they
+    carry."""
+    return _itl_chunk(results, events).values_s
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Latencies in seconds, and when each was complete in seconds since the window start."""
+
+    at_s: Array
+    values_s: Array
+
+
+def timed_latencies(result: LoadResult) -> dict[str, Timed]:
+    """Return ttft, tpot, itl, e2e, normalized_latency and itl_chunk of the completed requests by name."""
+    results = result.results
+    firsts = [one for one in results if one.status == "ok" and one.first_token_s is not None and one.sent_s is not None]
+    lasts = [one for one in results if one.status == "ok" and one.last_token_s is not None]
+    whole = [one for one in lasts if one.sent_s is not None and one.output_tokens > 0]
+    several = [one for one in lasts if one.first_token_s is not None and one.output_tokens > 1]
+    return {
+        "ttft": Timed(_moments(one.first_token_s for one in firsts), ttft_s(results)),
+        "tpot": Timed(_moments(one.last_token_s for one in several), tpot_s(results)),
+        "itl": _itl(results, result.events),
+        "e2e": Timed(_moments(one.last_token_s for one in lasts if one.sent_s is not None), e2e_s(results)),
+        "normalized_latency": Timed(_moments(one.last_token_s for one in whole), normalized_latency_s(results)),
+        "itl_chunk": _itl_chunk(results, result.events),
+    }
+
+
+def _moments(moments: Iterable[float | None]) -> Array:
+    return np.asarray(list(moments), dtype=np.float64)
+
+
+def _itl(results: Sequence[RequestResult], events: TokenEvents) -> Timed:
     request, time_s, tokens = _completed(results, events)
     if not len(request):
-        return np.zeros(0)
+        return Timed(np.zeros(0), np.zeros(0))
     new = np.ones(len(request), dtype=bool)
     new[1:] = (request[1:] != request[:-1]) | (time_s[1:] != time_s[:-1])
     starts = np.flatnonzero(new)
@@ -90,16 +133,13 @@ def itl_s(results: Sequence[RequestResult], events: TokenEvents) -> Array:
     request, time_s = request[starts], time_s[starts]
     same = request[1:] == request[:-1]
     counts = sizes[1:][same]
-    spread: Array = np.repeat(np.diff(time_s)[same] / counts, counts)
-    return spread
+    return Timed(np.repeat(time_s[1:][same], counts), np.repeat(np.diff(time_s)[same] / counts, counts))
 
 
-def itl_chunk_s(results: Sequence[RequestResult], events: TokenEvents) -> Array:
-    """Return the gaps between successive token events of the completed requests in seconds, whatever they
-    carry."""
+def _itl_chunk(results: Sequence[RequestResult], events: TokenEvents) -> Timed:
     request, time_s, _ = _completed(results, events)
-    gaps: Array = np.diff(time_s)[request[1:] == request[:-1]]
-    return gaps
+    same = request[1:] == request[:-1]
+    return Timed(time_s[1:][same], np.diff(time_s)[same])
 
 
 def _completed(
@@ -111,7 +151,7 @@ def _completed(
     return events.request[keep], events.time_s[keep], events.tokens[keep]
 
 
-def statistics_ms(name: str, values_s: Array, which: Sequence[str] = _LATENCY_STATISTICS) -> dict[str, float]:
+def statistics_ms(name: str, values_s: Array, which: Sequence[str] = LATENCY_STATISTICS) -> dict[str, float]:
     """Return `{name}_{statistic}_ms` of values in seconds; empty without values.
 
     Standard deviation of the values themselves (divisor n); percentiles with linear interpolation.

@@ -26,6 +26,7 @@ Status = Literal[
     "aborted",
     "not_sent",
 ]
+StoppedBy = Literal["requests", "seconds", "interval"]
 TokenSource = Literal["token_ids", "usage", "text", "none", "mixed"]
 
 
@@ -39,7 +40,12 @@ class LoadPlan:
     trace has its own times. `think_time_s` is the pause (or its mean) between a reply and the same worker's next
     request in a closed loop, and between the turns of a conversation in any. `max_consecutive_refused` refused
     connections in a row end the run. `balance` says which of several servers a request goes to: each in turn, or
-    the one with the fewest requests in flight. Raises UserError where a value makes no sense.
+    the one with the fewest requests in flight.
+
+    With `seconds` a closed loop sends no more requests after that time, nor after `least_seconds` once the 95 %
+    interval of its steady throughput is within `interval_fraction` of its mean; but not before `min_requests` have
+    ended, and never more than `requests`. What is in flight then is waited for. Raises UserError where a value makes no
+    sense.
     """
 
     model: str
@@ -61,6 +67,10 @@ class LoadPlan:
     burst_every_s: float | None = None
     think_time_s: float = 0.0
     think_time: ThinkTime = "fixed"
+    seconds: float | None = None
+    least_seconds: float | None = None
+    interval_fraction: float | None = None
+    min_requests: int | None = None
     api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -95,12 +105,29 @@ class LoadPlan:
             if self.rate_req_s is None:
                 raise UserError(f"load.rate_req_s is missing; arrival {self.arrival!r} needs requests per second.")
             _positive("rate_req_s", self.rate_req_s)
+        self._check_seconds()
         _positive("burstiness", self.burstiness)
         _positive("request_timeout_s", self.request_timeout_s)
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise UserError(f"load.temperature is {self.temperature}; give 0 or more.")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise UserError("the API key holds characters that an HTTP header cannot carry; use printable ASCII.")
+
+    def _check_seconds(self) -> None:
+        if self.seconds is None:
+            for name in ("least_seconds", "interval_fraction", "min_requests"):
+                if getattr(self, name) is not None:
+                    raise UserError(f"load.{name} needs load.seconds.")
+            return
+        if self.arrival != "closed":
+            raise UserError(f"load.seconds is for a closed loop; load.arrival is {self.arrival!r}.")
+        _positive("seconds", self.seconds)
+        if self.min_requests is not None:
+            _at_least("min_requests", self.min_requests, 1)
+        if self.least_seconds is not None:
+            _positive("least_seconds", self.least_seconds)
+        if self.interval_fraction is not None:
+            _positive("interval_fraction", self.interval_fraction)
 
     @classmethod
     def from_record(cls, load: Mapping[str, Any], model: str, api_key: str | None = None) -> "LoadPlan":
@@ -261,3 +288,4 @@ class LoadResult:
     token_source: TokenSource
     health: ClientHealth
     ended_early: str | None = None
+    stopped_by: StoppedBy | None = None

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from memgap.errors import UserError
 from memgap.load.arrivals import intended_offsets_s, think_times_s
 from memgap.load.collect import collect
+from memgap.load.enough import Enough
 from memgap.load.health import LagProbe
 from memgap.load.http1 import ClientConnection, Exchange, Pool, parse_url
 from memgap.load.loop import loop_factory
@@ -60,6 +61,9 @@ class _Window:
         self._done = 0
         self._refused = 0
         self._stopped = asyncio.Event()
+        self._flying: dict[int, Exchange] = {}
+        self._reads = 0
+        self.enough = Enough(plan, self._reads_so_far)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def stop(self, reason: str) -> None:
@@ -72,9 +76,16 @@ class _Window:
             pool.stop(reason)
 
     async def closed_loop(self, concurrency: int) -> None:
-        """Keep `concurrency` requests in flight, but for pauses, until all are done."""
+        """Keep `concurrency` requests in flight, but for pauses, until all are done or enough are (`Enough`)."""
         count = min(concurrency, len(self._chains))
-        await asyncio.gather(*(self._worker() for _ in range(count)))
+        watch = asyncio.create_task(self.enough.watch())
+        try:
+            await asyncio.gather(*(self._worker() for _ in range(count)))
+        finally:
+            watch.cancel()
+
+    def _reads_so_far(self) -> int:
+        return self._reads + sum(len(one.times_ns) for one in self._flying.values())
 
     async def open_loop(self, offsets_s: Sequence[float], start_ns: int) -> None:
         """Send each request, or begin each conversation, at its time after `start_ns` (monotonic), or when the cap
@@ -130,7 +141,7 @@ class _Window:
                 wait.cancel()
 
     async def _worker(self) -> None:
-        while self._next < len(self._chains) and not self._stopped.is_set():
+        while self._next < len(self._chains) and not self._stopped.is_set() and not self.enough.now():
             chain = self._chains[self._next]
             self._next += 1
             await self._chain(chain)
@@ -164,6 +175,7 @@ class _Window:
         self._in_flight[server] += 1
         exchange = Exchange(index, server, sent_ns)
         self.exchanges[index] = exchange
+        self._flying[index] = exchange
         timeout_s = self._plan.request_timeout_s
         connection = pool.resting()
         if connection is None:
@@ -177,6 +189,8 @@ class _Window:
                 await connection.send(self._heads[server] + self._requests[index], exchange, timeout_s)
             pool.give_back(connection)
         self._in_flight[server] -= 1
+        del self._flying[index]
+        self._reads += len(exchange.times_ns)
         self._account(exchange)
 
     def _server(self, index: int) -> int:
@@ -201,6 +215,7 @@ class _Window:
 
     def _account(self, exchange: Exchange) -> None:
         self._done += 1
+        self.enough.request_ended()
         if exchange.outcome in ("refused", "client_limit"):
             self._refused += 1
             if self._refused >= self._plan.max_consecutive_refused:
@@ -248,7 +263,9 @@ async def run_load(
     warmup_requests = request_bytes(plan, warmup_prompts, f"{tag}-warmup")
     _raise_file_limit()
     chains = _chains(prompts)
-    unhurried = dataclasses.replace(plan, think_time_s=0.0)
+    unhurried = dataclasses.replace(
+        plan, think_time_s=0.0, seconds=None, least_seconds=None, interval_fraction=None, min_requests=None
+    )
     pools = [Pool(target) for target in targets]
     watcher: asyncio.Task[None] | None = None
     try:
@@ -299,6 +316,8 @@ async def run_load(
         late_ns=late_ns,
         loop_name=type(loop).__module__.partition(".")[0],
         ended_early=window.ended_early,
+        stopped_by=window.enough.by
+        or ("requests" if plan.seconds is not None and window.ended_early is None else None),
     )
 
 

@@ -63,6 +63,7 @@ def _write_result(folder: Path, result: LoadResult) -> None:
         "duration_s": result.duration_s,
         "token_source": result.token_source,
         "ended_early": result.ended_early,
+        "stopped_by": result.stopped_by,
     }
     (folder / "result.json").write_text(json.dumps(whole), encoding="utf-8")
     events = result.events

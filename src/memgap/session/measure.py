@@ -114,7 +114,7 @@ class Measurement:
         samples_file.unlink(missing_ok=True)
         summary = summarize(result) | silence_summary(result) | self._trace_summary(record)
         summary.update(window.summarise(rows, result.duration_s, int(summary.get("output_tokens", 0))))
-        summary.update(steady_summary(result, plan.arrival, rows))
+        summary.update(steady_summary(result, plan.arrival, rows, seats_of(record)))
         engine = self._server.adapter
         summary |= _counter_changes(engine.metrics_sample(before), engine.metrics_sample(after))
         summary.update(server_latencies(before, after, engine.latency_histograms))
@@ -132,6 +132,7 @@ class Measurement:
             **dataclasses.asdict(result.health),
             "token_source": result.token_source,
             "ended_early": result.ended_early,
+            "stopped_by": result.stopped_by,
         }
         files = self._files(result, rows)
         if profile is not None:
@@ -264,6 +265,14 @@ class Measurement:
             "startup.csv.gz": csv_gz(self._server.startup_rows, list(startup.COLUMNS)),
             "server.log": self._server.log_tail(2000).encode(),
         }
+
+
+def seats_of(record: Mapping[str, Any]) -> int | None:
+    """Return how many requests are in the engine at a time by the point's own rule, None where nothing bounds them."""
+    load = record["load"]
+    if load["arrival"] == "closed":
+        return int(load["concurrency"])
+    return int(record["batch_cap"]) * int(record["server"]["replicas"]) if load["arrival"] == "all-at-once" else None
 
 
 def result_files(result: LoadResult, secrets: Sequence[str] = ()) -> dict[str, bytes]:

@@ -311,7 +311,10 @@ class Session:
 
 
 def _work(record: Mapping[str, Any]) -> float:
-    requests = float(record["load"]["requests"])
+    load = record["load"]
+    if "seconds" in load:
+        return float(load["seconds"])
+    requests = float(load["requests"])
     return requests / min(float(record["batch_cap"]), requests)
 
 
@@ -320,7 +323,9 @@ def _label(record: Mapping[str, Any]) -> str:
     replicas = f", {record['server']['replicas']} replicas" if record["server"]["replicas"] > 1 else ""
     cap = f"cap {record['batch_cap']}{replicas}"
     client = f", {record['loadtest']['client']}" if is_loadtest(record) else ""
-    return f"{record['model']['name']}, {cap}, {record['load']['requests']} requests{client}{repeat}"
+    load = record["load"]
+    size = f"{load['seconds']:g} s" if "seconds" in load else f"{load['requests']} requests"
+    return f"{record['model']['name']}, {cap}, {size}{client}{repeat}"
 
 
 class _Tee:

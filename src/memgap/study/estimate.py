@@ -17,11 +17,13 @@ def guessed_s(record: Mapping[str, Any], tpot_ms: Mapping[str, float]) -> float:
     if is_offline(record):
         steps = 1 + record["warmup_steps"] + record["output_tokens"]
     else:
-        requests = record["load"]["requests"]
+        load = record["load"]
+        requests = load.get("min_requests", load["requests"])
         output_tokens = record["dataset"].get("mean_output_tokens", 300.0)
         output_tokens = record.get("loadtest", {}).get("output_tokens", output_tokens)
         steps = requests * output_tokens / min(record["batch_cap"], requests)
-    return float(steps * tpot_ms.get(record["model"]["name"], ASSUMED_TPOT_MS) / 1000)
+    least_s = float(steps * tpot_ms.get(record["model"]["name"], ASSUMED_TPOT_MS) / 1000)
+    return max(least_s, float(record.get("load", {}).get("seconds", 0.0)))
 
 
 def tpot_by_model(measured: Iterable[Mapping[str, Any]]) -> dict[str, float]:

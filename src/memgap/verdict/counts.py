@@ -16,6 +16,8 @@ CHAT_LENGTH_SUSPECT = 0.05
 TRACE_SUSPECT = 0.01
 """Share of a trace's requests that were not sent."""
 SURPLUS_INVALID = 0.01
+SEATS_SUSPECT = 0.9
+"""Mean share of a closed loop's seats taken in its steady part, or in the whole window where it has none."""
 SAMPLES_SUSPECT = 8
 """Averages of gauges over fewer samples say little."""
 GAP_SUSPECT_S, GAP_SUSPECT_SHARE = 2.0, 0.2
@@ -171,8 +173,17 @@ def no_steady_part(evidence: Evidence) -> Reason | None:
     share = evidence.number("steady_share_fraction")
     if share is None or share >= LEAST_SHARE:
         return None
-    text = f"the load was held up in {share:.0%} of the window only; send more requests (load.requests)"
+    text = f"the load was held up in {share:.0%} of the window only; send more requests (load.requests) or for longer"
     return Reason("no_steady_part", "suspect", share, LEAST_SHARE, text)
+
+
+def empty_seats(evidence: Evidence) -> Reason | None:
+    """Judge whether a closed loop had as many requests in flight as it was to have."""
+    share, load = evidence.number("seats_taken_fraction"), evidence.record["load"]
+    if share is None or load.get("think_time_s") or share >= SEATS_SUSPECT:
+        return None
+    text = f"on average {share:.0%} of the requests that were to be in flight were; send more requests or for longer"
+    return Reason("empty_seats", "suspect", share, SEATS_SUSPECT, text)
 
 
 CHECKS = (
@@ -189,4 +200,5 @@ CHECKS = (
     telemetry_gap,
     unread_counters,
     no_steady_part,
+    empty_seats,
 )
