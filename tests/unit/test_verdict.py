@@ -102,6 +102,7 @@ def test_a_clean_point_is_valid_and_the_engine_was_its_limit() -> None:
         ({"surplus_tokens": 5000.0}, "surplus_tokens", "invalid", "engine"),
         ({"requests_client_limited": 3.0}, "client_limit", "suspect", "client"),
         ({"gpu_foreign_processes_max": 1.0}, "foreign_processes", "invalid", "engine"),
+        ({"seats_taken_fraction": 0.7}, "empty_seats", "suspect", "engine"),
         ({"steady_share_fraction": 0.1}, "no_steady_part", "suspect", "engine"),
         ({"steady_mean_running_reqs": 40.0}, "starved_engine", "suspect", "api-server"),
         ({"ttft_mean_ms": 257.0}, "ttft_gap", "suspect", "api-server"),
@@ -216,6 +217,8 @@ def test_what_was_not_measured_is_no_doubt() -> None:
         ("abort:2", "failed_requests"),
         ("longer-prompts:0.5", "prompt_lengths"),
         ("surplus-tokens:3", "surplus_tokens"),
+        ("keep-cache:0.5", "kept_prefix_cache"),
+        ("odd-metrics:1", "telemetry_gap"),
     ],
 )
 def test_a_session_finds_what_the_server_does_wrong(tmp_path: Any, fault: str, check: str) -> None:

@@ -36,7 +36,7 @@ class Faults:
     longer_prompts_share: float = 0.0
     surplus_tokens: int = 0
     abort_every: int = 0
-    keep_cache: bool = False
+    kept_cache_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ _KINDS: dict[str, _Kind] = {
     "longer-prompts": _Kind((("longer_prompts_share", float),)),
     "surplus-tokens": _Kind((("surplus_tokens", int),)),
     "abort": _Kind((("abort_every", int),)),
-    "keep-cache": _Kind(flag="keep_cache"),
+    "keep-cache": _Kind((("kept_cache_share", float),)),
 }
 
 FAULT_KINDS = tuple(_KINDS)

@@ -31,8 +31,9 @@ def metrics_page(scheduler: Scheduler, latencies: Latencies, options: Options, n
         math.nan if odd else scheduler.kv_usage,
     )
     faults = options.faults
-    looked_up = counters.prompt_tokens if faults.prefix_hit_share else 0
-    hits = looked_up * faults.prefix_hit_share
+    hit_share = faults.prefix_hit_share + faults.kept_cache_share
+    looked_up = counters.prompt_tokens if hit_share else 0
+    hits = looked_up * hit_share
     add("prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache.", looked_up)
     add("prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache.", hits)
     add("num_preemptions_total", "counter", "Sequences evicted from the batch.", counters.preemptions)

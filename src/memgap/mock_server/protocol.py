@@ -41,7 +41,7 @@ class App:
         self.stamps = Stamps() if options.stamp_file else None
         self.generations = 0
         self.pages = 0
-        self.reset_path = "" if options.faults.keep_cache else "/reset_prefix_cache"
+        self.reset_path = "" if options.faults.kept_cache_share else "/reset_prefix_cache"
         self.connections: set[Connection] = set()
 
     def next_number(self) -> int:
