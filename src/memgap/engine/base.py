@@ -31,7 +31,8 @@ class Launch:
 class FlagNames:
     """What the engine calls the flags that memgap has to know; None for one that it does not have.
 
-    `reserved` are those that memgap sets itself, `reserved_variables` the variables of the environment likewise.
+    `reserved` are those that memgap sets itself, `reserved_variables` the variables of the environment likewise. No
+    other module writes an engine's flag name: see memgap.engine.given.
     """
 
     max_seqs: str | None
@@ -40,6 +41,26 @@ class FlagNames:
     kv_bytes: str | None
     reserved: tuple[str, ...]
     reserved_variables: tuple[str, ...] = ()
+    kv_blocks: str | None = None
+    kv_tokens: str | None = None
+    block_tokens: str | None = None
+    max_batched_tokens: str | None = None
+    chunked_prefill: str | None = None
+    tensor_parallel: str | None = None
+    pipeline_parallel: str | None = None
+    data_parallel: str | None = None
+    expert_parallel: str | None = None
+    api_servers: str | None = None
+    kv_dtype: str | None = None
+    quantization: str | None = None
+    speculation: str | None = None
+    eager: str | None = None
+    async_scheduling: str | None = None
+    compilation: str | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other spellings that the engine takes, each with the name above."""
+    told: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Meaning -> where the settings that a running server reports have the value that it took without the flag."""
 
 
 @dataclass

@@ -85,6 +85,25 @@ class SglangAdapter:
             *("host", "port", "model-path", "model", "api-key", "admin-api-key", "served-model-name", "load-format"),
             *("revision", "dtype", "tokenizer-path", "enable-metrics", "config"),
         ),
+        kv_tokens="max-total-tokens",
+        block_tokens="page-size",
+        tensor_parallel="tensor-parallel-size",
+        pipeline_parallel="pipeline-parallel-size",
+        data_parallel="data-parallel-size",
+        expert_parallel="expert-parallel-size",
+        api_servers="tokenizer-worker-num",
+        kv_dtype="kv-cache-dtype",
+        quantization="quantization",
+        eager="disable-cuda-graph",
+        aliases={
+            "tp-size": "tensor-parallel-size",
+            "tp": "tensor-parallel-size",
+            "pp-size": "pipeline-parallel-size",
+            "dp-size": "data-parallel-size",
+            "dp": "data-parallel-size",
+            "ep-size": "expert-parallel-size",
+            "ep": "expert-parallel-size",
+        },
     )
     ready_path = "/health"
     socket_folder_variable: str | None = None

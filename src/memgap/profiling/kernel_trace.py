@@ -35,10 +35,10 @@ def read_kernels(folders: Sequence[Path]) -> list[Kernel]:
         for path in sorted(folder.rglob("*.json*")):
             try:
                 base_ns, events = _read_trace(path)
-                kernels = [_kernel(replica, base_ns, event) for event in events]
-                if kernels and not any(kernels):
+                read = [_kernel(replica, base_ns, event) for event in events]
+                if read and not any(read):
                     raise ValueError("no kernel has times")
-                found += [kernel for kernel in kernels if kernel is not None]
+                found += [one for one in read if one is not None]
             except DAMAGE as error:
                 said = one_line(f"{type(error).__name__}: {error}")
                 raise ValueError(f"{path.name} is no trace of torch.profiler: {said}") from error

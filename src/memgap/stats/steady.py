@@ -13,10 +13,9 @@ A value belongs to it by the moment at which it is complete: a time to first tok
 tokens by its end, what is of a whole request by the last token.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memgap.load.latency import LATENCY_STATISTICS, Timed, statistics_ms, timed_latencies
 from memgap.load.records import Arrival, LoadResult, RequestResult, TokenEvents
@@ -149,22 +148,18 @@ def _turnover_s(results: Sequence[RequestResult], seats: int | None) -> float:
     return ends_s[min(seats, len(ends_s)) - 1] if ends_s else 0.0
 
 
-def _latency(name: str, values: Timed, start_s: float, end_s: float) -> dict[str, float]:
+def _latency(name: str, latencies: Timed, start_s: float, end_s: float) -> dict[str, float]:
     """Return the statistics of the values that were complete in the steady part, with intervals."""
-    keep = (values.at_s >= start_s) & (values.at_s <= end_s)
-    at_s, spans_s = values.at_s[keep], values.values_s[keep]
+    keep = (latencies.at_s >= start_s) & (latencies.at_s <= end_s)
+    at_s, spans_s = latencies.at_s[keep], latencies.values_s[keep]
     found = statistics_ms(name, spans_s)
     batch = np.minimum(((at_s - start_s) / (end_s - start_s) * BATCHES).astype(np.int64), BATCHES - 1)
     parts = [spans_s[batch == number] for number in range(BATCHES)]
     least = min(len(part) for part in parts)
     for statistic, percent in WITH_INTERVALS.items():
         if least and (not percent or least * (100 - percent) / 100 >= LEAST_BEYOND):
-            measure: Callable[[NDArray[np.float64]], float] = (
-                (lambda part: float(part.mean()))
-                if not percent
-                else (lambda part, percent=percent: float(np.percentile(part, percent)))
-            )
-            half = half_width_fraction(np.asarray([measure(part) for part in parts]))
+            values = [part.mean() if not percent else np.percentile(part, percent) for part in parts]
+            half = half_width_fraction(np.asarray(values, dtype=np.float64))
             if np.isfinite(half):
                 found[f"{name}_{statistic}_ci95_fraction"] = half
     return found

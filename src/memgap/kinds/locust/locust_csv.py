@@ -32,7 +32,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    rows = []
+    rows: list[dict[str, str]] = []
     reader = csv.DictReader(io.StringIO(text.replace("\0", ""), newline=""))
     while True:
         try:
