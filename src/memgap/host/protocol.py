@@ -104,6 +104,11 @@ class Host(Protocol):
         """Memory over time of the last start, see memgap.telemetry.startup."""
         return []
 
+    @property
+    def startup_s(self) -> Mapping[str, float]:
+        """How long each phase of the last start took, in order; empty where that is not known."""
+        return {}
+
     def has(self, key: str) -> bool:
         """Whether the point of a key can be measured, or its result be had, without a start."""
         return self.alive

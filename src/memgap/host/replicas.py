@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,11 @@ class Replicas(Server):
         """What the servers say of themselves."""
         known = [one.facts for one in self.servers]
         return min(known, key=lambda one: one.kv_pool_tokens or 0) if known else EngineFacts()
+
+    @property
+    def startup_s(self) -> Mapping[str, float]:
+        """See Host: the first server's."""
+        return self.servers[0].startup_s if self.servers else {}
 
     @property
     def told(self) -> dict[str, Any]:

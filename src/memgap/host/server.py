@@ -17,6 +17,7 @@ from memgap.engine.adapters import adapter_for
 from memgap.engine.base import SCRATCH, EngineFacts, Launch
 from memgap.engine.failure import ServerFailureError, first_error
 from memgap.host.ports import free_port, require_free
+from memgap.host.startup_phases import StartupPhases
 from memgap.host.supervised import Supervised
 from memgap.redact import redact
 
@@ -65,6 +66,7 @@ class EngineServer:
         self.pid = 0
         self.start_s = 0.0
         self.facts = EngineFacts()
+        self._phases = StartupPhases(log, {})
 
     def __enter__(self) -> "EngineServer":
         return self
@@ -78,6 +80,11 @@ class EngineServer:
     def alive(self) -> bool:
         """Whether the server process runs."""
         return self._process is not None and self._process.alive
+
+    @property
+    def startup_s(self) -> dict[str, float]:
+        """How long each phase of the last start took."""
+        return self._phases.durations_s
 
     def settle(self) -> bool:
         """After failed requests: return once the server is known to be well or gone (true), or hangs (false).
@@ -126,8 +133,10 @@ class EngineServer:
         variable = {socket_variable: str(scratch)} if socket_variable is not None else {}
         self._process = Supervised(self.command, self._log, {**variable, **launch.env, **self._env}, scratch=scratch)
         self.pid = self._process.pid
+        self._phases = StartupPhases(self._log, self.adapter.startup_marks)
         self._wait_until_ready(began_s, check)
         self.start_s = time.monotonic() - began_s
+        self._phases.ready(self.start_s)
         self.facts = self.adapter.facts(self.url, self._server, self._log_text(), self.api_key)
 
     def _scratch_folder(self, launch: Launch) -> Path | None:
@@ -152,6 +161,7 @@ class EngineServer:
                 if why := redact(first_error(log)):
                     message += f" ({why})"
                 raise ServerFailureError(kind, message, tail)
+            self._phases.look(time.monotonic() - began_s)
             if _answers(self.url + self.adapter.ready_path) and self._listens():
                 return
             if time.monotonic() - began_s > self._startup_timeout_s:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic
+from typing import Generic, cast
 
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.identity import check_version
@@ -113,7 +113,7 @@ class Bench(Generic[H]):
             "key": run.key,
             "record": dict(run.record),
             "status": run.error["kind"] if run.error is not None else "ok",
-            "flags": [one.check for one in verdict.reasons],
+            "flags": list(dict.fromkeys(one.check for one in verdict.reasons)),
             "error": redacted(run.error, run.secrets),
             "summary": {name: value for name, value in run.summary.items() if math.isfinite(value)},
             "engine": redacted(self.host.told, run.secrets),
@@ -122,9 +122,9 @@ class Bench(Generic[H]):
             "verdict": verdict.as_dict(),
             "provenance": provenance(run.record["engine"]["package"], self.host.facts.version, self.host.commands),
         }
-        whole: dict[str, Any] = {**point, **run.added}
+        whole = cast(PointDocument, {**point, **run.added})
         self.store.write(run.key, whole, {**run.files, "server.log": self.host.log_tail(LOG_LINES).encode()})
-        return point
+        return whole
 
     def _verdict(self, run: PointRun[H]) -> Verdict:
         """Return the verdict on all that was measured: the worst one, each reason with the window that it is of."""
