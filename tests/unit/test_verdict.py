@@ -185,7 +185,8 @@ def test_chunks_of_several_tokens_are_no_doubt_where_they_are_asked_for(
     flags: dict[str, Any], tokens: float, doubted: bool
 ) -> None:
     point = evidence(tokens_per_chunk_mean=tokens)
-    found = judge(dataclasses.replace(point, record={**point.record, "server": {"args": flags}}))
+    served = {"engine": {"adapter": "vllm"}, "model": {"name": "m"}, "server": {"args": flags}}
+    found = judge(dataclasses.replace(point, record={**point.record, **served}))
     assert [one.check for one in found.reasons] == ["tokens_per_chunk"] * doubted
     assert found.limit == ("api-server" if doubted else "engine")
 
