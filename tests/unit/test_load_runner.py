@@ -379,7 +379,7 @@ def test_a_load_in_seconds_sends_its_least_number_and_no_more_than_its_most(serv
 
 
 def test_a_load_stops_once_its_throughput_is_known_well_enough(server: MockServer) -> None:
-    plan = _closed(20000, 4, seconds=60.0, least_seconds=3.0, interval_fraction=0.05)
+    plan = _closed(20000, 4, seconds=60.0, least_seconds=3.0, interval_fraction=0.3)
     result = run(plan, _prompts(20000, output=4), [server.url])
     assert result.stopped_by == "interval"
     assert 2.9 < max(one.sent_s or 0.0 for one in result.results) < 20

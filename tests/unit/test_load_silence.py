@@ -69,3 +69,9 @@ def test_prompts_being_read_are_no_silence_but_a_stop_while_they_are_is() -> Non
 def test_pauses_that_are_usual_are_the_engine() -> None:
     slow = [0.1 + 0.8 * index for index in range(40)]
     assert silence_summary(load((0.0, slow, 10))) == {}
+
+
+def test_a_queue_of_prompts_explains_nothing() -> None:
+    running = (0.0, steps(0.1, 300, 150, 1.2), 10)
+    queued = [(0.0, steps(7.5 + index, 40), 4000) for index in range(20)]
+    assert silence_summary(load(running, *queued))["silence_max_s"] == pytest.approx(1.2, abs=0.03)

@@ -176,6 +176,8 @@ def _verdict(
         return "broken_stream", f"the server ended the reply with finish reason {reason[:40]!r} after {came} tokens"
     if ignore_eos:
         return "short", f"{came} of {asked} tokens came"
+    if reason is None and reply.token_source != "text":
+        return "broken_stream", f"the server ended the reply without a finish reason after {came} of {asked} tokens"
     if reason == "length" and reply.token_source != "text":
         return "short", f"{came} of {asked} tokens came, cut at a limit of the server's (finish reason 'length')"
     return "ok", None

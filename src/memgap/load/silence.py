@@ -14,6 +14,8 @@ TIMES_USUAL = 5.0
 """A silence is longer than so many times the 99th percentile of gaps between chunks."""
 TIMES_PREFILL = 3.0
 """Where requests wait for their first token it is also longer than so many times what prompts like theirs take."""
+AT_ITS_END_S = 0.1
+"""First tokens so soon after a silence are of prompts that were read in it."""
 CLIENT_SHARE = 0.5
 """A silence is the client's own where the client itself stood still for such a share of it."""
 
@@ -65,7 +67,8 @@ def _spans(results: Sequence[RequestResult]) -> Array:
 def _silence_s(spans: Array, start_s: float, end_s: float, usual_s: float, rate_s: float) -> tuple[float, float]:
     """Return how long requests got no token between two moments, and how long that may be, in seconds."""
     sent, first, last, prompt = spans.T
-    waiting = (sent < end_s) & (first >= end_s)
+    # what was being read in the silence has its first token at its end; what comes later stood in a queue
+    waiting = (sent < end_s) & (first >= end_s) & (first <= end_s + AT_ITS_END_S)
     answered = ((first <= start_s) & (last >= end_s)).any()
     if not waiting.any():
         return (end_s - start_s if answered else 0.0), max(LEAST_S, usual_s)
