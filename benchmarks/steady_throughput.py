@@ -1,6 +1,6 @@
 """How far does a throughput move when a point has half or twice as many requests?
 
-`python benchmarks/steady_throughput.py [--caps 1,4,16,64,256,1024] [--per-seat 12]` sends closed loops of log-normal
+`python benchmarks/steady_throughput.py [--caps 1,4,16,64,256,1024] [--per-seat 8]` sends closed loops of log-normal
 output lengths to the simulated engine, whose throughput at each cap is known, with half, once and twice the requests,
 and prints for the whole window and for the steady part how far half and twice are from once, and once from the truth.
 Then it cuts recorded points short: the engine's own counter of tokens up to the moment at which half of the requests
@@ -26,7 +26,7 @@ from memgap.stats.series import Series, mser
 from memgap.stats.steady import steady_summary
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-STEP_MS, PER_SEQUENCE_MS = 10.0, 0.03
+STEP_MS, PER_SEQUENCE_MS = 10.0, 0.12
 LEAST_REQUESTS = 24
 LEAST_PER_SEAT = 8
 """Of recorded points: half of them are the 4 a seat that a load in seconds has at least."""
@@ -115,7 +115,7 @@ def main() -> int:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--caps", default="1,4,16,64,256,1024")
-    parser.add_argument("--per-seat", type=int, default=12)
+    parser.add_argument("--per-seat", type=int, default=8)
     options = parser.parse_args()
     caps = [int(one) for one in options.caps.split(",") if one]
     if caps:
