@@ -39,9 +39,9 @@ def test_a_point_has_three_windows_and_both_starts(measured: tuple[Study, Path, 
     assert stored["status"] == "ok"
     assert kind_of(stored["record"]) is RESTART
     assert list(stored["windows"]) == list(WINDOWS)
-    assert [set(one["phases_s"]) for one in stored["starts"]] == [{"process", "ready"}] * 2
+    assert [[phase["phase"] for phase in one["phases"]] for one in stored["starts"]] == [["process", "ready"]] * 2
     for start in stored["starts"]:
-        assert 0 < sum(start["phases_s"].values()) <= start["start_s"]
+        assert 0 < sum(phase["duration_s"] for phase in start["phases"]) <= start["start_s"]
     assert all(stored["summary"][f"{window}_requests_completed"] == 6 for window in WINDOWS)
     assert (RESTART.measured_s(stored) or 0) > stored["starts"][1]["start_s"]
     assert said.count("starting the server") == 2

@@ -8,6 +8,7 @@ from memgap.figures.footer import write_footer
 from memgap.figures.spec import FigureSpec
 from memgap.figures.style import new_figure, palette, say_in_place
 from memgap.kinds.restart import WINDOWS
+from memgap.tables.fate import INVALID
 from memgap.tables.inputs import Inputs
 from memgap.tables.provenance import source_line
 
@@ -33,15 +34,16 @@ points of the same model, whiskers from the median to the 99th percentile.
 def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers."""
     windows, phases = inputs["restarts.restart"], inputs["restarts.startup"]
-    good = windows[windows["window"].notna() & (windows["verdict"] != "invalid")]
+    fates = windows["status"].where(windows["verdict"] != INVALID, INVALID)
+    good = windows[windows["window"].notna() & (fates != INVALID)]
     figure, (left, right) = new_figure(2)
     starts = phases.groupby(["model", "start", "phase"], sort=False)["duration_s"].mean().reset_index()
     ttft = good.groupby(["model", "window"], sort=False)[["ttft_mean_ms", "ttft_median_ms", "ttft_p99_ms"]].mean()
     _draw_starts(left, starts)
     _draw_ttft(right, ttft.reset_index())
-    lost = windows[windows["window"].isna() | (windows["status"] != "ok")]
     counted = [f"{windows['key'].nunique()} points"]
-    alerts = [f"not whole: {row.model} cap {row.batch_cap:.0f} ({row.status})" for row in lost.itertuples()]
+    lost = windows.assign(fate=fates)[windows["window"].isna() | (fates != "ok")]
+    alerts = [f"not whole: {row.model} cap {row.batch_cap:.0f} ({row.fate})" for row in lost.itertuples()]
     write_footer(figure, [source_line(windows.drop_duplicates("key"), counted)], list(dict.fromkeys(alerts)))
     numbers = [starts.assign(panel="starts"), ttft.reset_index().assign(panel="ttft")]
     return figure, pd.concat(numbers, ignore_index=True)
@@ -84,4 +86,5 @@ def _draw_ttft(axes: Axes, ttft: pd.DataFrame) -> None:
     axes.set_xticks(range(len(WINDOWS)), WINDOWS)
     axes.set_ylabel("Time to first token (ms)")
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize=6)
+    if len(models) > 1:
+        axes.legend(fontsize=6)

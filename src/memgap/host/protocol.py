@@ -18,17 +18,18 @@ Check = Callable[[], None]
 @dataclass(frozen=True)
 class HostPlan:
     """What a session's host is made from: `record` is the part of a record that all its points share, `env` are
-    variables of the session's own, `scratch` a folder that ends with the session."""
+    variables of the session's own, `scratch` is a folder that ends with the session, `interval_s` the time between two
+    samples."""
 
     record: Mapping[str, Any]
     model_target: str
     python: str
     scratch: Path
-    datasets: Path
     startup_timeout_s: float
-    interval_s: float
     port: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    datasets: Path = Path("datasets")
+    interval_s: float = 0.25
 
 
 class Host(Protocol):

@@ -3,7 +3,7 @@
 import gzip
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,9 @@ def read_kernels(folders: Sequence[Path]) -> list[Kernel]:
     for replica, folder in enumerate(folders, start=1):
         for path in sorted(folder.rglob("*.json*")):
             try:
-                base_ns, events = _read_trace(path)
-                read = [_kernel(replica, base_ns, event) for event in events]
+                base_ns, events = complete_events(path)
+                own = [one for one in events if isinstance(one, dict) and one.get("cat") in KERNEL_CATEGORIES]
+                read = [_kernel(replica, base_ns, event) for event in own]
                 if read and not any(read):
                     raise ValueError("no kernel has times")
                 found += [one for one in read if one is not None]
@@ -60,13 +61,14 @@ def _kernel(replica: int, base_ns: float, event: Mapping[str, Any]) -> tuple[flo
     return start_ns, Kernel(replica, 0.0, duration_s, stream, name)
 
 
-def _read_trace(path: Path) -> tuple[float, Iterable[dict[str, Any]]]:
-    """Return the trace's origin in ns since the epoch and its kernel events."""
+def complete_events(path: Path) -> tuple[float, list[Any]]:
+    """Return a trace's origin in ns since the epoch and its complete events, with whatever is no event at all.
+
+    Raises one of `DAMAGE` for no trace.
+    """
     data = path.read_bytes()
-    trace = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-    events = [event for event in trace["traceEvents"] if isinstance(event, dict)]
-    kept = (event for event in events if event.get("cat") in KERNEL_CATEGORIES and event.get("ph") == "X")
+    trace = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
     base_ns = float(trace.get("baseTimeNanoseconds", 0))
     if not math.isfinite(base_ns):
         raise ValueError("its time base is no finite number")
-    return base_ns, kept
+    return base_ns, [one for one in trace["traceEvents"] if not isinstance(one, dict) or one.get("ph") == "X"]

@@ -1,15 +1,12 @@
 """Traces of torch.profiler: kernels with the step that launched them."""
 
-import gzip
-import json
 import math
-import zlib
 from pathlib import Path
 from typing import Any
 
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 from memgap.profiling.classes import kernel_class
-from memgap.profiling.kernel_trace import KERNEL_CATEGORIES
+from memgap.profiling.kernel_trace import KERNEL_CATEGORIES, complete_events
 from memgap.profiling.timeline import Recording, StepFinder, phase_and_step, timeline_table, windows_table
 
 LAUNCHES = ("cuda_runtime", "cuda_driver")
@@ -78,10 +75,8 @@ def _events(path: Path) -> tuple[list[dict[str, Any]], int]:
     Raises UserError for a file that is no trace, or in which no event can be read.
     """
     try:
-        data = path.read_bytes()
-        trace = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
-        events = [event for event in trace["traceEvents"] if not isinstance(event, dict) or event.get("ph") == "X"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zlib.error, RecursionError) as error:
+        _, events = complete_events(path)
+    except DAMAGE as error:
         raise UserError(
             f"{path}: not a whole trace of torch.profiler ({_said(error)}); measure the point again."
         ) from error

@@ -11,6 +11,7 @@ from memgap.engine.identity import check_version
 from memgap.host.protocol import Entry
 from memgap.redact import redacted
 from memgap.session.measuring import H, Measuring, Place, PointRun
+from memgap.session.neighbours import processes_on_gpu
 from memgap.session.progress import Progress, clock
 from memgap.session.provenance import UNKNOWN_HARDWARE, hardware, provenance
 from memgap.store.document import PointDocument
@@ -26,7 +27,7 @@ LOG_LINES = 2000
 class Bench(Generic[H]):
     """Measures points on one host, which somebody else stops in the end.
 
-    `neighbours` are others on the GPU, named; `remeasured_for` is stored with every point.
+    `remeasured_for` is stored with every point.
     """
 
     measuring: Measuring[H]
@@ -34,10 +35,17 @@ class Bench(Generic[H]):
     place: Place
     store: PointStore
     progress: Progress
-    neighbours: Sequence[str] = ()
     remeasured_for: Sequence[str] = ()
+    _neighbours: Sequence[str] = ()
     _failed_starts: int = 0
     _hopeless: ServerFailureError | None = None
+
+    def look_around(self) -> None:
+        """Tell who is on the GPUs already, where the host runs on this machine."""
+        self._neighbours = processes_on_gpu() if self.host.local else ()
+        if self._neighbours:
+            named = ", ".join(self._neighbours)
+            self.progress.say(f"already on the GPU: {named}; points measured beside others are invalid")
 
     def start(self, entry: Entry, what: str, points: Sequence[Entry] = ()) -> None:
         """Start the host for a point, or for all `points` at once. Raises ServerFailureError; UserError where it is of
@@ -52,8 +60,8 @@ class Bench(Generic[H]):
         try:
             self.host.start(waiting, points)
         except ServerFailureError as failure:
-            if self.neighbours:
-                failure.args = (f"{failure}; on the GPU before it: {', '.join(self.neighbours)}",)
+            if self._neighbours:
+                failure.args = (f"{failure}; on the GPU before it: {', '.join(self._neighbours)}",)
             raise
         check_version(entry["record"]["engine"], self.host.facts.version, self.host.noun)
         self.progress.say(f"{self.host.noun} ready after {clock(self.host.start_s)}")

@@ -22,7 +22,6 @@ from memgap.session.bench import Bench
 from memgap.session.chooser import Chooser, StopRules
 from memgap.session.lease import Leases
 from memgap.session.measuring import Measuring, Place
-from memgap.session.neighbours import processes_on_gpu
 from memgap.session.progress import Progress, TimeLeft, clock
 from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.atomic import keep_others_from_writing, write_text
@@ -97,7 +96,7 @@ class Session:
         return self._leases.hold(name, LEASE_WAIT_S, self._watch.check)
 
     @contextmanager
-    def bench(self, beside: Callable[[], list[int]] = list, neighbours: Sequence[str] = ()) -> Iterator[Bench[Any]]:
+    def bench(self, beside: Callable[[], list[int]] = list) -> Iterator[Bench[Any]]:
         """Make what the session measures on, not started yet; it is stopped in the end. See Place and Bench."""
         self._measuring.require()
         check_container(self._server_record["engine"])
@@ -109,16 +108,15 @@ class Session:
                 self._model_target(),
                 engine_python(options["python"], engine["image"]),
                 scratch,
-                datasets,
                 float(options["startup_timeout_s"]),
-                interval_s,
                 options["port"],
                 offline_variables(self._results) if options.get("offline_nodes") else {},
+                datasets,
+                interval_s,
             )
             place = Place(datasets, scratch, interval_s, self._watch, beside=beside)
             with self._measuring.host(host_plan) as host:
-                asked = options["remeasure"]
-                yield Bench(self._measuring, host, place, self.store, self._progress, neighbours, asked)
+                yield Bench(self._measuring, host, place, self.store, self._progress, options["remeasure"])
 
     @contextmanager
     def _claimed(self, points: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -168,11 +166,8 @@ class Session:
 
     def _measure(self, todo: Sequence[Entry]) -> None:
         left = TimeLeft([self._measuring.work(point["record"]) for point in todo])
-        neighbours = processes_on_gpu()
-        if neighbours:
-            named = ", ".join(neighbours)
-            self._progress.say(f"already on the GPU: {named}; points measured beside others are invalid")
-        with self.bench(neighbours=neighbours) as bench:
+        with self.bench() as bench:
+            bench.look_around()
             # a host that measures by itself is told of all points at its start, whatever they will show
             groups = [todo] if bench.host.at_once else ([point] for point in self._in_order(todo))
             number = 0

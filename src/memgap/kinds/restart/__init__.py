@@ -47,6 +47,10 @@ class Restarts(Kind):
         """See Kind: the load is sent three times."""
         return len(WINDOWS) * super().steps(record)
 
+    def shares_prefixes(self, record: Mapping[str, Any]) -> bool:
+        """See Kind: the last window sends the prompts of the one before."""
+        return True
+
     def measured_s(self, point: Mapping[str, Any]) -> float | None:
         """See Kind."""
         lasted = [one["window"]["duration_s"] for one in point.get("windows", {}).values()]
@@ -62,7 +66,8 @@ class Restarts(Kind):
             """Keep how long the last start took, by phase."""
 
             def run(self, run: PointRun[Any]) -> None:
-                started = {"start_s": run.host.start_s, "phases_s": dict(run.host.startup_s)}
+                phases = [{"phase": phase, "duration_s": lasted} for phase, lasted in run.host.startup_s.items()]
+                started = {"start_s": run.host.start_s, "phases": phases}
                 run.added.setdefault("starts", []).append(started)
 
         before, cold, warm = WINDOWS

@@ -81,7 +81,7 @@ def _phases(entry: Entry) -> list[dict[str, Any]]:
     named = {**entry.declared, "batch_cap": entry.record["batch_cap"]}
     rows = []
     for start, told in zip(STARTS, starts, strict=False):
-        lasted = dict(told["phases_s"] or {"ready": told["start_s"]})
+        lasted = {one["phase"]: one["duration_s"] for one in told["phases"]} or {"ready": told["start_s"]}
         first_ms = _first_ttft_ms(entry, "cold") if start == STARTS[-1] else None
         if first_ms is not None:
             lasted[FIRST] = first_ms / 1000
