@@ -5,7 +5,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +18,7 @@ from memgap.errors import UserError
 from memgap.figures.endpoint import draw
 from memgap.kinds.endpoint import WORDS, checked_url, words_of
 from memgap.kinds.endpoint.tables import make
+from memgap.loopback import fetch
 from memgap.store.points import PointStore
 from memgap.study.plan import plan_of
 from memgap.study.study import Study, expand_study
@@ -65,15 +65,12 @@ def relay(to: str, prefix: str, context: ssl.SSLContext | None = None) -> Iterat
             if not self.path.startswith(prefix):
                 self.send_error(404)
                 return
-            request = urllib.request.Request(to + self.path.removeprefix(prefix), data=body)
-            for name in ("Authorization", "Content-Type"):
-                if name in self.headers:
-                    request.add_header(name, self.headers[name])
+            headers = {name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers}
             try:
-                with urllib.request.urlopen(request, timeout=60) as reply:
-                    data, kind, status = reply.read(), reply.headers["Content-Type"], reply.status
-            except urllib.error.HTTPError as error:
-                data, kind, status = error.read(), "application/json", error.code
+                status, data = fetch(to + self.path.removeprefix(prefix), 60, body, headers)
+            except OSError as error:
+                status, data = getattr(error, "code", 502), str(error).encode()
+            kind = "application/json" if body is None else "text/event-stream"
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,17 @@ def test_what_is_no_trace_is_told_in_one_sentence(tmp_path: Path, content: bytes
     with pytest.raises(UserError, match="not a whole trace") as caught:
         read_trace(tmp_path / "a.json")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("odd", [{"ts": math.nan}, {"dur": math.inf}, {"ts": "soon"}, {"dur": None}, {"dur": -1}])
+def test_an_event_without_times_is_left_out_and_counted(tmp_path: Path, odd: dict[str, Any]) -> None:
+    whole = read_trace(write(tmp_path / "a.json", EVENTS))
+    found = read_trace(write(tmp_path / "b.json", [*EVENTS, {**EVENTS[-1], "ph": "X", **odd}]))
+    assert (len(found.kernels), found.left_out, whole.left_out) == (len(whole.kernels), 1, 0)
+    folder = tmp_path / "replica"
+    folder.mkdir()
+    write(folder / "c.json.gz", [*EVENTS, {**EVENTS[-1], "ph": "X", **odd}])
+    assert len(read_kernels([folder])) == len(whole.kernels)
 
 
 def test_an_absent_trace_is_told(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from memgap.advisor.memory import MemoryNeed, memory_need
 from memgap.advisor.stability import stability
 from memgap.errors import UserError
 from memgap.stats.intervals import column_interval
-from memgap.tables.fate import FAILED, GOOD, INVALID, UNNEEDED, fate, replicated
+from memgap.tables.fate import FAILED, GOOD, INVALID, PREEMPTED, UNNEEDED, fate, replicated
 
 THROUGHPUT = "total_throughput_tok_s"
+LATENCIES = ("itl_mean_ms", "tpot_mean_ms", "ttft_mean_ms", "e2e_mean_ms")
 HEAD = "# Advice of the batching configuration advisor. How to read it: docs/advisor.md\n"
 
 
@@ -36,7 +37,7 @@ def profile_of(rows: pd.DataFrame, latency: str) -> list[Profile]:
     for cap, group in rows.groupby("batch_cap"):
         good = group[(fate(group) == GOOD) & group[THROUGHPUT].notna() & group[latency].notna()]
         if good.empty:
-            profile.append(Profile(int(str(cap)), None, None, _why_not(group)))
+            profile.append(Profile(int(str(cap)), None, None, _why_not(group, latency)))
         else:
             pairs = good[[THROUGHPUT, latency]].astype(float)
             profile.append(
@@ -52,7 +53,8 @@ def profile_of(rows: pd.DataFrame, latency: str) -> list[Profile]:
     return profile
 
 
-def _why_not(group: pd.DataFrame) -> str:
+def _why_not(group: pd.DataFrame, latency: str) -> str:
+    """Return what was seen of a cap's points that keeps the cap from being a candidate."""
     fates = list(fate(group))
     if INVALID in fates:
         return f"invalid: {group[fate(group) == INVALID]['verdict_reasons'].iloc[0]}"
@@ -60,7 +62,21 @@ def _why_not(group: pd.DataFrame) -> str:
         return f"not needed: {group['error_message'].iloc[0]}"
     if FAILED in fates:
         return f"not measured: {group[fate(group) == FAILED]['status'].iloc[0]}"
-    return "preempted: the cap does not fit into the KV cache"
+    if PREEMPTED in fates:
+        return "preempted: the cap does not fit into the KV cache"
+    measured = group[fate(group) == GOOD]
+    if measured.empty or measured[THROUGHPUT].isna().all():
+        return "measured, but no throughput came of it"
+    known = [name for name in LATENCIES if name != latency and name in measured and measured[name].notna().any()]
+    single = ": replies of one token have no time between tokens" if latency.startswith(("itl", "tpot")) else ""
+    other = f" (advisor.latency could be {', '.join(known)})" if known else ""
+    return f"measured, but without {latency}{single if _single(measured) else ''}{other}"
+
+
+def _single(measured: pd.DataFrame) -> bool:
+    """Whether every reply of the points was one token long."""
+    names = ("output_tokens", "requests_completed")
+    return all(name in measured for name in names) and bool((measured[names[0]] <= measured[names[1]]).all())
 
 
 def advice_for(table: pd.DataFrame, model: str, settings: Mapping[str, Any]) -> dict[str, Any]:

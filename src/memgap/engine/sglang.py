@@ -5,6 +5,7 @@ served a model here.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from memgap.engine.capabilities import Capabilities
 from memgap.engine.flags import flag_list
 from memgap.loopback import fetch
 from memgap.models.architecture import ModelArchitecture
-from memgap.telemetry.prometheus import Page, parse_page
+from memgap.telemetry.prometheus import Page, largest, parse_page
 
 GAUGES = {
     "num_requests_running": "sglang:num_running_reqs",
@@ -138,8 +139,7 @@ class SglangAdapter:
     def metrics_sample(self, page: Page) -> dict[str, float]:
         """See EngineAdapter; data-parallel ranks are summed, KV usage is the fullest one's."""
         found = {column: _total(page, name) for column, name in {**GAUGES, **COUNTERS}.items()}
-        usage = [value for _, value in _rows(page, KV_USAGE)]
-        found["kv_cache_usage_fraction"] = max(usage) if usage else None
+        found["kv_cache_usage_fraction"] = largest({KV_USAGE: _rows(page, KV_USAGE)}, KV_USAGE)
         if found["prompt_tokens"] is not None and found["prefix_cache_hits"] is None:
             found["prefix_cache_hits"] = 0.0  # the counter is not on the page before the first hit
         return {column: value for column, value in found.items() if value is not None}
@@ -147,8 +147,9 @@ class SglangAdapter:
     def facts(self, base_url: str, server: Record, log: str, api_key: str = "") -> EngineFacts:
         """See EngineAdapter. The pool comes from the metrics, else the log; settings from /server_info."""
         info = _json(_get(base_url, "/server_info", api_key))
-        page = parse_page(_get(base_url, "/metrics") or "")
-        facts = EngineFacts(version=info.get("version"))
+        page = _page(base_url)
+        version = info.get("version")
+        facts = EngineFacts(version=version if isinstance(version, str) else None)
         facts.resolved = {"server_args": {name: info[name] for name in RESOLVED if _plain(info.get(name))}}
         facts.kv_block_tokens = _whole(_total(page, "sglang:page_size"))
         facts.kv_pool_tokens = _whole(_total(page, "sglang:max_total_num_tokens"))
@@ -193,6 +194,14 @@ class SglangAdapter:
         return None
 
 
+def _page(base_url: str) -> Page:
+    """Return the metrics page; empty where there is none that can be read."""
+    try:
+        return parse_page(_get(base_url, "/metrics") or "")
+    except ValueError:
+        return {}
+
+
 def _rows(page: Page, name: str) -> list[tuple[dict[str, str], float]]:
     """Return a metric's samples of first tensor-parallel ranks, without those that split a sum by priority."""
     return [
@@ -231,4 +240,4 @@ def _plain(value: object) -> bool:
 
 
 def _whole(value: float | None) -> int | None:
-    return round(value) if value else None
+    return round(value) if value and math.isfinite(value) else None

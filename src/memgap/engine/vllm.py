@@ -171,9 +171,9 @@ class VllmAdapter:
     def facts(self, base_url: str, server: Record, log: str, api_key: str = "") -> EngineFacts:
         """See EngineAdapter. The pool comes from `vllm:cache_config_info`, the rest from `/server_info` and the log."""
         facts = EngineFacts(resolved=_resolved(base_url))
-        cache = labels_of(parse_page(_get(base_url, "/metrics") or ""), "vllm:cache_config_info")
+        cache = labels_of(_page(base_url), "vllm:cache_config_info")
         facts.resolved.setdefault("cache_config", dict(cache))
-        facts.version = json.loads(_get(base_url, "/version") or "{}").get("version")
+        facts.version = _version(base_url)
         facts.num_gpu_blocks = _integer(cache.get("num_gpu_blocks"))
         facts.kv_block_tokens = _integer(cache.get("block_size"))
         facts.kv_pool_tokens = _integer(cache.get("kv_cache_size_tokens"))
@@ -184,8 +184,7 @@ class VllmAdapter:
         architecture = ModelArchitecture.from_dict(server["model"]["architecture"])
         if facts.kv_pool_tokens is not None:
             facts.kv_pool_bytes = facts.kv_pool_tokens * architecture.kv_bytes_per_token(server["model"]["dtype"])
-        if (utilization := cache.get("gpu_memory_utilization")) not in (None, "None"):
-            facts.gpu_memory_utilization = float(str(utilization))
+        facts.gpu_memory_utilization = _share(cache.get("gpu_memory_utilization"))
         if logged := MAX_MODEL_LEN.search(log):
             facts.max_model_len = int(logged[1])
         if loaded := WEIGHTS_GIB.search(log):
@@ -232,6 +231,33 @@ def _get(base_url: str, path: str) -> str | None:
         return fetch(f"{base_url}{path}", 10)[1].decode("utf-8", "replace")
     except OSError:
         return None
+
+
+def _page(base_url: str) -> Page:
+    """Return the metrics page; empty where there is none that can be read."""
+    try:
+        return parse_page(_get(base_url, "/metrics") or "")
+    except ValueError:
+        return {}
+
+
+def _version(base_url: str) -> str | None:
+    """Return what the server says of its version; None where it says nothing that can be read."""
+    try:
+        answer = json.loads(_get(base_url, "/version") or "{}")
+    except ValueError:
+        return None
+    version = answer.get("version") if isinstance(answer, dict) else None
+    return version if isinstance(version, str) else None
+
+
+def _share(text: str | None) -> float | None:
+    """Return a share of the GPU's memory; None for anything but a number in (0, 1]."""
+    try:
+        share = float(text or "")
+    except ValueError:
+        return None
+    return share if 0 < share <= 1 else None
 
 
 def _resolved(base_url: str) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 import json
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,13 +11,12 @@ from memgap.engine.base import EngineFacts
 from memgap.engine.failure import ServerFailureError
 from memgap.errors import UserError
 from memgap.host.protocol import Check, Entry, HostPlan, Server
+from memgap.loopback import fetch
 from memgap.redact import redact
 
 UNREACHABLE = "unreachable"
 ANSWER_TIMEOUT_S = 10.0
 SETTLE_S, SETTLE_LIMIT_S = 2.0, 20.0
-OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Goes to the server itself, as the load does, whatever proxy the environment names."""
 
 
 class Remote(Server):
@@ -138,8 +135,7 @@ class Remote(Server):
 
     def _json(self, path: str) -> Any:
         headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
-        with OPENER.open(urllib.request.Request(self._url + path, headers=headers), timeout=ANSWER_TIMEOUT_S) as reply:
-            return json.loads(reply.read())
+        return json.loads(fetch(self._url + path, ANSWER_TIMEOUT_S, headers=headers)[1])
 
 
 def _key(variable: str | None) -> str:

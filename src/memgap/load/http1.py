@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from memgap.errors import UserError
 from memgap.load.decode import ReplyDecoder, ReplyError
 
-Outcome = Literal["open", "done", "lost", "timeout", "refused", "aborted", "malformed"]
+Outcome = Literal["open", "done", "lost", "timeout", "refused", "client_limit", "aborted", "malformed"]
 
 IDLE_LIMIT_S = 2.0
 """A connection that rested longer is not used again: servers close idle ones after some seconds."""

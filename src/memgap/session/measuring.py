@@ -12,6 +12,7 @@ from memgap.host.protocol import Entry, Host, HostPlan
 from memgap.session.watch import StopWatch
 from memgap.store.document import ErrorDocument, PointDocument
 from memgap.telemetry.sampler import ENGINE_COLUMNS, Sampler
+from memgap.telemetry.window import left_out
 from memgap.verdict import judge
 from memgap.verdict.evidence import Evidence
 from memgap.verdict.judge import Verdict
@@ -120,7 +121,8 @@ class PointRun(Generic[H]):
         rows = self._sampler.rows(start_monotonic_s) if self._sampler is not None else []
         if self.host.local:
             return rows
-        return [{name: value for name, value in row.items() if name in ("time_s", *ENGINE_COLUMNS)} for row in rows]
+        engine = ("time_s", *ENGINE_COLUMNS, *map(left_out, ENGINE_COLUMNS))
+        return [{name: value for name, value in row.items() if name in engine} for row in rows]
 
 
 class Phase(Protocol[H]):

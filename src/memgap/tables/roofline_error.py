@@ -46,8 +46,7 @@ TABLE = TableSpec(
     shown=("csv", "page"),
     digits=6,
     caption="""
-Measured step times by the predicted ones, over all points of the named sweeps. See
-docs/roofline.md.
+Measured step times by the predicted ones, over all points of the named sweeps. See docs/roofline.md.
 """,
 )
 

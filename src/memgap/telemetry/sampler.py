@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import csv
 import json
+import math
 import select
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from typing import TextIO
 
 from memgap.engine.adapters import adapter_for
 from memgap.loopback import fetch
-from memgap.telemetry import host, nvml
+from memgap.telemetry import host, nvml, window
 from memgap.telemetry.prometheus import Page, merge_pages, parse_page
 
 ENGINE_COLUMNS = (
@@ -40,7 +41,10 @@ COLUMNS = ("time_monotonic_s", *ENGINE_COLUMNS, *nvml.COLUMNS, *host.COLUMNS)
 
 
 def fetch_engine_sample(urls: Sequence[str], adapter_name: str, timeout_s: float) -> dict[str, float]:
-    """Return the engine columns of all servers, as of one engine of several parts; empty where one does not answer."""
+    """Return the engine columns of all servers, as of one engine of several parts; empty where one does not answer.
+
+    A column is NaN where the engine gave no finite number for it.
+    """
     return adapter_for(adapter_name).metrics_sample(fetch_pages(urls, timeout_s))
 
 
@@ -159,7 +163,10 @@ class Sampler:
 
 
 def read_rows(path: Path, window_start_monotonic_s: float) -> list[dict[str, float]]:
-    """Read a sampler's file; an unfinished last line, and others that are no numbers, are left out."""
+    """Read a sampler's file; an unfinished last line, and others that are no numbers, are left out.
+
+    So is a cell that is no finite number; its row says so with `window.left_out(column)`: 1.
+    """
     if not path.exists():
         return []
     rows = []
@@ -173,7 +180,8 @@ def read_rows(path: Path, window_start_monotonic_s: float) -> list[dict[str, flo
                 row["time_s"] = row.pop("time_monotonic_s") - window_start_monotonic_s
             except (ValueError, KeyError):
                 continue
-            rows.append(row)
+            if math.isfinite(row["time_s"]):
+                rows.append(window.finite_cells(row))
     return rows
 
 

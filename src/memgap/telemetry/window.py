@@ -1,12 +1,24 @@
 """Averages over the benchmark window: time-weighted, and from samples inside the window only."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 Row = dict[str, float]
 
-ENGINE_GAUGES = ("num_requests_running", "kv_cache_usage_fraction")
+ENGINE_GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_fraction")
+ENGINE_COUNTERS = ("num_preemptions", "prompt_tokens", "generation_tokens", "prefix_cache_queries", "prefix_cache_hits")
 GPU_GAUGES = ("gpu_util_fraction", "gpu_mem_used_bytes", "gpu_power_w", "gpu_energy_j")
+
+
+def left_out(column: str) -> str:
+    """Return the name under which a row, or a summary, counts samples of a column that were no finite numbers."""
+    return f"{column}_left_out"
+
+
+def finite_cells(row: Mapping[str, float]) -> Row:
+    """Return a row without what is no finite number, which is counted under `left_out(column)`."""
+    return dict((name, value) if math.isfinite(value) else (left_out(name), 1.0) for name, value in row.items())
 
 
 def time_weighted_mean(rows: Sequence[Row], column: str, duration_s: float) -> float | None:
@@ -41,21 +53,29 @@ def increase(rows: Sequence[Row], column: str, duration_s: float) -> float | Non
 
 
 def longest_gap_s(rows: Sequence[Row], columns: Sequence[str], duration_s: float) -> float | None:
-    """Return the longest part of [0, duration_s] without a sample of any of `columns`; None where there never was one.
+    """Return the longest part of [0, duration_s] without a sample of one of `columns`, of those that ever had one; None
+    where none had.
 
-    A sample before the window counts: it says that there was a source that can have fallen silent.
+    A sample before the window counts: it says that there was a source that can have fallen silent. So does one that was
+    no finite number: it says that there is something to be read.
     """
-    times = [row["time_s"] for row in rows if any(column in row for column in columns)]
-    if not times or duration_s <= 0:
+    if duration_s <= 0:
         return None
-    edges = [0.0, *sorted(time_s for time_s in times if 0.0 <= time_s <= duration_s), duration_s]
-    return max(after - before for before, after in pairwise(edges))
+    gaps = []
+    for column in columns:
+        if not any(column in row or left_out(column) in row for row in rows):
+            continue
+        times = sorted(row["time_s"] for row in rows if column in row and 0.0 <= row["time_s"] <= duration_s)
+        edges = [0.0, *times, duration_s]
+        gaps.append(max(after - before for before, after in pairwise(edges)))
+    return max(gaps, default=None)
 
 
 def summarise(rows: Sequence[Row], duration_s: float, output_tokens: int) -> dict[str, float]:
     """Return the telemetry part of a point's summary; what was not sampled is absent.
 
-    The engine's gap is the whole window where its metrics never came; a GPU need not be there.
+    The engine's gap is the whole window where its metrics never came; a GPU need not be there. `{column}_left_out` are
+    samples of the window that were no finite numbers.
     """
     engine_gap_s = longest_gap_s(rows, ENGINE_GAUGES, duration_s)
     energy_j = increase(rows, "gpu_energy_j", duration_s)
@@ -82,4 +102,7 @@ def summarise(rows: Sequence[Row], duration_s: float, output_tokens: int) -> dic
         "gpu_telemetry_gap_s": longest_gap_s(rows, GPU_GAUGES, duration_s),
         "telemetry_samples": float(sum(0.0 <= row["time_s"] <= duration_s for row in rows)),
     }
+    for column in (*ENGINE_GAUGES, *ENGINE_COUNTERS, *GPU_GAUGES):
+        odd = sum(left_out(column) in row and 0.0 <= row["time_s"] <= duration_s for row in rows)
+        found[left_out(column)] = float(odd) if odd else None
     return {name: value for name, value in found.items() if value is not None}

@@ -99,7 +99,7 @@ class Endpoints(Kind):
             "model": model,
             "server": {"args": {}, "env": {}, "replicas": 1, "mps": False, **server},
             "dataset": dataset,
-            "load": load_record(asked, "client" if closed else "server", cap, 1, where),
+            "load": load_record(asked, "client" if closed else "server", cap, 1, int(dataset["requests"]), where),
             "batch_cap": cap,
             "cap_side": "client",
             "repeat": repeat,
