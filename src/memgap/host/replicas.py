@@ -11,8 +11,11 @@ from typing import Any
 from memgap.engine.adapters import adapter_for
 from memgap.engine.base import EngineFacts
 from memgap.engine.failure import ServerFailureError
+from memgap.engine.given import GivenFlags
+from memgap.host.gpus import gpu_variables, server_gpus
 from memgap.host.mps import FAILED, Mps
 from memgap.host.server import EngineServer
+from memgap.telemetry.gpus import Choice
 from memgap.telemetry.startup import StartupSampler
 
 
@@ -40,10 +43,12 @@ class Replicas:
         self._log = log
         self._startup_timeout_s = startup_timeout_s
         self._fixed_port = port
-        self._mps = Mps() if server["server"].get("mps") else None
+        self._own_gpus = gpu_variables(server)
+        self._mps = Mps({**self._own_gpus, **server["server"].get("env", {})}) if server["server"].get("mps") else None
         self._number = int(server["server"].get("replicas", 1))
         self.servers: list[EngineServer] = []
-        self._starting = StartupSampler(lambda: [pid for pid in self.pids if pid])
+        self._gpus: Choice | None = None
+        self._starting = StartupSampler(lambda: [pid for pid in self.pids if pid], gpus=lambda: self.gpus.ids)
         self.adapter = adapter_for(server["engine"]["adapter"])
         self.api_key = ""
         self.start_s = 0.0
@@ -74,6 +79,18 @@ class Replicas:
     def pids(self) -> list[int]:
         """The process id of each server."""
         return [one.pid for one in self.servers]
+
+    @property
+    def gpus(self) -> Choice:
+        """The GPUs of this machine that the servers use, see memgap.host.gpus."""
+        if self._gpus is None:
+            self._gpus = server_gpus(self._server)
+        return self._gpus
+
+    @property
+    def gpus_needed(self) -> int:
+        """How many GPUs a server is spread over, other machines' included."""
+        return GivenFlags.of(self._server).gpus
 
     @property
     def mps_pid(self) -> int | None:
@@ -116,6 +133,7 @@ class Replicas:
         except BaseException:
             self.stop()
             raise
+        self._gpus = server_gpus(self._server, self.pids)
         self.start_s = time.monotonic() - began_s
 
     @property
@@ -142,7 +160,7 @@ class Replicas:
             self._startup_timeout_s,
             port,
             api_key=self.api_key,
-            env={**self._env, **(self._mps.env if self._mps is not None else {})},
+            env={**self._own_gpus, **self._env, **(self._mps.env if self._mps is not None else {})},
             profile_folder=profile,
         )
 

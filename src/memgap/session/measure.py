@@ -86,7 +86,8 @@ class Measurement:
         urls, adapter = self._server.urls, record["engine"]["adapter"]
         mps = [pid for pid in (self._server.mps_pid,) if pid is not None]
         pids, own = self._server.pids, mps + self._neighbours()
-        with Sampler(urls, adapter, pids, own, self._interval_s, samples_file) as collecting:
+        machine, gpus = self._hardware(), self._server.gpus.ids
+        with Sampler(urls, adapter, pids, own, self._interval_s, samples_file, gpus) as collecting:
             collecting.wait_for_first_row()
             before: Page = {}
             moment = record["server"].get("profile")
@@ -118,9 +119,11 @@ class Measurement:
         summary.update(_counter_changes(engine.metrics_sample(before), engine.metrics_sample(after)))
         summary.update(server_latencies(before, after, engine.latency_histograms))
         status, error = self._outcome(summary, result, hangs)
-        verdict = judge(Evidence(record, summary, dataclasses.asdict(result.health), hardware()))
+        verdict = judge(Evidence(record, summary, dataclasses.asdict(result.health), machine))
         point = self.point(key, record, status, error, [one.check for one in verdict.reasons], summary)
         point["verdict"] = verdict.as_dict()
+        if own_values := window.by_gpu(rows, result.duration_s):
+            point["gpus"] = own_values
         point["window"] = {
             "start_unix_s": result.start_unix_s,
             "end_unix_s": result.start_unix_s + result.duration_s,
@@ -223,10 +226,13 @@ class Measurement:
                 "start_s": self._server.start_s,
                 "kv_pool_tokens_by_replica": [one.facts.kv_pool_tokens for one in self._server.servers],
             },
-            "hardware": hardware(),
+            "hardware": self._hardware(),
             "remeasured_for": self._remeasured_for,
             "provenance": provenance(record["engine"]["package"], facts.version, self._server.commands),
         }
+
+    def _hardware(self) -> dict[str, Any]:
+        return hardware(self._server.gpus, self._server.gpus_needed)
 
     def _outcome(
         self, summary: Mapping[str, float], result: LoadResult, hangs: bool
@@ -248,7 +254,7 @@ class Measurement:
         return kind, {"kind": kind, "message": message, "log_tail": self._server.log_tail()}
 
     def _files(self, result: LoadResult, rows: list[dict[str, float]]) -> dict[str, bytes]:
-        columns = ["time_s", *(name for name in sampler.COLUMNS if name != "time_monotonic_s")]
+        columns = sampler.columns_of(rows)
         return {
             **result_files(result, [self._server.api_key]),
             "telemetry.csv.gz": csv_gz(rows, columns),

@@ -14,6 +14,7 @@ from memgap.containers.inside import check_container, check_same_memgap
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.identity import engine_python
 from memgap.errors import DAMAGE, UserError
+from memgap.host.gpus import server_gpus
 from memgap.host.replicas import Replicas
 from memgap.kinds.locust.point import is_loadtest
 from memgap.kinds.offline.point import is_offline
@@ -127,7 +128,10 @@ class Session:
     def _measure(self, todo: Sequence[Mapping[str, Any]]) -> None:
         options = self._plan["options"]
         left = TimeLeft([_work(point["record"]) for point in todo])
-        self._neighbours = processes_on_gpu()
+        gpus = server_gpus(self._server_record)
+        self._neighbours = processes_on_gpu(gpus.ids)
+        if gpus.doubt:
+            self._progress.say(f"which GPU the server will use is not known: {gpus.doubt}")
         if self._neighbours:
             self._progress.say(
                 f"already on the GPU: {', '.join(self._neighbours)}; points measured beside others are invalid"

@@ -57,6 +57,15 @@ def foreign_processes(evidence: Evidence) -> Reason | None:
     return Reason("foreign_processes", "invalid", count, 0.0, text)
 
 
+def gpus_elsewhere(evidence: Evidence) -> Reason | None:
+    """Judge whether the server has GPUs on other machines, where nothing is read from them."""
+    here, every = evidence.hardware.get("gpu_count") or 0, evidence.hardware.get("gpu_count_of_server")
+    if not every:
+        return None
+    text = f"of the server's {every} GPUs {here} are on this machine: memory, power and energy are those of these only"
+    return Reason("gpus_elsewhere", "suspect", here, every, text)
+
+
 def profiled(evidence: Evidence) -> Reason | None:
     """Judge whether a profiler slowed the engine down."""
     if "profile" not in evidence.record.get("server", {}):
@@ -97,4 +106,14 @@ def _gap(evidence: Evidence, metric: str, least_ms: float, share: float) -> Reas
     return Reason(f"{metric}_gap", "suspect", client_ms - server_ms, bound_ms, text)
 
 
-CHECKS = (api_server_cpu, held_back, throttled, foreign_processes, profiled, ttft_gap, e2e_gap, starved_engine)
+CHECKS = (
+    api_server_cpu,
+    held_back,
+    throttled,
+    foreign_processes,
+    gpus_elsewhere,
+    profiled,
+    ttft_gap,
+    e2e_gap,
+    starved_engine,
+)

@@ -17,9 +17,12 @@ from memgap.engine.adapters import adapter_for
 from memgap.engine.base import EngineFacts
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.flags import flag_list, model_flags
+from memgap.engine.given import GivenFlags
 from memgap.engine.identity import engine_python
-from memgap.engine.vllm import ATTENTION, WEIGHTS_GIB
+from memgap.engine.ranks import Sizes
+from memgap.engine.vllm import ATTENTION, weights_in_log
 from memgap.errors import UserError
+from memgap.host.gpus import gpu_variables, server_gpus
 from memgap.host.supervised import Supervised
 from memgap.kinds.offline.gpu_counters import GpmSampler, Row
 from memgap.kinds.offline.profilers import Profiler, profiler_of
@@ -131,7 +134,7 @@ class OfflineSession(Session):
             "error": error if bad else None,
             "summary": {name: value for name, value in summary.items() if math.isfinite(value)},
             "engine": {**dataclasses.asdict(EngineFacts()), **engine},
-            "hardware": hardware(),
+            "hardware": hardware(server_gpus(self._server_record), GivenFlags.of(self._server_record).gpus),
             "remeasured_for": list(self.options["remeasure"]),
             "verdict": {"verdict": None if bad else "valid", "limit": None, "reasons": []},
             "provenance": provenance(record["engine"]["package"], engine.get("version"), [command]),
@@ -190,7 +193,8 @@ class _Worker:
         adapter = adapter_for(self._session.server_record["engine"]["adapter"])
         process = Supervised(self.command, self._log, self._environment())
         try:
-            with GpmSampler(self._scratch / "gpm.csv") as sampler:
+            gpus = server_gpus(self._session.server_record).ids
+            with GpmSampler(self._scratch / "gpm.csv", gpus) as sampler:
                 self._session.say(f"starting the engine for {len(self._entries)} points")
                 yield from self._collect(process, sampler)
         finally:
@@ -279,14 +283,15 @@ class _Worker:
         log = self._log.read_text(encoding="utf-8", errors="replace")
         model = self._session.server_record["model"]
         architecture = ModelArchitecture.from_dict(model["architecture"])
-        loaded = WEIGHTS_GIB.search(log)
-        facts["weights_bytes"] = (
-            round(float(loaded[1]) * 2**30) if loaded else architecture.weight_bytes(model["dtype"])
-        )
+        record = self._session.server_record
+        sizes = Sizes.of(adapter_for(record["engine"]["adapter"]).flags, record["server"]["args"])
+        loaded = weights_in_log(log, sizes)
+        facts["weights_bytes"] = loaded or sizes.engines * architecture.weight_bytes(model["dtype"])
         facts["weights_bytes_source"] = "log" if loaded else "architecture"
         facts["attention_backend"] = logged[1] if (logged := ATTENTION.search(log)) else None
         if facts.get("kv_pool_tokens"):
             facts["kv_pool_bytes"] = facts["kv_pool_tokens"] * architecture.kv_bytes_per_token(model["dtype"])
+            facts["kv_pool_bytes"] *= sizes.kv_copies(architecture.kv_heads)
         return facts
 
     def _spec(self) -> dict[str, Any]:
@@ -310,7 +315,8 @@ class _Worker:
         if self._session.server_record["model"]["weights"] != "hub":
             env["HF_HUB_OFFLINE"] = "1"
         env.update(self._session.network())
-        return {**env, **self._session.server_record["server"]["env"], "PYTHONPATH": self._import_path()}
+        record = self._session.server_record
+        return {**env, **gpu_variables(record), **record["server"]["env"], "PYTHONPATH": self._import_path()}
 
     def _import_path(self) -> str:
         """Return where the engine's interpreter finds this package, and nothing else of this environment."""

@@ -20,6 +20,7 @@ from memgap.engine.base import EngineFacts
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.identity import NOT_INSTALLED, engine_python
 from memgap.errors import UserError
+from memgap.host.gpus import gpu_variables, server_gpus
 from memgap.host.supervised import Supervised
 from memgap.kinds.static.result import BATCH_COLUMNS, STEP_COLUMNS, batch_rows, load_result, step_rows, worked
 from memgap.load.latency import summarize
@@ -118,7 +119,7 @@ class StaticBatchSession(Session):
             summary = {**summarize(result), **worked(outcome, measured, record["batch_cap"])}
             summary.update(window.summarise(rows, result.duration_s, int(summary["output_tokens"])))
             del summary["engine_telemetry_gap_s"]  # there are no metrics of a server that could fall silent
-            verdict = judge(Evidence(record, summary, dataclasses.asdict(result.health), hardware()))
+            verdict = judge(Evidence(record, summary, dataclasses.asdict(result.health), self._hardware()))
             point["verdict"], point["flags"] = verdict.as_dict(), [one.check for one in verdict.reasons]
             files |= result_files(result)
         point["summary"] = {name: value for name, value in summary.items() if math.isfinite(value)}
@@ -127,7 +128,7 @@ class StaticBatchSession(Session):
             "end_unix_s": result.start_unix_s + result.duration_s,
             "duration_s": result.duration_s,
         }
-        columns = ["time_s", *(name for name in sampler.COLUMNS if name != "time_monotonic_s")]
+        columns = sampler.columns_of(rows)
         inside = [row for row in rows if -1.0 <= row["time_s"] <= result.duration_s + 1.0]
         files["telemetry.csv.gz"] = csv_gz(inside, columns)
         files["steps.csv.gz"] = csv_gz(step_rows(outcome), list(STEP_COLUMNS))
@@ -156,11 +157,14 @@ class StaticBatchSession(Session):
             "error": None if status == "ok" else {"kind": status, "message": message, "log_tail": log_tail},
             "summary": {},
             "engine": {**dataclasses.asdict(EngineFacts()), "start_s": None, **engine},
-            "hardware": hardware(),
+            "hardware": self._hardware(),
             "remeasured_for": list(self.options["remeasure"]),
             "verdict": {"verdict": None, "limit": None, "reasons": []},
             "provenance": provenance(record["engine"]["package"], engine.get("version"), [command]),
         }
+
+    def _hardware(self) -> dict[str, Any]:
+        return hardware(server_gpus(self._server_record))
 
     def _tell_point(self, place: str, point: Mapping[str, Any]) -> None:
         record, summary = point["record"], point["summary"]
@@ -206,7 +210,8 @@ class _Worker:
         self._began_s = time.monotonic()
         process = Supervised(self.command, self._log, self._environment())
         try:
-            with Sampler([], adapter, [process.pid], [], interval_s, self._samples) as self._collecting:
+            gpus = server_gpus(record).ids
+            with Sampler([], adapter, [process.pid], [], interval_s, self._samples, gpus) as self._collecting:
                 self._session.say(f"loading {record['model']['name']} for {len(self._entries)} points")
                 yield from self._collect(process)
         finally:
@@ -319,7 +324,8 @@ class _Worker:
         if not (folder / "memgap").exists():  # this package and nothing else of this environment
             (folder / "memgap").symlink_to(Path(memgap.__file__).parent, target_is_directory=True)
         path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
-        return {**env, **self._session.server_record["server"]["env"], "PYTHONPATH": path}
+        record = self._session.server_record
+        return {**env, **gpu_variables(record), **record["server"]["env"], "PYTHONPATH": path}
 
 
 def _batches(prompts: Sequence[Prompt], size: int) -> list[list[list[Any]]]:
