@@ -17,19 +17,20 @@ def server_gpus(server: Mapping[str, Any], pids: Collection[int] = ()) -> Choice
     the driver shows them on other GPUs than the environment says, those are its GPUs.
     """
     flags = GivenFlags.of(server)
-    number = flags.gpus_here
-    with Nvml() as gpu:
+    number, environment = flags.gpus_here, environment_of(server)
+    with Nvml(environment) as gpu:
         if not gpu.listed:
             return Choice()
         first, step = flags.whole("first_gpu", 0), max(flags.whole("gpu_step", 1), 1)
-        choice = used(gpu.listed, environment_of(server), number, first, step)
+        choice = used(gpu.listed, environment, number, first, step)
         return found_on(choice, gpu.holding(with_children(pids)), number) if pids else choice
 
 
 def gpu_variables(server: Mapping[str, Any]) -> dict[str, str]:
     """Return what keeps a server to the GPUs that its container was given, see memgap.telemetry.gpus.pinned."""
-    with Nvml() as gpu:
-        return pinned(gpu.listed, environment_of(server))
+    environment = environment_of(server)
+    with Nvml(environment) as gpu:
+        return pinned(gpu.listed, environment)
 
 
 def environment_of(server: Mapping[str, Any]) -> dict[str, str]:

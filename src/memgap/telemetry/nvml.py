@@ -200,9 +200,9 @@ class Nvml:
         return device
 
     def _asked_for(self, listed: tuple[Device, ...]) -> tuple[Device, ...]:
-        """Return the GPUs with the UUIDs of the environment that NVML knows although it does not list them."""
+        """Return the GPUs with the UUIDs that are asked for and that NVML knows although it does not list them."""
         known = {part.uuid for one in listed for part in (one, *one.slices)}
-        for entry in (part.strip() for part in self._environment.get(CHOSEN, "").split(",")):
+        for entry in self._only or [part.strip() for part in self._environment.get(CHOSEN, "").split(",")]:
             handle = _ask("nvmlDeviceGetHandleByUUID", entry) if entry[:4] in ("GPU-", "MIG-") else None
             if handle is None or entry in known or not listed:
                 continue

@@ -44,7 +44,8 @@ def throttled(evidence: Evidence) -> Reason | None:
     clock, most = evidence.number("gpu_sm_clock_mean_mhz"), evidence.hardware.get("gpu_sm_clock_max_mhz")
     if clock is None or not most or clock / most >= CLOCK_SUSPECT:
         return None
-    text = f"the GPU's SM clock was {clock:.0f} MHz on average, {clock / most:.0%} of its largest"
+    which = "the slowest GPU's" if (evidence.hardware.get("gpu_count") or 1) > 1 else "the GPU's"
+    text = f"{which} SM clock was {clock:.0f} MHz on average, {clock / most:.0%} of its largest"
     return Reason("low_clock", "suspect", clock / most, CLOCK_SUSPECT, text)
 
 
