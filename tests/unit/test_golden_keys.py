@@ -12,22 +12,23 @@ import pytest
 from memgap.config.files import read_config_files
 from memgap.config.load import check_config
 from memgap.study.study import expand_study
-from memgap.tuning.points import known_points
 
 CONFIG = Path(__file__).parents[2] / "config"
 GOLDEN = Path(__file__).parent / "data" / "golden"
 
 
-def expanded(name: str) -> Iterator[str]:
-    files = [CONFIG / f"{name}.yaml"]
-    study = expand_study(check_config(read_config_files(files)))
-    for part in (study.sweeps, study.offline, study.loadtests):
-        for group, members in part.items():
-            for experiment, key in members:
-                yield f"{group} {experiment} {key} {study.points[key].session}"
-    for group, plan in study.tunings.items():
-        for experiment, point in known_points(plan, Path("no-results-yet")):
-            yield f"{group} {experiment} {point.key} {point.session}"
+def expanded(stem: str) -> Iterator[str]:
+    files = [CONFIG / f"{stem}.yaml"]
+    config = check_config(read_config_files(files))
+    for engine in config["engines"].values():  # "auto" would be what is installed on this machine
+        engine["version"] = "0.0.0" if engine["version"] == "auto" else engine["version"]
+    study = expand_study(config)
+    for name, group in study.groups.items():
+        for experiment, key in group.members:
+            yield f"{name} {experiment} {key} {study.points[key].session}"
+    for name, (kind, plan) in study.plans.items():
+        for experiment, point in kind.known_points(plan, Path("no-results-yet")):
+            yield f"{name} {experiment} {point.key} {point.session}"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIG.glob("*.yaml") if path.stem != "fleet.example"))
