@@ -75,7 +75,8 @@ def lines(blocks: int, tokens: int | None, engines: int) -> str:
         (lines(1500, 8000, 3), "", {"data_parallel_size": 3}, 24000, 1500),
         (lines(500, None, 2), "", {"data_parallel_size": 2}, 16000, 1000),
         (lines(1000, None, 2),
-         "(EngineCore_DP0 pid=1) GPU KV cache size: 8,000 tokens\n(EngineCore_DP1 pid=2) GPU KV cache size: 7,984 tokens\n",
+         "(EngineCore_DP0 pid=1) GPU KV cache size: 8,000 tokens\n"
+         "(EngineCore_DP1 pid=2) GPU KV cache size: 7,984 tokens\n",
          {"data_parallel_size": 2}, 15984, 1000),
         ("", "GPU KV cache size: 8,000 tokens\n" * 2, {}, 8000, None),
         (lines(500, 8000, 1), "", {"data_parallel_size": 2}, 16000, 500),

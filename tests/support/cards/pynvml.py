@@ -1,4 +1,4 @@
-"""Stands in for pynvml with the cards that MEMGAP_TEST_CARDS describes, a JSON list; also in processes that tests start.
+"""Stands in for pynvml with the cards that MEMGAP_TEST_CARDS describes, a JSON list, in every process of a test.
 
 A card has a name, mib, sms, clock, busy, processes and slices (a list of cards, which makes it divided by MIG). UUIDs
 begin with GPU-<number>f and MIG-<number><slice>a. What a card has not is refused, as a driver does.
