@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from memgap.canonical import content_key
 from memgap.config.files import read_config_files
 from memgap.config.load import check_config
+from memgap.kinds.registry import session_of
+from memgap.recorded.files import read_points
 from memgap.study.study import expand_study
 
 CONFIG = Path(__file__).parents[2] / "config"
 GOLDEN = Path(__file__).parent / "data" / "golden"
+RECORDED = CONFIG.parent / "recorded"
 
 
 def expanded(stem: str) -> Iterator[str]:
@@ -34,6 +38,16 @@ def expanded(stem: str) -> Iterator[str]:
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIG.glob("*.yaml") if path.stem != "fleet.example"))
 def test_points_keep_their_keys_and_sessions(name: str) -> None:
     assert list(expanded(name)) == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in RECORDED.iterdir()))
+def test_recorded_points_have_the_key_and_the_session_of_their_record(folder: str) -> None:
+    files = sorted((RECORDED / folder).glob("*.jsonl"))
+    assert files
+    for path in files:
+        for point in read_points(path):
+            assert point["key"] == content_key(point["record"])
+            assert session_of(point["record"]) == path.stem
 
 
 if __name__ == "__main__":
