@@ -9,6 +9,7 @@ from memgap.roofline.gpus import (
     GIB,
     MIB,
     Gpu,
+    bears,
     differences,
     find_gpu,
     gpu_of_hardware,
@@ -128,6 +129,23 @@ REPORTED_MIB = {"L4": 23034, "A10": 23028, "L40S": 46068, "A40": 46068, "T4": 15
 @pytest.mark.parametrize("alias", sorted(REPORTED_MIB))
 def test_memory_is_what_cards_report(alias: str) -> None:
     assert find_gpu(alias).memory_bytes == REPORTED_MIB[alias] * MIB
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "expected"),
+    [
+        ("NVIDIA H200", "H200", True),
+        ("NVIDIA H200", "h20", False),
+        ("NVIDIA H20-3e", "H20", True),
+        ("NVIDIA A100-SXM4-80GB", "A100", True),
+        ("NVIDIA L40S", "L40", False),
+        ("NVIDIA H100 80GB HBM3 MIG 3g.40gb", "H100", False),
+        ("NVIDIA H100 80GB HBM3 MIG 3g.40gb", "MIG 3g.40gb", True),
+        ("CPU", "CPU", True),
+    ],
+)
+def test_a_part_of_a_name_is_whole_words_of_it(name: str, part: str, expected: bool) -> None:
+    assert bears(name, part) is expected
 
 
 def machine(*cards: dict[str, float], name: str = "NVIDIA L40S") -> dict[str, Any]:

@@ -15,7 +15,7 @@ OVERRIDDEN = ("max-num-seqs", "gpu-memory-utilization", "kv-cache-memory-bytes",
 def advised_arguments(server_args: Mapping[str, Any], b_opt: int, need: MemoryNeed) -> dict[str, Any]:
     """Return the arguments of the measured server with the advised cap and memory in place of its own.
 
-    With a known share of GPU memory it is gpu-memory-utilization; on a CPU kv-cache-memory-bytes, which is of each rank.
+    With a known share of GPU memory it is gpu-memory-utilization; on a CPU kv-cache-memory-bytes, that of each rank.
     """
     advised: dict[str, Any] = {"max-num-seqs": b_opt}
     if need.fraction is not None:

@@ -2,6 +2,7 @@
 (`gpus.yaml`), and whether a GPU of the driver is one of them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -155,6 +156,14 @@ def gpu_of_hardware(hardware: Mapping[str, Any]) -> Gpu | None:
     each = hardware.get("gpus") or [{"memory_bytes": (hardware.get("gpu_memory_bytes") or 0) / count}]
     found = [gpu_of_nvml(name, one.get("memory_bytes"), one.get("sms")) for one in each]
     return found[0] if all(one is not None for one in found) else None
+
+
+def bears(name: str, part: str) -> bool:
+    """Whether a GPU's name has a part of it that a user wrote, in any case: whole words, so that H20 is no H200, and a MIG
+    slice only where the part says MIG.
+    """
+    where = re.search(rf"(?<![a-z0-9]){re.escape(part.casefold())}(?![a-z0-9])", name.casefold())
+    return where is not None and ("mig" in part.casefold().split() or "mig" not in name.casefold().split())
 
 
 def differences(hardware: Mapping[str, Any]) -> list[str]:
