@@ -159,7 +159,7 @@ def gpu_of_hardware(hardware: Mapping[str, Any]) -> Gpu | None:
 
 
 def bears(name: str, part: str) -> bool:
-    """Whether a GPU's name has a part of it that a user wrote, in any case: whole words, so that H20 is no H200, and a MIG
+    """Whether a GPU's name has what a user wrote, in any case: as whole words, so that H20 is no H200, and a MIG
     slice only where the part says MIG.
     """
     where = re.search(rf"(?<![a-z0-9]){re.escape(part.casefold())}(?![a-z0-9])", name.casefold())
