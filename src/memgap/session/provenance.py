@@ -18,6 +18,11 @@ from memgap.roofline.gpus import differences
 from memgap.telemetry.gpus import Choice
 from memgap.telemetry.nvml import Nvml
 
+UNKNOWN_HARDWARE: dict[str, Any] = dict.fromkeys(
+    ("device", "gpu_name", "gpu_memory_bytes", "driver", "cuda", "cpu_model", "cpu_cores", "host_memory_bytes")
+)
+"""The machine of a server elsewhere."""
+
 
 def hardware(gpus: Choice, needed: int = 0) -> dict[str, Any]:
     """Return device ("cuda" with a GPU, else "cpu"), GPUs, driver, CPU and host memory; null where unknown.
