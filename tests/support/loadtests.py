@@ -34,7 +34,7 @@ def loadtest_config(server: dict[str, Any] | None = None, **changes: Any) -> dic
         "server": {"step-base-ms": 2.0, **(server or {})},
     }
     return {
-        "engines": {"mock": {"adapter": "mock", "startup_timeout_s": 20}},
+        "engines": {"mock": {"adapter": "mock", "startup_timeout_s": 600}},
         "models": {"tiny-opt": {"weights": "synthetic", "dtype": "bfloat16"}},
         "datasets": {"short": {"kind": "random", "requests": 4, "prompt_tokens": 12, "output_tokens": 8}},
         "loadtests": {"asking": {"fixed": {**fixed, **changes}}},

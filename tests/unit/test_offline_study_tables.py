@@ -29,6 +29,7 @@ from memgap.telemetry import gpm
 from memgap.workflow import load_study
 from tests.support.offline_studies import SYNCHRONOUS, config
 from tests.support.records import store_point
+from tests.support.waiting import LAST_RESORT_S
 
 SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/tabulate.py"
 WINDOW = {"prefill_steps": 1, "decode_from": 4, "decode_steps": 2}
@@ -359,7 +360,7 @@ def test_the_sampler_ends_with_its_standard_input(tmp_path: Path) -> None:
     process = subprocess.Popen(argv, stdin=subprocess.PIPE)
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(timeout=20) == 0
+    assert process.wait(LAST_RESORT_S) == 0
     assert (tmp_path / "gpm.csv").read_text().splitlines()[0] == ",".join(gpm.COLUMNS)
 
 

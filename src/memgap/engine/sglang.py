@@ -56,6 +56,13 @@ CONTEXT = re.compile(r"context_len=(\d+)")
 RANK = re.compile(r"^\[[^\]]*?((?: [A-Z]+\d+)+)\]")
 """The rank that a line of the log is from, such as DP0 TP1; a server on one GPU leaves it out."""
 ENGINE = re.compile(r"^\[[^\]]*\b(DP\d+)\b[^\]]*\]")
+STARTUP_MARKS = {
+    "process": r"server_args=ServerArgs",
+    "import": r"Init torch distributed ends",
+    "weights": r"Load weight end",
+    "capture": r"Capture target decode CUDA graph end",
+}
+"""SGLang 0.5.17."""
 CONFIG_FILE = "server.yaml"
 RESOLVED = (
     *("dtype", "kv_cache_dtype", "context_length", "mem_fraction_static", "max_running_requests", "max_total_tokens"),
@@ -114,6 +121,7 @@ class SglangAdapter:
     ready_path = "/health"
     socket_folder_variable: str | None = None
     latency_histograms: Mapping[str, tuple[str, ...]] = LATENCY_HISTOGRAMS
+    startup_marks: Mapping[str, str] = STARTUP_MARKS
     detokenized_field = "text"
 
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:

@@ -68,6 +68,17 @@ RANK = re.compile(r"^\s*\(([^()]*?)(?: pid=\d+)?\)")
 """The process that a line of the log is from, such as Worker_DP0_TP1; a server on one GPU may leave it out."""
 
 
+STARTUP_MARKS = {
+    "process": r"\(APIServer pid=\d+\)",
+    "import": r"Initializing a V\d LLM engine",
+    "weights": r"Model loading took|Loading weights took|Initializing model took",
+    "compile": r"torch\.compile took|saved AOT compiled function|Warming up done",
+    "capture": r"Graph capturing finished",
+}
+"""vLLM 0.26 on CUDA, 0.32 on CPUs. The API server says its first line once it has imported vLLM; the engine is another
+process with imports of its own."""
+
+
 class VllmAdapter:
     """Starts `python -m vllm.entrypoints.openai.api_server` and reads vLLM's metric names."""
 
@@ -134,6 +145,7 @@ class VllmAdapter:
     ready_path = "/health"
     socket_folder_variable: str | None = "VLLM_RPC_BASE_PATH"
     latency_histograms: Mapping[str, tuple[str, ...]] = LATENCY_HISTOGRAMS
+    startup_marks: Mapping[str, str] = STARTUP_MARKS
     detokenized_field = "prompt"
 
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic
+from typing import Generic, cast
 
 from memgap.engine.failure import ServerFailureError
 from memgap.engine.given import GivenFlags
@@ -12,11 +12,13 @@ from memgap.engine.identity import check_version
 from memgap.host.gpus import server_gpus
 from memgap.host.protocol import Entry
 from memgap.redact import redacted
-from memgap.session.measuring import H, Measuring, Place, PointRun
+from memgap.session.measuring import H, Measuring, Place, PointRun, Record
+from memgap.session.neighbours import processes_on_gpu
 from memgap.session.progress import Progress, clock
 from memgap.session.provenance import UNKNOWN_HARDWARE, hardware, provenance
 from memgap.store.document import PointDocument
 from memgap.store.points import SCHEMA, PointStore
+from memgap.telemetry.gpus import Choice
 from memgap.verdict.judge import Verdict, worst
 
 START_FAILURES = 2
@@ -28,7 +30,7 @@ LOG_LINES = 2000
 class Bench(Generic[H]):
     """Measures points on one host, which somebody else stops in the end.
 
-    `neighbours` are others on the GPU, named; `remeasured_for` is stored with every point.
+    `remeasured_for` is stored with every point.
     """
 
     measuring: Measuring[H]
@@ -36,10 +38,20 @@ class Bench(Generic[H]):
     place: Place
     store: PointStore
     progress: Progress
-    neighbours: Sequence[str] = ()
     remeasured_for: Sequence[str] = ()
+    _neighbours: Sequence[str] = ()
     _failed_starts: int = 0
     _hopeless: ServerFailureError | None = None
+
+    def look_around(self, record: Record) -> None:
+        """Tell who is on the GPUs of a record's host already, where it runs on this machine."""
+        gpus = server_gpus(record) if self.host.local else Choice()
+        if gpus.doubt:
+            self.progress.say(f"which GPU will be used is not known yet: {gpus.doubt}")
+        self._neighbours = processes_on_gpu(gpus.ids)
+        if self._neighbours:
+            named = ", ".join(self._neighbours)
+            self.progress.say(f"already on the GPU: {named}; points measured beside others are invalid")
 
     def start(self, entry: Entry, what: str, points: Sequence[Entry] = ()) -> None:
         """Start the host for a point, or for all `points` at once. Raises ServerFailureError; UserError where it is of
@@ -54,8 +66,8 @@ class Bench(Generic[H]):
         try:
             self.host.start(waiting, points)
         except ServerFailureError as failure:
-            if self.neighbours:
-                failure.args = (f"{failure}; on the GPU before it: {', '.join(self.neighbours)}",)
+            if self._neighbours:
+                failure.args = (f"{failure}; on the GPU before it: {', '.join(self._neighbours)}",)
             raise
         check_version(entry["record"]["engine"], self.host.facts.version, self.host.noun)
         self.progress.say(f"{self.host.noun} ready after {clock(self.host.start_s)}")
@@ -127,7 +139,7 @@ class Bench(Generic[H]):
             "key": run.key,
             "record": dict(run.record),
             "status": run.error["kind"] if run.error is not None else "ok",
-            "flags": [one.check for one in verdict.reasons],
+            "flags": list(dict.fromkeys(one.check for one in verdict.reasons)),
             "error": redacted(run.error, run.secrets),
             "summary": {name: value for name, value in run.summary.items() if math.isfinite(value)},
             "engine": redacted(self.host.told, run.secrets),
@@ -136,9 +148,9 @@ class Bench(Generic[H]):
             "verdict": verdict.as_dict(),
             "provenance": provenance(run.record["engine"]["package"], self.host.facts.version, self.host.commands),
         }
-        whole: dict[str, Any] = {**point, **run.added}
+        whole = cast(PointDocument, {**point, **run.added})
         self.store.write(run.key, whole, {**run.files, "server.log": self.host.log_tail(LOG_LINES).encode()})
-        return point
+        return whole
 
     def _verdict(self, run: PointRun[H]) -> Verdict:
         """Return the verdict on all that was measured: the worst one, each reason with the window that it is of."""

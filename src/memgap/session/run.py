@@ -14,7 +14,7 @@ from memgap.canonical import canonical_json
 from memgap.containers.inside import check_container, check_same_memgap
 from memgap.engine.identity import engine_python
 from memgap.errors import DAMAGE, UserError
-from memgap.host.gpus import gpu_variables, server_gpus
+from memgap.host.gpus import gpu_variables
 from memgap.host.protocol import Entry, HostPlan
 from memgap.models.staging import offline_variables
 from memgap.points.point import check_same_server
@@ -23,7 +23,6 @@ from memgap.session.bench import Bench
 from memgap.session.chooser import Chooser, StopRules
 from memgap.session.lease import Leases
 from memgap.session.measuring import Measuring, Place
-from memgap.session.neighbours import processes_on_gpu
 from memgap.session.progress import Progress, TimeLeft, clock
 from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.atomic import keep_others_from_writing, write_text
@@ -98,7 +97,7 @@ class Session:
         return self._leases.hold(name, LEASE_WAIT_S, self._watch.check)
 
     @contextmanager
-    def bench(self, beside: Callable[[], list[int]] = list, neighbours: Sequence[str] = ()) -> Iterator[Bench[Any]]:
+    def bench(self, beside: Callable[[], list[int]] = list) -> Iterator[Bench[Any]]:
         """Make what the session measures on, not started yet; it is stopped in the end. See Place and Bench."""
         self._measuring.require()
         check_container(self._server_record["engine"])
@@ -111,16 +110,15 @@ class Session:
                 self._model_target(),
                 engine_python(options["python"], engine["image"]),
                 scratch,
-                datasets,
                 float(options["startup_timeout_s"]),
-                interval_s,
                 options["port"],
                 {**gpu_variables(self._server_record), **offline},
+                datasets,
+                interval_s,
             )
             place = Place(datasets, scratch, interval_s, self._watch, beside=beside)
             with self._measuring.host(host_plan) as host:
-                asked = options["remeasure"]
-                yield Bench(self._measuring, host, place, self.store, self._progress, neighbours, asked)
+                yield Bench(self._measuring, host, place, self.store, self._progress, options["remeasure"])
 
     @contextmanager
     def _claimed(self, points: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -170,14 +168,8 @@ class Session:
 
     def _measure(self, todo: Sequence[Entry]) -> None:
         left = TimeLeft([self._measuring.work(point["record"]) for point in todo])
-        gpus = server_gpus(self._server_record)
-        if gpus.doubt:
-            self._progress.say(f"which GPU will be used is not known yet: {gpus.doubt}")
-        neighbours = processes_on_gpu(gpus.ids)
-        if neighbours:
-            named = ", ".join(neighbours)
-            self._progress.say(f"already on the GPU: {named}; points measured beside others are invalid")
-        with self.bench(neighbours=neighbours) as bench:
+        with self.bench() as bench:
+            bench.look_around(self._server_record)
             # a host that measures by itself is told of all points at its start, whatever they will show
             groups = [todo] if bench.host.at_once else ([point] for point in self._in_order(todo))
             number = 0

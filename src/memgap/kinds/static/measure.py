@@ -53,7 +53,8 @@ def worker(plan: HostPlan) -> Worker:
 
 def engine_facts(engine: dict[str, Any], log: str, began_s: float) -> dict[str, Any]:
     """Return what the worker says of itself, and how long it took until the model was ready."""
-    return {**engine, "start_s": engine.pop("loaded_monotonic_s") - began_s}
+    loaded_s = float(engine.pop("loaded_monotonic_s"))
+    return {**engine, "start_s": loaded_s - began_s}
 
 
 def _run(entry: Entry, datasets: Path) -> dict[str, Any]:
