@@ -15,6 +15,7 @@ from memgap.cores import usable_cores
 from memgap.engine.identity import engine_python, engine_record
 from memgap.host.caches import writable
 from memgap.host.ports import free_port
+from memgap.roofline.gpus import differences, gpu_of_hardware
 from memgap.telemetry.nvml import Nvml
 
 NEEDED_DISK_GB = 20
@@ -73,6 +74,9 @@ def _gpu() -> Finding:
         memory_gb = facts.get("gpu_memory_bytes", 0) / 1e9
         versions = f"driver {facts.get('driver')}, CUDA {facts.get('cuda')}"
         detail = f"{facts['gpu_count']} x {facts.get('gpu_name')}, {memory_gb:.0f} GB, {versions}"
+        if gpu_of_hardware(facts) is None:
+            detail += "; not in the GPU table, so no shares of its peaks (MBU, MFU) are given"
+        detail += "".join(f"; {one}" for one in differences(facts))
         return Finding("gpu", True, detail, "GPU measurements")
 
 

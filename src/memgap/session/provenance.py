@@ -16,6 +16,8 @@ from memgap import __version__
 from memgap.cores import usable_cores
 from memgap.host.inherited import inherited
 from memgap.redact import redacted_command
+from memgap.roofline.gpus import differences
+from memgap.telemetry.gpus import Choice
 from memgap.telemetry.nvml import Nvml
 
 UNKNOWN_HARDWARE: dict[str, Any] = dict.fromkeys(
@@ -24,15 +26,23 @@ UNKNOWN_HARDWARE: dict[str, Any] = dict.fromkeys(
 """The machine of a server elsewhere."""
 
 
-def hardware() -> dict[str, Any]:
-    """Return device ("cuda" with a visible GPU, else "cpu"), GPU, driver, CPU and host memory; null where unknown."""
+def hardware(gpus: Choice, needed: int = 0) -> dict[str, Any]:
+    """Return device ("cuda" with a GPU, else "cpu"), GPUs, driver, CPU and host memory; null where unknown.
+
+    `gpus` are those of the server on this machine, `needed` is how many it is spread over, other machines' included.
+    What the driver says of them that the GPU table does not, or why they are unknown, is told in `gpu_doubt`.
+    """
     facts: dict[str, Any] = dict.fromkeys(("gpu_name", "gpu_memory_bytes", "driver", "cuda"))
-    with Nvml() as gpu:
+    with Nvml(only=gpus.ids) as gpu:
         facts.update(gpu.facts())
+    doubts = [gpus.doubt] if gpus.doubt else differences(facts)
+    if 0 < len(gpus.devices) < needed:
+        facts["gpu_count_of_server"] = needed
     return {
-        "device": "cuda" if facts["gpu_name"] else "cpu",
+        "device": "cuda" if facts["gpu_name"] or gpus.doubt else "cpu",
         "gpu_count": 0,
         **facts,
+        **({"gpu_doubt": "; ".join(doubts)} if doubts else {}),
         "cpu_model": _cpu_model(),
         "cpu_cores": psutil.cpu_count(),
         "cpu_cores_usable": usable_cores(),

@@ -15,6 +15,7 @@ from memgap.canonical import canonical_json
 from memgap.containers.inside import check_container, check_same_memgap
 from memgap.engine.identity import engine_python
 from memgap.errors import DAMAGE, UserError
+from memgap.host.gpus import gpu_variables
 from memgap.host.inherited import differing, inherited
 from memgap.host.protocol import Entry, HostPlan
 from memgap.models.staging import offline_variables
@@ -104,6 +105,7 @@ class Session:
         check_container(self._server_record["engine"])
         options, datasets = self._plan["options"], self._results / "datasets"
         engine, interval_s = self._server_record["engine"], float(options["interval_s"])
+        offline = offline_variables(self._results) if options.get("offline_nodes") else {}
         with self._scratch() as scratch:
             host_plan = HostPlan(
                 self._server_record,
@@ -112,7 +114,7 @@ class Session:
                 scratch,
                 float(options["startup_timeout_s"]),
                 options["port"],
-                offline_variables(self._results) if options.get("offline_nodes") else {},
+                {**gpu_variables(self._server_record), **offline},
                 datasets,
                 interval_s,
             )
@@ -179,7 +181,7 @@ class Session:
     def _measure(self, todo: Sequence[Entry]) -> None:
         left = TimeLeft([self._measuring.work(point["record"]) for point in todo])
         with self.bench() as bench:
-            bench.look_around()
+            bench.look_around(self._server_record)
             # a host that measures by itself is told of all points at its start, whatever they will show
             groups = [todo] if bench.host.at_once else ([point] for point in self._in_order(todo))
             number = 0
