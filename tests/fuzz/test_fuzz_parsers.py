@@ -17,6 +17,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memgap.advisor.advice import read_advice
 from memgap.advisor.verify import read_verifications, verification, verification_plan
 from memgap.datasets import build_dataset, load_dataset, save_dataset
 from memgap.datasets.sharegpt import read_conversations
@@ -24,7 +25,6 @@ from memgap.datasets.traces import read_trace as read_request_trace
 from memgap.engine.vllm import LATENCY_HISTOGRAMS, VllmAdapter
 from memgap.figures.offline_inputs import read_offline
 from memgap.figures.paper import read_paper
-from memgap.figures.plot import read_advice
 from memgap.load import sse
 from memgap.load.decode import ReplyDecoder, ReplyError
 from memgap.load.http1 import parse_url

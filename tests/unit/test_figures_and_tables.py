@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from memgap.advisor.advice import read_advice
 from memgap.advisor.report import advice_for
 from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.figures.files import write_figure
 from memgap.figures.inputs import FigureInputs
-from memgap.figures.plot import ONLINE, draw, read_advice
+from memgap.figures.plot import ONLINE, draw
 from memgap.figures.points import failure_note, per_cap
 from memgap.figures.provenance import provenance_line
 from memgap.tables.kernels import kernels_table

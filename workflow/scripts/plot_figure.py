@@ -7,12 +7,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from memgap.advisor.advice import read_advice
 from memgap.errors import UserError
 from memgap.figures.comparison_inputs import read_comparison
 from memgap.figures.files import write_figure
 from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_inputs import read_offline
-from memgap.figures.plot import COMPARISONS, OFFLINE, draw, read_advice
+from memgap.figures.plot import COMPARISONS, OFFLINE, draw
 from memgap.roofline.predictions import read_predictions
 from memgap.script import run_script
 from memgap.study.plan import models_of

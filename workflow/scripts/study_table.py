@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from memgap.advisor.advice import read_advice
 from memgap.advisor.verify import read_verifications
 from memgap.errors import UserError
 from memgap.figures.offline_inputs import OfflineTables, read_offline
-from memgap.figures.plot import read_advice
 from memgap.figures.provenance import provenance_line
 from memgap.script import run_script
 from memgap.tables import tab01, tab02, tab03, tab04

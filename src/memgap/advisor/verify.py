@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
+from memgap.advisor.advice import read_advice
 from memgap.canonical import canonical_json, content_key
 from memgap.config.files import read_config_files
 from memgap.errors import DAMAGE, UserError
-from memgap.figures.plot import read_advice
 from memgap.script import run_script
 from memgap.session.inputs import write_inputs
 from memgap.store.atomic import write_text

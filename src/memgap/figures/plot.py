@@ -1,15 +1,11 @@
 """Draws a figure by its name."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import yaml
 from matplotlib.figure import Figure
 
 from memgap.config.load import known
-from memgap.errors import DAMAGE, UserError
 from memgap.figures import (
     fig01,
     fig02,
@@ -67,15 +63,3 @@ def draw(name: str, inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     """Return a figure and the numbers in it; raises UserError for an unknown name."""
     known(name, FIGURES, "figure", "plot")
     return FIGURES[name](inputs)
-
-
-def read_advice(paths: list[Path]) -> dict[str, dict[str, Any]]:
-    """Return the advice files by model; raises UserError where one is none."""
-    advice = {}
-    for path in paths:
-        try:
-            one = yaml.safe_load(path.read_text(encoding="utf-8"))
-            advice[str(one["model"])] = {**one, "candidates": list(one["candidates"]), "rule": dict(one["rule"])}
-        except (yaml.YAMLError, *DAMAGE) as error:
-            raise UserError(f"{path}: not an advice file ({error}); let Snakemake make it again.") from error
-    return advice

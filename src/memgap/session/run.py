@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from pathlib import Path
 from typing import Any, TextIO
 
+from memgap.advisor.search import SEARCHES
 from memgap.canonical import canonical_json
 from memgap.containers.inside import check_container, check_same_memgap
 from memgap.engine.failure import ServerFailureError
@@ -89,7 +90,7 @@ class Session:
 
     def _restore(self, recorded: str) -> None:
         """Take the points from recorded data instead of measuring them."""
-        # these need pandas, which an engine's environment may lack
+        # needs pandas, which an engine's environment may lack
         from memgap.recorded.files import study_folder
         from memgap.recorded.load import restore
 
@@ -183,7 +184,7 @@ class Session:
                 seen[wanted[0]] = Seen.of(stored)
 
     def _choice(self, seen: Mapping[str, Seen]) -> Choice:
-        return choose(self._plan["points"], self._plan["stop"], seen)
+        return choose(self._plan["points"], self._plan["stop"], seen, SEARCHES)
 
     def _seen(self, without: Collection[str] = ()) -> dict[str, Seen]:
         """Return what the stored points showed, but for those that have to be measured again."""
@@ -367,12 +368,12 @@ def _session_class(plan: Plan) -> type[Session]:
 
         return LoadTestSession
     if is_static(first):
-        from memgap.kinds.static.session import StaticBatchSession  # which imports this module
+        from memgap.kinds.static.session import StaticBatchSession
 
         return StaticBatchSession
     if not is_offline(first):
         return Session
-    from memgap.kinds.offline.session import OfflineSession  # needs pandas, which an engine's environment may lack
+    from memgap.kinds.offline.session import OfflineSession
 
     return OfflineSession
 
