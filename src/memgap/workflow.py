@@ -16,6 +16,7 @@ from memgap.store.atomic import keep_others_from_writing, write_text
 from memgap.study.plan import plan_of
 from memgap.study.sizing import fit_sessions
 from memgap.study.study import Study, expand_study
+from memgap.warm.driver import claim
 
 SNAPSHOTS = Path(".snakemake/memgap")
 RESULTS = Path("results")
@@ -37,8 +38,8 @@ def snapshot(study: Study) -> Path:
 
 
 def prepare_jobs(study: Study, workflow_folder: str) -> None:
-    """Set what jobs find in their environment: the configuration, this Python as `python` (not in containers), and a
-    umask that lets not everybody write.
+    """Set what jobs find in their environment: the configuration, this Python as `python` (not in containers), this
+    process as their driver (see `memgap.warm`), and a umask that lets not everybody write.
 
     Jobs expand the configuration again and take their plan from it, so that no plan has to fit into a command line.
     """
@@ -46,6 +47,7 @@ def prepare_jobs(study: Study, workflow_folder: str) -> None:
     os.environ["MEMGAP_CONFIG"] = str(snapshot(study))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ[VERSION_VARIABLE] = workflow_version()
+    claim(os.environ)
     prepare_images(study, Path(workflow_folder) / "workflow" / "scripts", os.environ)
 
 
