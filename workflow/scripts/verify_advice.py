@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from memgap.advisor.advice import read_advice
+from memgap.advisor.files import read_advice
 from memgap.advisor.verify import verification, verification_plan
 from memgap.session.run import run_sessions
 from memgap.store.atomic import write_text

@@ -8,9 +8,13 @@ from typing import Any
 import pandas as pd
 
 from memgap.canonical import canonical_json
+from memgap.engine.given import GivenFlags
 from memgap.errors import UserError
-from memgap.store.atomic import write_text
 from memgap.store.points import PointStore
+from memgap.tables.columns import Columns
+from memgap.tables.forms import Content
+from memgap.tables.inputs import Inputs
+from memgap.tables.spec import TableSpec
 from memgap.tuning.failures import failure_class
 from memgap.tuning.formulas import clock_text, cost, per_gpu, price
 from memgap.tuning.outcome import Outcome, read_outcome
@@ -91,17 +95,41 @@ ADDED = (
     "servers",
     "finished",
 )
-DEFAULTS_OF_FLAGS: Mapping[str, tuple[str, tuple[str, str] | None]] = {
-    "tp": ("tensor-parallel-size", ("parallel_config", "tensor_parallel_size")),
-    "pp": ("pipeline-parallel-size", ("parallel_config", "pipeline_parallel_size")),
-    "dp": ("data-parallel-size", ("parallel_config", "data_parallel_size")),
-    "mns": ("max-num-seqs", ("scheduler_config", "max_num_seqs")),
-    "mnbt": ("max-num-batched-tokens", ("scheduler_config", "max_num_batched_tokens")),
-    "gmu": ("gpu-memory-utilization", ("cache_config", "gpu_memory_utilization")),
-    "bs": ("block-size", ("cache_config", "block_size")),
-    "kvc": ("kv-cache-dtype", ("cache_config", "cache_dtype")),
+MEANINGS: Mapping[str, str] = {
+    "tp": "tensor_parallel",
+    "pp": "pipeline_parallel",
+    "dp": "data_parallel",
+    "mns": "max_seqs",
+    "mnbt": "max_batched_tokens",
+    "gmu": "memory_fraction",
+    "bs": "block_tokens",
+    "kvc": "kv_dtype",
 }
-"""Short name -> flag, and where a running server tells the value that it took without the flag."""
+"""Short name -> what the flag means."""
+
+
+TABLE = TableSpec(
+    name="tuning",
+    title="Tables of a tuning",
+    of="tuning",
+    plan="tuning",
+    writes={
+        "results": "results/tuning/{group}/benchmarking_results.csv",
+        "summary": "results/tuning/{group}/optimization_summary.csv",
+        "measurements": "results/tuning/{group}/measurements.csv",
+        "experiments": "results/tuning/{group}/experiments/",
+    },
+    wanted=("summary",),
+    shown=("results", "summary", "measurements"),
+    category="Tuning",
+    caption="""
+A tuning: races of server configurations on the same requests, in blocks of random order. Gains are over the reference
+of a race, with intervals that hold for all comparisons and looks at once. See docs/tuning.md.
+""",
+)
+READ = {
+    "results": Columns("a table of a tuning", (*ORIGINAL, *ADDED), needed=("tier", "label", "state", "objective_gain")),
+}
 
 
 def read_outcomes(plan: Plan, results: Path) -> list[Outcome]:
@@ -141,7 +169,7 @@ def _row(plan: Plan, outcome: Outcome, arm: Mapping[str, Any], store: PointStore
     good = [point for point in stored if failure_class(point) is None]
     row = {
         **_head(outcome, ";".join([arm["experiment"], *arm["also"]])),
-        **_settings(arm["server_args"], good),
+        **_settings(_flags(plan, arm), arm["server_args"], good),
         "label": arm["label"],
         "state": arm["state"],
         "is_default": arm["is_default"],
@@ -201,13 +229,18 @@ def _source(stored: Sequence[Mapping[str, Any]]) -> str | None:
     return " and ".join(sorted({"recorded" if "recorded" in point else "measured" for point in stored})) or None
 
 
-def _settings(flags: Mapping[str, Any], good: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _flags(plan: Plan, arm: Mapping[str, Any]) -> GivenFlags:
+    (engine,) = plan["engines"].values()
+    return GivenFlags(engine["adapter"], arm["server_args"])
+
+
+def _settings(flags: GivenFlags, args: Mapping[str, Any], good: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the short columns of the flags: as given, else as the running server reports them."""
     resolved = good[0]["engine"].get("resolved") or {} if good else {}
     found = {}
-    for short, (flag, place) in DEFAULTS_OF_FLAGS.items():
-        value = flags.get(flag)
-        if value is None and place is not None:
+    for short, meaning in MEANINGS.items():
+        value = flags.get(meaning)
+        if value is None and (place := flags.names.told.get(meaning)) is not None:
             value = (resolved.get(place[0]) or {}).get(place[1])
         found[short] = value
     for short in ("tp", "pp", "dp"):
@@ -217,7 +250,7 @@ def _settings(flags: Mapping[str, Any], good: Sequence[Mapping[str, Any]]) -> di
         "spec": segment(speculative),
         "quant": flags.get("quantization", "none"),
         "synthetic_acceptance": bool(speculative and is_synthetic(speculative)),
-        "server_args": canonical_json(dict(flags)),
+        "server_args": canonical_json(dict(args)),
     }
     return found
 
@@ -259,21 +292,17 @@ def measurement_rows(outcomes: Iterable[Outcome], store: PointStore) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def write_tables(plan: Plan, results: Path) -> None:
-    """Write benchmarking_results.csv, optimization_summary.csv, measurements.csv and experiments/<name>.csv.
-
-    Raises UserError where no race of the plan was run.
-    """
-    folder = results / "tuning" / plan["tuning"]
-    outcomes, store = read_outcomes(plan, results), PointStore(results / "points")
+def make(inputs: Inputs) -> dict[str, Content]:
+    """Return the tables of the tuning of the inputs' plan; raises UserError where no race of it was run."""
+    plan = inputs.plan
+    outcomes, store = read_outcomes(plan, inputs.points.parent), PointStore(inputs.points)
     table = configuration_rows(plan, outcomes, store)
-    _write(table, folder / "benchmarking_results.csv")
-    _write(optimization_summary(plan, outcomes, table), folder / "optimization_summary.csv")
-    _write(measurement_rows(outcomes, store), folder / "measurements.csv")
-    for experiment in dict.fromkeys(one["name"] for tier in plan["tiers"] for one in tier["experiments"]):
-        mine = [experiment in str(names).split(";") for names in table["experiment"]]
-        _write(table[mine], folder / "experiments" / f"{experiment}.csv")
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
+    experiments = dict.fromkeys(one["name"] for tier in plan["tiers"] for one in tier["experiments"])
+    return {
+        "results": table,
+        "summary": optimization_summary(plan, outcomes, table),
+        "measurements": measurement_rows(outcomes, store),
+        "experiments": {
+            name: table[[name in str(names).split(";") for names in table["experiment"]]] for name in experiments
+        },
+    }

@@ -1,0 +1,208 @@
+"""One point of a sweep of servers: its full record and the session that measures it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from memgap import HARNESS_VERSION
+from memgap.engine.adapters import adapter_for, require
+from memgap.engine.given import GivenFlags, without_none
+from memgap.engine.reserved import check_flags, check_variables
+from memgap.errors import UserError
+from memgap.kinds.static.point import static_point
+from memgap.models.architecture import ModelArchitecture
+from memgap.models.synthetic import encodes_text
+from memgap.points.point import Point, Record, server_key
+
+LOAD_DEFAULTS: Record = {
+    "burstiness": 1.0,
+    "endpoint": "completions",
+    "temperature": 0.0,
+    "ignore_eos": True,
+    "request_timeout_s": 600.0,
+    "seed": 0,
+}
+LEAST_WARMUP, MOST_WARMUP = 4, 64
+"""Without a number of warm-up requests there are as many as the batch cap, within these bounds."""
+SCALED = ("requests_per_slot", "min_requests", "max_requests", "warmup_requests")
+"""What becomes a number of requests in the record."""
+ARRIVAL_ONLY = {"rate_end_req_s": "ramp", "burst_requests": "bursts", "burst_every_s": "bursts"}
+TOGETHER_FRACTION = 0.9
+"""Share of the GPU's memory that replicas may take together."""
+
+
+def make_point(
+    arguments: Mapping[str, Any],
+    engine: Record,
+    model: Record,
+    dataset: Record,
+    repeat: int,
+    where: str,
+    queue: bool = False,
+) -> Point:
+    """Build the point of `arguments` (without lists) with the engine, model and dataset already resolved.
+
+    With `queue` the server may take fewer requests at once than a client cap holds open; the others wait in the server.
+    Raises UserError where arguments contradict one another; `where` names the sweep.
+    """
+    cap_side = str(arguments.get("cap_side", "client"))
+    batch_cap = int(arguments["batch_cap"])
+    replicas = int(arguments.get("replicas", 1))
+    if adapter_for(engine["adapter"]).capabilities.static_batches:
+        _environment(arguments, where)
+        requests = _requests(arguments.get("load", {}), batch_cap, where)
+        return static_point(arguments, engine, model, dataset, requests, repeat, where)
+    _check_engine(arguments, engine, model, where)
+    flags = _server_arguments(arguments, engine, cap_side, batch_cap, where, queue)
+    server = {
+        "args": share_memory(engine["adapter"], flags, replicas) if replicas > 1 else flags,
+        "env": _environment(arguments, where),
+        "replicas": replicas,
+        "mps": bool(arguments.get("mps", False)),
+    }
+    if "profile" in arguments:
+        server["profile"] = {name: float(value) for name, value in arguments["profile"].items()}
+    record: Record = {
+        "harness": HARNESS_VERSION,
+        "engine": engine,
+        "model": model,
+        "server": server,
+        "dataset": dataset,
+        "load": _load(arguments.get("load", {}), cap_side, batch_cap, replicas, where),
+        "batch_cap": batch_cap,
+        "cap_side": cap_side,
+        "repeat": repeat,
+    }
+    _check_chat(record, where)
+    if (record["load"]["arrival"] == "trace") and dataset["kind"] != "trace":
+        raise UserError(f"{where}: load.arrival 'trace' needs a dataset of kind trace, not {dataset['kind']}.")
+    _check_turns(record, where)
+    return Point.of(record, session_name(record))
+
+
+def session_name(record: Mapping[str, Any]) -> str:
+    """Return the name of the session that measures the point: readable, and unique for its server."""
+    cap = f"cap{record['batch_cap']}" if record["cap_side"] == "server" else "warm"
+    replicas, mps = record["server"]["replicas"], record["server"]["mps"]
+    shared = (f"-x{replicas}" if replicas > 1 else "") + ("-mps" if mps else "")
+    shared += "-profiled" if "profile" in record["server"] else ""
+    name = f"{record['model']['name']}-{record['engine']['name']}-{cap}{shared}"
+    return f"{name}-{server_key(record)}"
+
+
+def _check_chat(record: Record, where: str) -> None:
+    model = record["model"]
+    if record["load"]["endpoint"] != "chat" or model["weights"] != "synthetic":
+        return
+    if not encodes_text(ModelArchitecture.from_dict(model["architecture"])):
+        raise UserError(
+            f"{where}: the synthetic tokenizer of {model['name']} reads no text, which load.endpoint chat needs; "
+            "use completions, or a model of another family."
+        )
+
+
+def _check_turns(record: Record, where: str) -> None:
+    turns, requests = record["dataset"].get("turns"), record["load"]["requests"]
+    if turns and requests % turns:
+        raise UserError(
+            f"{where}: load asks for {requests} requests, which is no multiple of the dataset's {turns} turns."
+        )
+    if turns and record["load"].get("client_processes", 1) > 1:
+        raise UserError(f"{where}: conversations are sent by one client process; remove load.client_processes.")
+
+
+def _environment(arguments: Mapping[str, Any], where: str) -> dict[str, str]:
+    env = dict(arguments.get("env", {}))
+    check_variables(env, where)
+    return env
+
+
+def _check_engine(arguments: Mapping[str, Any], engine: Record, model: Record, where: str) -> None:
+    """Raise UserError where the engine's adapter cannot do what the arguments ask for."""
+    require(engine, "serves", "a sweep", where)
+    if int(arguments.get("replicas", 1)) > 1:
+        require(engine, "shares_memory", "`replicas`", where)
+    if arguments.get("mps"):
+        require(engine, "shares_memory", "`mps`", where)
+    if "profile" in arguments:
+        require(engine, "profiles", "`profile`", where)
+    if arguments.get("load", {}).get("endpoint") == "chat" and model["weights"] != "synthetic":
+        require(engine, "detokenizes", "load.endpoint chat", where)
+
+
+def _server_arguments(
+    arguments: Mapping[str, Any], engine: Record, cap_side: str, batch_cap: int, where: str, queue: bool
+) -> Record:
+    flags = without_none(arguments.get("server", {}))
+    given = GivenFlags(engine["adapter"], flags, where)
+    check_flags(flags, where, reserved=given.names.reserved)
+    most = str(given.name("max_seqs"))
+    if cap_side == "server":
+        if "max_seqs" in given:
+            raise UserError(f"{where}: with `cap_side: server` the flag {most} is batch_cap; remove it from `server`.")
+        flags[most] = batch_cap
+    elif given.whole("max_seqs", batch_cap) < batch_cap and not queue:
+        raise UserError(f"{where}: batch_cap {batch_cap} is above the server's {most} {given.get('max_seqs')}.")
+    return flags
+
+
+def share_memory(adapter: str, flags: Record, replicas: int) -> Record:
+    """Return one replica's flags: the memory that all may take together, 0.9 of the GPU by default, is divided."""
+    given, shared = GivenFlags(adapter, flags), dict(flags)
+    if "kv_bytes" in given:
+        shared[str(given.name("kv_bytes"))] = int(given.get("kv_bytes")) // replicas
+    together = float(given.get("memory_fraction", TOGETHER_FRACTION))
+    shared[str(given.name("memory_fraction"))] = math.floor(together / replicas * 1e4) / 1e4
+    return shared
+
+
+def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, replicas: int, where: str) -> Record:
+    load = {**LOAD_DEFAULTS, **{key: value for key, value in given.items() if key not in SCALED}}
+    load["warmup_requests"] = given.get("warmup_requests", min(max(batch_cap, LEAST_WARMUP), MOST_WARMUP))
+    load.setdefault("arrival", "closed" if cap_side == "client" else "all-at-once")
+    open_loop = load["arrival"] in ("constant", "poisson", "gamma", "ramp")
+    if open_loop and "rate_req_s" not in given:
+        raise UserError(f"{where}: load.arrival {load['arrival']!r} needs load.rate_req_s.")
+    if not open_loop and "rate_req_s" in given:
+        raise UserError(
+            f"{where}: load.rate_req_s has no meaning with load.arrival {load['arrival']!r}; "
+            "use constant, poisson, gamma or ramp."
+        )
+    if cap_side == "client" and load["arrival"] != "closed":
+        raise UserError(
+            f"{where}: `cap_side: client` needs load.arrival closed, not {load['arrival']!r}; use `cap_side: server`."
+        )
+    load.setdefault("rate_req_s", None)
+    load["concurrency"] = batch_cap * replicas if load["arrival"] == "closed" else None
+    load["requests"] = _requests(given, batch_cap * replicas, where)
+    if replicas > 1:
+        load.setdefault("balance", "least-outstanding")
+    else:
+        load.pop("balance", None)
+    for key, arrival in ARRIVAL_ONLY.items():
+        if (key in given) != (load["arrival"] == arrival):
+            lacks = "needs" if load["arrival"] == arrival else "has no use for"
+            raise UserError(f"{where}: load.arrival {load['arrival']!r} {lacks} load.{key}.")
+        if key in given and key != "burst_requests":
+            load[key] = float(given[key])
+    if "think_time_s" in given:
+        load["think_time_s"] = float(given["think_time_s"])
+    elif "think_time" in given:
+        raise UserError(f"{where}: load.think_time needs load.think_time_s.")
+    for key in ("burstiness", "temperature", "request_timeout_s"):
+        load[key] = float(load[key])
+    if load["rate_req_s"] is not None:
+        load["rate_req_s"] = float(load["rate_req_s"])
+    return load
+
+
+def _requests(given: Mapping[str, Any], slots: int, where: str) -> int:
+    if ("requests" in given) == ("requests_per_slot" in given):
+        raise UserError(f"{where}: give exactly one of load.requests and load.requests_per_slot.")
+    if "requests" in given:
+        return int(given["requests"])
+    wanted = max(math.ceil(given["requests_per_slot"] * slots), int(given.get("min_requests", 1)))
+    most = int(given.get("max_requests", wanted))
+    if most < int(given.get("min_requests", 1)):
+        raise UserError(f"{where}: load.max_requests {most} is below load.min_requests {given['min_requests']}.")
+    return min(int(wanted), most)
