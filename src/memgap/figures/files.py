@@ -13,6 +13,8 @@ PNG_DPI = 200
 
 def write_figure(figure: Figure, data: pd.DataFrame, pdf: Path, png: Path, csv: Path) -> None:
     """Write the three files, each whole or not at all, without time stamps."""
+    figure.draw_without_rendering()  # lays out once; else each format does it again, in a drawing of its own
+    figure.set_layout_engine(None)
     for path, form, metadata in (
         (pdf, "pdf", {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": "memgap"}),
         (png, "png", {"Software": "memgap"}),

@@ -3,12 +3,13 @@
 import atexit
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TextIO, cast
+from typing import BinaryIO, NoReturn, TextIO, cast
 
 from memgap.warm.client import die_by
 
@@ -72,10 +73,11 @@ def _become(request: Request) -> None:
 
 
 def _stream(number: int, mode: str, like: TextIO) -> TextIO:
-    """Return a standard stream as Python opens it, with the encoding of the server's own."""
-    by_line = number == 2 or os.isatty(number)
-    return cast(
-        TextIO, os.fdopen(number, mode, 1 if by_line else -1, encoding=like.encoding, errors=like.errors, closefd=False)
+    """Return a standard stream as Python opens it, with the encoding and the buffering of the server's own."""
+    by_line, at_once = number == 2 or os.isatty(number), mode == "w" and getattr(like, "write_through", False)
+    file = os.fdopen(number, mode + "b", 0 if at_once else -1, closefd=False)
+    return io.TextIOWrapper(
+        cast(BinaryIO, file), like.encoding, like.errors, line_buffering=by_line, write_through=at_once
     )
 
 

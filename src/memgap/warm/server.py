@@ -70,8 +70,7 @@ class Server:
         if request is None:
             connection.close()
             return
-        with contextlib.suppress(BaseException):  # the fork imports it again and tells what is wrong
-            importlib.import_module(request.module)
+        _prepare(request.module)
         gc.freeze()
         if _threads() > 1 or not self._fork(connection, request):
             _tell(connection, NOT_RUN, 0)
@@ -153,6 +152,13 @@ def read_request(connection: socket.socket) -> Request:
         for descriptor in descriptors:
             os.close(descriptor)
         raise
+
+
+def _prepare(name: str) -> None:
+    """Import what the job needs, once for all jobs: its module, and what this preloads if it says so."""
+    if name not in sys.modules:
+        with contextlib.suppress(BaseException):  # the fork imports it again and tells what is wrong
+            getattr(importlib.import_module(name), "preload", lambda: None)()
 
 
 def _threads() -> int:
