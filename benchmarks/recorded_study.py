@@ -63,7 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     for _ in range(options.runs):
         for checkout in (one.resolve() for one in options.checkout):
             starts = [cost([SNAKEMAKE, "--version"], checkout, variables) for _ in range(5)]
-            start_wall_s, start_cpu_s = (statistics.median(one[part] for one in starts) for part in (0, 1))
+            start_wall_s = statistics.median(wall_s for wall_s, _, _ in starts)
+            start_cpu_s = statistics.median(used_s for _, used_s, _ in starts)
             with tempfile.TemporaryDirectory() as folder:
                 config = str(checkout / "config/recorded.yaml")
                 command = [SNAKEMAKE, f"-j{options.jobs}", "figures", "tables", "--directory", folder]

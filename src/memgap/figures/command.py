@@ -9,10 +9,16 @@ from memgap.script import read_inputs, read_options, run_script, script_parser
 
 
 def preload() -> None:
-    """Import what figures are drawn with, once for all jobs of a warm server."""
-    import_module("memgap.figures.files")
+    """Import what figures are drawn with, and draw one, once for all jobs of a warm server."""
+    from memgap.figures.files import drawn
+    from memgap.figures.style import new_figure
+
     for module in modules().values():
         import_module(module)
+    figure, (axes,) = new_figure(1)
+    axes.plot([1, 2], label="a first text finds the fonts")
+    axes.legend()
+    drawn(figure)
 
 
 def main(arguments: list[str] | None = None) -> int:
