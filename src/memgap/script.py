@@ -62,6 +62,7 @@ def read_inputs(options: argparse.Namespace, reads: Sequence[str], plan: str = "
     return Inputs(
         given,
         plan=requested_plan(options, plan) if plan else None,
+        points=getattr(options, "results", Path("results")) / "points",
         paper_reference=getattr(options, "paper_reference", None),
         architectures=models_of(options.config) if MODELS in reads else None,
     )

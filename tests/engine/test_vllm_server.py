@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 from memgap.engine.identity import engine_python, engine_record
+from memgap.host.protocol import HostPlan
 from memgap.host.server import EngineServer
+from tests.support.waiting import LAST_RESORT_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -145,7 +147,8 @@ def test_the_real_server_refuses_requests_without_its_key(
     folder: Path, points: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     (model,) = (folder / "results/models").iterdir()
-    with EngineServer(points[0]["record"], str(model), engine_python("auto"), tmp_path / "log", 300) as server:
+    plan = HostPlan(points[0]["record"], str(model), engine_python("auto"), tmp_path, 300)
+    with EngineServer(plan, tmp_path / "log") as server:
         server.start()
         body = json.dumps({"model": "tiny-opt", "prompt": [11, 12], "max_tokens": 1}).encode()
 
@@ -154,7 +157,7 @@ def test_the_real_server_refuses_requests_without_its_key(
                 f"{server.url}/v1/completions", body, {"Content-Type": "application/json", **headers}
             )
             try:
-                with urllib.request.urlopen(request, timeout=30) as response:
+                with urllib.request.urlopen(request, timeout=LAST_RESORT_S) as response:
                     return int(response.status)
             except urllib.error.HTTPError as error:
                 return error.code

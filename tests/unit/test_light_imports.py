@@ -21,16 +21,19 @@ for name in sys.argv[1:]:
 """
 MEASURING = (
     "memgap.session.run",
-    "memgap.kinds.locust.session",
+    "memgap.session.bench",
+    "memgap.kinds.registry",
+    "memgap.kinds.locust.measure",
     "memgap.kinds.locust.locust_run",
-    "memgap.kinds.offline.session",
+    "memgap.kinds.offline.measure",
     "memgap.kinds.offline.worker",
-    "memgap.kinds.static.session",
+    "memgap.kinds.online.measure",
+    "memgap.kinds.static.measure",
     "memgap.kinds.static.worker",
     "memgap.tuning.run",
     "memgap.advisor.verify",
 )
-HOSTS = ("memgap.host.server", "memgap.host.replicas", "memgap.host.supervisor", "memgap.host.mps")
+HOSTS = tuple(f"memgap.host.{name}" for name in ("server", "replicas", "worker", "supervisor", "mps"))
 BESIDE = (
     "memgap.telemetry.sampler",
     "memgap.telemetry.gpm",

@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from memgap.recorded.files import all_points
 from memgap.study.study import Study
 from memgap.workflow import load_study
 from tests.support.offline_studies import SYNCHRONOUS, config
+from tests.support.waiting import LAST_RESORT_S, until
 
 SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/run_session.py"
 NCU = Path(__file__).parent / "data/ncu_raw_h200.csv"
@@ -51,9 +51,12 @@ print("Using FLASH_ATTN attention backend out of potential backends: ['FLASH_ATT
 if told.get("start"):
     sys.exit(told["start"])
 time.sleep(told.get("start_s", 0))
+samples = out.parent / "samples.csv"
+while told.get("sampled") and not (samples.exists() and samples.read_text().count(chr(10)) >= 3):
+    time.sleep(0.05)
 (out / "engine.json").write_text(json.dumps(
-    dict(version="0.26.0", num_gpu_blocks=10, kv_block_tokens=16, kv_pool_tokens=160, max_model_len=64,
-         async_scheduling=False, vocabulary_size=8192, start_s=1.5)))
+    dict(version=told.get("version", "0.26.0"), num_gpu_blocks=10, kv_block_tokens=16, kv_pool_tokens=160,
+         max_model_len=64, async_scheduling=False, vocabulary_size=8192, start_s=1.5)))
 for run in spec["runs"]:
     what = told.get(str(run["batch"]), {{}})
     if "die" in what:
@@ -97,7 +100,8 @@ class Runner:
         self.python.chmod(0o755)
         self.tell(**(worker or {}))
         configuration = config(**{"batch": [1, 2, 4], **changes})
-        configuration["engines"]["vllm"] |= {"python": str(self.python), "startup_timeout_s": 20}
+        engine = {"python": str(self.python), "startup_timeout_s": 600, "version": "0.26.0"}
+        configuration["engines"]["vllm"] |= engine
         self.study: Study = load_study(configuration)
         (self.name,) = self.study.sessions_of("phases")
         self.plan = self.study.session_plan(self.name)
@@ -118,7 +122,12 @@ class Runner:
     def run(self, **more: str) -> str:
         """Run the session to its end; returns what it printed."""
         done = subprocess.run(
-            self.command(), capture_output=True, text=True, check=False, timeout=60, env=self.environment(**more)
+            self.command(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LAST_RESORT_S,
+            env=self.environment(**more),
         )
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
@@ -198,6 +207,84 @@ def test_a_point_has_its_summary_and_what_the_engine_says_of_itself(tmp_path: Pa
     stored = session.results / "points" / point["key"]
     assert len(pd.read_csv(stored / "steps.csv.gz")) == 9
     assert "FLASH_ATTN" in (stored / "server.log").read_text()
+
+
+@pytest.mark.parametrize(("running", "status"), [("0.26.0+cpu", 0), ("0.27.0", 2)])
+def test_an_engine_of_another_version_than_the_points_is_refused(tmp_path: Path, running: str, status: int) -> None:
+    session = Runner(tmp_path, {"version": running})
+    done = subprocess.run(
+        session.command(), capture_output=True, text=True, check=False, timeout=60, env=session.environment()
+    )
+    assert done.returncode == status, done.stderr
+    assert session.left() == []
+    if status:
+        assert "the points belong to vllm 0.26.0, but the engine is 0.27.0; set engines.*.version" in done.stderr
+        assert session.points() == {}
+
+
+FAKE_GPU = """
+import os, pathlib
+import psutil
+
+NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+
+class NVMLError(Exception):
+    pass
+
+def nvmlDeviceGetCount():
+    return 1
+
+def nvmlDeviceGetComputeRunningProcesses(device):
+    class Listed:
+        def __init__(self, pid):
+            self.pid = pid
+    mine = ["-m", "memgap.kinds.offline.worker"]
+    workers = [one.pid for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [])[2:4] == mine]
+    return [Listed(pid) for pid in [*workers, *map(int, os.environ["MEMGAP_TEST_FOREIGN"].split())]]
+
+def nvmlDeviceGetName(device):
+    return "FAKE"
+
+def nvmlDeviceGetMaxClockInfo(device, kind):
+    return 2000
+
+def nvmlDeviceGetClockInfo(device, kind):
+    return int(os.environ["MEMGAP_TEST_CLOCK"])
+
+def __getattr__(name):
+    if not name.startswith("nvml"):
+        raise AttributeError(name)
+    def other(*_):
+        if name not in ("nvmlInit", "nvmlShutdown", "nvmlDeviceGetHandleByIndex"):
+            raise NVMLError("not supported")
+        return 0
+    return other
+"""
+
+
+@pytest.mark.parametrize(
+    ("foreign", "clock", "verdict", "flags"),
+    [
+        (False, "1990", "valid", []),
+        (False, "1200", "suspect", ["low_clock"]),
+        (True, "1990", "invalid", ["foreign_processes"]),
+    ],
+    ids=["alone", "slow clock", "beside another"],
+)
+def test_the_verdict_is_from_what_the_gpu_showed(
+    tmp_path: Path, foreign: bool, clock: str, verdict: str, flags: list[str]
+) -> None:
+    (tmp_path / "nvml").mkdir()
+    (tmp_path / "nvml/pynvml.py").write_text(FAKE_GPU)
+    session = Runner(tmp_path, {"4": {"outcome": {"start_monotonic_s": 0.0}}, "sampled": True}, batch=4)
+    session.plan["options"]["interval_s"] = 0.05
+    pid = os.getpid()
+    path = os.pathsep.join([str(tmp_path / "nvml"), os.environ.get("PYTHONPATH", "")])
+    printed = session.run(PYTHONPATH=path, MEMGAP_TEST_FOREIGN=str(pid) if foreign else "", MEMGAP_TEST_CLOCK=clock)
+    assert (f"already on the GPU: process {pid} (" in printed) is foreign
+    point = session.points()[4]
+    assert (point["status"], point["verdict"]["verdict"], point["flags"]) == ("ok", verdict, flags)
+    assert point["summary"]["gpu_foreign_processes_max"] == float(foreign)
 
 
 def test_the_second_worker_measures_what_the_first_left_and_the_culprit_is_recorded(tmp_path: Path) -> None:
@@ -287,12 +374,9 @@ def test_without_the_profilers_program_the_session_ends_with_a_result(tmp_path: 
 def test_a_stopped_session_keeps_what_is_done_and_leaves_no_worker(tmp_path: Path) -> None:
     session = Runner(tmp_path, {"2": {"sleep_s": 60}})
     process = subprocess.Popen(session.command(), stderr=subprocess.PIPE, text=True, env=session.environment())
-    deadline = time.monotonic() + 30
-    while 1 not in session.points():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: 1 in session.points())
     process.send_signal(signal.SIGTERM)
-    _, printed = process.communicate(timeout=30)
+    _, printed = process.communicate(timeout=LAST_RESORT_S)
     assert process.returncode == 1
     assert "stopped (signal SIGTERM); finished points are kept" in printed
     assert session.statuses() == {1: "ok"}

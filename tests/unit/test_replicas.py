@@ -12,9 +12,11 @@ import pytest
 
 from memgap.engine.failure import ServerFailureError
 from memgap.host.mps import CONTROL, Mps
+from memgap.host.protocol import HostPlan
 from memgap.host.replicas import Replicas
 from tests.support.records import small_study
 from tests.support.sessions import run_session
+from tests.support.waiting import until
 
 FAKE_MPS = """#!{python}
 import os, signal, sys, time
@@ -49,7 +51,7 @@ def study_of(replicas: int, mps: bool = False, load: Any = None, **server: Any) 
 def group(tmp_path: Path, replicas: int, mps: bool = False, **server: Any) -> Replicas:
     """Return the servers of such a point."""
     record = next(iter(study_of(replicas, mps, **server).points.values())).record
-    return Replicas(record, "unused", sys.executable, tmp_path / "server.log", 20)
+    return Replicas(HostPlan(record, "unused", sys.executable, tmp_path, 20))
 
 
 def test_memory_is_divided_and_the_load_multiplied() -> None:
@@ -85,8 +87,7 @@ def test_a_replica_that_dies_takes_the_point_and_its_siblings_with_it(tmp_path: 
         assert servers.alive
         pids = servers.pids
         os.kill(pids[1], signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(pids[1])] if psutil.pid_exists(pids[1]) else [], timeout=10)
-        assert not servers.alive
+        until(lambda: not servers.alive)
         assert "replica 2 of 3" in str(servers.death())
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
@@ -106,8 +107,7 @@ def test_mps_runs_with_the_servers_and_is_gone_afterwards(tmp_path: Path, monkey
     with group(tmp_path, 2, mps=True) as servers:
         servers.start()
         assert servers.alive
-        daemon = servers.mps_pid
-        assert daemon is not None
+        (daemon,) = servers.helper_pids
         environment = psutil.Process(servers.pids[0]).environ()
         folder = Path(environment["CUDA_MPS_PIPE_DIRECTORY"])
         assert folder.is_dir()
@@ -119,10 +119,9 @@ def test_mps_that_dies_is_the_points_failure(tmp_path: Path, monkeypatch: pytest
     fake_mps(tmp_path, monkeypatch, RUNS)
     with group(tmp_path, 1, mps=True) as servers:
         servers.start()
-        assert servers.mps_pid is not None
-        os.kill(servers.mps_pid, signal.SIGKILL)
-        psutil.wait_procs(psutil.Process().children(), timeout=3)
-        assert not servers.alive
+        (daemon,) = servers.helper_pids
+        os.kill(daemon, signal.SIGKILL)
+        until(lambda: not servers.alive)
         assert servers.death().kind == "mps_failed"
 
 

@@ -94,6 +94,9 @@ class EngineAdapter(Protocol):
     """Variable that names the folder for the sockets of the server's processes, which would stay in /tmp otherwise."""
     latency_histograms: Mapping[str, tuple[str, ...]]
     """Names of the engine's histograms in seconds: ttft, itl, tpot, e2e, queue, prefill, decode; newest name first."""
+    startup_marks: Mapping[str, str]
+    """Phase of a start (process, import, weights, compile, capture) -> regular expression of the log's line that ends
+    it, for those that the engine's log tells."""
     detokenized_field: str
     """Where the answer of /detokenize has the text."""
 

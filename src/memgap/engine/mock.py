@@ -1,6 +1,7 @@
 """The simulated engine of the tests: `python -m memgap.mock_server`, with vLLM's metric names."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ class MockAdapter(VllmAdapter):
     package = "memgap-mock"
     capabilities = replace(VllmAdapter.capabilities, in_process=False, needs_free_share=False, measured=False)
     flags = replace(VllmAdapter.flags, reserved_variables=("MEMGAP_MOCK_API_KEY",))
+    startup_marks: Mapping[str, str] = {"process": r"^INFO "}
     socket_folder_variable: str | None = None
 
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:

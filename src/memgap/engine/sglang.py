@@ -52,6 +52,13 @@ BAD_CONFIG = re.compile(
 WEIGHTS_GIB = re.compile(r"Load weight end\..*mem usage=([0-9.]+) GB")
 POOL_TOKENS = re.compile(r"max_total_num_tokens=(\d+)")
 CONTEXT = re.compile(r"context_len=(\d+)")
+STARTUP_MARKS = {
+    "process": r"server_args=ServerArgs",
+    "import": r"Init torch distributed ends",
+    "weights": r"Load weight end",
+    "capture": r"Capture target decode CUDA graph end",
+}
+"""SGLang 0.5.17."""
 CONFIG_FILE = "server.yaml"
 RESOLVED = (
     *("dtype", "kv_cache_dtype", "context_length", "mem_fraction_static", "max_running_requests", "max_total_tokens"),
@@ -107,6 +114,7 @@ class SglangAdapter:
     ready_path = "/health"
     socket_folder_variable: str | None = None
     latency_histograms: Mapping[str, tuple[str, ...]] = LATENCY_HISTOGRAMS
+    startup_marks: Mapping[str, str] = STARTUP_MARKS
     detokenized_field = "text"
 
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:

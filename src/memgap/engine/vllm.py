@@ -65,6 +65,17 @@ RESOLVED_SECTIONS = (
 KV_TOKENS = re.compile(r"KV cache size: ([0-9,]+) tokens")
 
 
+STARTUP_MARKS = {
+    "process": r"\(APIServer pid=\d+\)",
+    "import": r"Initializing a V\d LLM engine",
+    "weights": r"Model loading took|Loading weights took|Initializing model took",
+    "compile": r"torch\.compile took|saved AOT compiled function|Warming up done",
+    "capture": r"Graph capturing finished",
+}
+"""vLLM 0.26 on CUDA, 0.32 on CPUs. The API server says its first line once it has imported vLLM; the engine is another
+process with imports of its own."""
+
+
 class VllmAdapter:
     """Starts `python -m vllm.entrypoints.openai.api_server` and reads vLLM's metric names."""
 
@@ -130,6 +141,7 @@ class VllmAdapter:
     ready_path = "/health"
     socket_folder_variable: str | None = "VLLM_RPC_BASE_PATH"
     latency_histograms: Mapping[str, tuple[str, ...]] = LATENCY_HISTOGRAMS
+    startup_marks: Mapping[str, str] = STARTUP_MARKS
     detokenized_field = "prompt"
 
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:

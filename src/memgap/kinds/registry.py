@@ -7,10 +7,11 @@ from memgap.kinds.kind import Kind
 from memgap.kinds.locust.kind import LOADTEST
 from memgap.kinds.offline.kind import OFFLINE
 from memgap.kinds.online.kind import ONLINE
+from memgap.kinds.restart import RESTART
 from memgap.kinds.static.kind import STATIC
 from memgap.tuning.kind import TUNING
 
-KINDS: tuple[Kind, ...] = (ONLINE, STATIC, OFFLINE, LOADTEST, TUNING)
+KINDS: tuple[Kind, ...] = (ONLINE, STATIC, OFFLINE, LOADTEST, TUNING, RESTART)
 
 
 def kind_of(record: Mapping[str, Any]) -> Kind:

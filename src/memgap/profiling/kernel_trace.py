@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,9 @@ def read_kernels(folders: Sequence[Path]) -> list[Kernel]:
     for replica, folder in enumerate(folders, start=1):
         for path in sorted(folder.rglob("*.json*")):
             try:
-                base_ns, events = _read_trace(path)
-                found += [(base_ns + float(event["ts"]) * 1e3, _kernel(replica, event)) for event in events]
+                base_ns, events = complete_events(path)
+                own = [event for event in events if event.get("cat") in KERNEL_CATEGORIES]
+                found += [(base_ns + float(event["ts"]) * 1e3, _kernel(replica, event)) for event in own]
             except DAMAGE as error:
                 said = one_line(f"{type(error).__name__}: {error}")
                 raise ValueError(f"{path.name} is no trace of torch.profiler: {said}") from error
@@ -48,9 +49,8 @@ def _kernel(replica: int, event: Mapping[str, Any]) -> Kernel:
     return Kernel(replica, 0.0, float(event["dur"]) / 1e6, int(stream), str(event["name"]))
 
 
-def _read_trace(path: Path) -> tuple[float, Iterable[dict[str, Any]]]:
-    """Return the trace's origin in ns since the epoch and its kernel events."""
+def complete_events(path: Path) -> tuple[float, list[dict[str, Any]]]:
+    """Return a trace's origin in ns since the epoch and its complete events; raises one of `DAMAGE` for no trace."""
     data = path.read_bytes()
-    trace = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-    kept = (event for event in trace["traceEvents"] if event.get("cat") in KERNEL_CATEGORIES and event.get("ph") == "X")
-    return float(trace.get("baseTimeNanoseconds", 0)), kept
+    trace = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+    return float(trace.get("baseTimeNanoseconds", 0)), [one for one in trace["traceEvents"] if one.get("ph") == "X"]

@@ -1,14 +1,11 @@
 """Traces of torch.profiler: kernels with the step that launched them."""
 
-import gzip
-import json
-import zlib
 from pathlib import Path
 from typing import Any
 
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 from memgap.profiling.classes import kernel_class
-from memgap.profiling.kernel_trace import KERNEL_CATEGORIES
+from memgap.profiling.kernel_trace import KERNEL_CATEGORIES, complete_events
 from memgap.profiling.timeline import Recording, StepFinder, phase_and_step, timeline_table, windows_table
 
 LAUNCHES = ("cuda_runtime", "cuda_driver")
@@ -74,13 +71,11 @@ def _argument(event: dict[str, Any], name: str) -> Any:
 def _events(path: Path) -> list[dict[str, Any]]:
     """Return a trace's complete events, their times checked."""
     try:
-        data = path.read_bytes()
-        trace = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
-        events = [event for event in trace["traceEvents"] if event.get("ph") == "X"]
+        _, events = complete_events(path)
         for event in events:
             event["ts"], event["dur"], event["name"] = float(event["ts"]), float(event["dur"]), str(event["name"])
             event["cat"] = str(event.get("cat"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zlib.error, RecursionError) as error:
+    except DAMAGE as error:
         raise UserError(
             f"{path}: not a whole trace of torch.profiler ({_said(error)}); measure the point again."
         ) from error

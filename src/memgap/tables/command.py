@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = script_parser("Make tables.")
     parser.add_argument("--table", required=True)
     read_options(parser)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder with the results")
     parser.add_argument("--write", nargs="+", required=True, metavar="NAME=FILE", help="where each of its files goes")
     options = parser.parse_args(arguments)
 

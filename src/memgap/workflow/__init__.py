@@ -13,7 +13,6 @@ from memgap.containers.digest import pin_images
 from memgap.containers.inside import VERSION_VARIABLE, workflow_version
 from memgap.containers.jobs import prepare_images
 from memgap.store.atomic import keep_others_from_writing, write_text
-from memgap.study.plan import plan_of
 from memgap.study.sizing import fit_sessions
 from memgap.study.study import Study, expand_study
 from memgap.warm.driver import claim
@@ -53,11 +52,6 @@ def prepare_jobs(study: Study, workflow_folder: str) -> None:
     claim(os.environ)
     records = (point.record for point in study.points.values())
     prepare_images(study.config["engines"], records, Path(workflow_folder) / "workflow" / "scripts", os.environ)
-
-
-def plan_key(study: Study, kind: str, name: str = "settings", *_: str) -> str:
-    """Return what tells a job's plan from another one; raises UserError for an unknown name."""
-    return content_key(plan_of(study, kind, name))
 
 
 def script_path(workflow_folder: str, name: str) -> str:

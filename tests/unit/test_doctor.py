@@ -98,3 +98,24 @@ def test_no_port_is_told(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(doctor, "free_port", refused)
     assert found()["ports"].detail == "127.0.0.1: Permission denied"
+
+
+def test_doctor_names_every_part_and_what_it_unlocks(capsys: pytest.CaptureFixture[str]) -> None:
+    parts = found()
+    wanted = {
+        "python",
+        "engine",
+        "gpu",
+        "nsys",
+        "ncu",
+        "nvidia-cuda-mps-control",
+        "apptainer",
+        "sbatch",
+        "ports",
+        "disk",
+    }
+    assert wanted <= parts.keys()
+    assert all(one.unlocks for one in parts.values())
+    assert parts["python"].present
+    assert cli.main(["doctor"]) == 0
+    assert "ports" in capsys.readouterr().out

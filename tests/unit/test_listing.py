@@ -1,4 +1,4 @@
-"""The listing tells what a run would do, from what is stored."""
+"""The listing tells the state of every point and what a run would do, from what is stored."""
 
 import csv
 import io
@@ -111,3 +111,39 @@ def test_a_foreign_file_in_the_store_disturbs_nothing(tmp_path: Path) -> None:
     (tmp_path / "points").mkdir()
     (tmp_path / "points/README").write_text("")
     assert cost(list_points(study, tmp_path), tmp_path)[0] == 3
+
+
+def test_each_state_is_told_and_what_is_missing_costs(tmp_path: Path) -> None:
+    study = small_study()
+    records = {point.record["batch_cap"]: point.record for point in study.points.values()}
+    store_point(tmp_path / "points", records[1], {"tpot_mean_ms": 10.0})
+    key = store_point(tmp_path / "points", records[2], None, status="oom")
+    (tmp_path / "points" / key / "point.json").write_text("{")
+    rows = list_points(study, tmp_path)
+    assert [row.state for row in rows] == ["ok", "garbled", "missing"]
+    points, servers, seconds = cost(rows, tmp_path)
+    assert (points, servers) == (2, 1)
+    assert seconds > 30.0, "the start of a server counts, as long as the stored one took"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["list", "--configfile", "none.yaml"], "cannot read the configuration none.yaml"),
+        (["list", "--configfile", "c.yaml", "--sweep", "smal"], "unknown sweep 'smal' (did you mean 'small'?)"),
+        (["where", "--configfile", "none.yaml"], "cannot read the configuration"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(small_config()))
+    assert cli.main(arguments) == 2
+    printed = capsys.readouterr().err
+    assert sentence in printed
+    assert printed.count("\n") == 1
