@@ -209,7 +209,7 @@ def test_the_recorded_study_has_every_point_of_its_configuration() -> None:
     for session in study.sessions:
         plan = study.session_plan(session)
         seen = {key: Seen.of(point) for key, point in recorded.items()}
-        assert choose(plan["points"], plan["stop"], seen).wanted == []
+        assert choose(plan["points"], plan["stop"], seen, {}).wanted == []
     for point in recorded.values():
         assert point["status"] == "ok"
         assert point["hardware"]["gpu_name"] == "NVIDIA H200"

@@ -132,7 +132,7 @@ class Session:
 
     def _restore(self, recorded: str) -> None:
         """Take the points from recorded data instead of measuring them."""
-        # these need pandas, which an engine's environment may lack
+        # needs pandas, which an engine's environment may lack
         from memgap.kinds.registry import session_of
         from memgap.recorded.files import study_folder
         from memgap.recorded.load import restore
