@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from memgap.advisor.bca import Profile, advise, slo_bound_ms
-from memgap.advisor.flags import advised_flags
+from memgap.advisor.flags import advised_arguments, advised_flags
 from memgap.advisor.memory import memory_need
-from memgap.advisor.report import advice_for, write_advice
+from memgap.advisor.report import advice_for, profile_of, write_advice
 from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.tables.points import as_table
@@ -124,6 +124,9 @@ def test_flags_replace_the_measured_ones() -> None:
     assert flags[:3] == ["--max-num-seqs", "96", "--gpu-memory-utilization"]
     assert flags[4:] == ["--no-enable-prefix-caching", "--max-model-len", "2048"]
     assert "--kv-cache-memory-bytes" in advised_flags(args, 96, need(device="cpu"))
+    spread = advised_arguments({"tensor-parallel-size": 2}, 96, need(device="cpu"))
+    whole = advised_arguments({}, 96, need(device="cpu"))
+    assert 2 * spread["kv-cache-memory-bytes"] == pytest.approx(whole["kv-cache-memory-bytes"], abs=1)
 
 
 def rows(**changes: Any) -> list[dict[str, Any]]:
@@ -197,3 +200,16 @@ def test_the_table_of_the_paper_is_the_papers(reference: Path) -> None:
     decisions = decisions[decisions["exclude_preempted"]].sort_values("slo_multiple_of_itl_b32")
     said = decisions.groupby(["model", "epsilon"])["b_opt"].agg(tuple).to_dict()
     assert said == B_OPT
+
+
+def test_a_cap_without_the_chosen_latency_is_not_called_preempted() -> None:
+    single = {"itl_mean_ms": None, "output_tokens": 40, "requests_completed": 40, "e2e_mean_ms": 5.0}
+    (found,) = profile_of(as_table([{**rows()[0], **single}]), "itl_mean_ms")
+    assert found.excluded == (
+        "measured, but without itl_mean_ms: replies of one token have no time between tokens "
+        "(advisor.latency could be e2e_mean_ms)"
+    )
+    (found,) = profile_of(as_table([{**rows()[0], "itl_mean_ms": None}]), "itl_mean_ms")
+    assert found.excluded == "measured, but without itl_mean_ms"
+    (found,) = profile_of(as_table([{**rows()[0], "total_throughput_tok_s": None}]), "itl_mean_ms")
+    assert found.excluded == "measured, but no throughput came of it"

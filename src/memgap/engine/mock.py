@@ -32,10 +32,6 @@ class MockAdapter(VllmAdapter):
         facts.version = __version__
         return facts
 
-    def reset_prefix_cache(self, base_url: str, api_key: str = "") -> bool:
-        """See EngineAdapter; the mock has no prefix cache, so it is empty."""
-        return True
-
     def profiler_flags(self, folder: Path) -> list[str]:
         """See EngineAdapter."""
         return ["--profile-folder", str(folder)]

@@ -6,13 +6,15 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from memgap.figures.empty import say_where_empty
 from memgap.store.atomic import write_bytes, write_text
 
 DPI = 200
 
 
 def write_figure(figure: Figure, data: pd.DataFrame, pdf: Path, png: Path, csv: Path) -> None:
-    """Write the three files, each whole or not at all, without time stamps."""
+    """Write the three files, each whole or not at all, without time stamps; panels without data say so."""
+    say_where_empty(figure)
     as_pdf, as_png = drawn(figure)
     write_bytes(pdf, as_pdf)
     write_bytes(png, as_png)

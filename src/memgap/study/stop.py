@@ -85,7 +85,7 @@ def _groups(points: Points) -> list[Points]:
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for point in points:
         record = point["record"]
-        sized = ("requests", "concurrency", "warmup_requests")
+        sized = ("requests", "concurrency", "warmup_requests", "min_requests")
         load = {name: value for name, value in record["load"].items() if name not in sized}
         rest = {name: value for name, value in record.items() if name not in ("batch_cap", "repeat", "load")}
         groups.setdefault(content_key({**rest, "load": load}), []).append(point)

@@ -33,7 +33,8 @@ def ncu_files(key: str, log: Path) -> Files:
     if table.empty:
         raise UserError(export.reason or "ncu saw no kernel of this point in the wanted steps")
     table = table.assign(name=[short_name(name) for name in table["name"]])
-    return {"counters.csv.gz": table_gz(table)}, {"counted_kernels": float(len(table))}
+    counted = {"counted_kernels": float(len(table)), **_left_out(export.left_out)}
+    return {"counters.csv.gz": table_gz(table)}, counted
 
 
 def nsys_files(key: str, database: Path) -> Files:
@@ -45,7 +46,7 @@ def nsys_files(key: str, database: Path) -> Files:
     start_s, end_s = float(point["start_s"].iloc[0]), float(point["end_s"].iloc[0])
     inside = recording.kernels[recording.kernels["start_s"].between(start_s, end_s)]
     windows = recording.windows[recording.windows["start_s"].between(start_s, end_s)]
-    files, summary = recorded_files([Recording(inside, windows)])
+    files, summary = recorded_files([Recording(inside, windows, left_out=recording.left_out)])
     metrics = read_gpu_metrics(database)
     mine = metrics[metrics["time_s"].between(start_s, end_s)]
     if len(mine):
@@ -69,8 +70,17 @@ def recorded_files(recordings: Sequence[Recording]) -> Files:
     classes["span_s"] = classes["phase"].map(span_s.groupby("phase").sum())
     return (
         {"classes.csv.gz": table_gz(classes), "timeline.csv.gz": table_gz(_timeline(table, windows))},
-        {"profiled_kernels": float(len(table)), "unclassified_fraction": unclassified_share(table)},
+        {
+            "profiled_kernels": float(len(table)),
+            "unclassified_fraction": unclassified_share(table),
+            **_left_out(sum(one.left_out for one in recordings)),
+        },
     )
+
+
+def _left_out(count: int) -> dict[str, float]:
+    """Return how many events of a profiler could not be read, nothing where all could."""
+    return {"profiler_events_left_out": float(count)} if count else {}
 
 
 def _timeline(kernels: pd.DataFrame, windows: pd.DataFrame) -> pd.DataFrame:
