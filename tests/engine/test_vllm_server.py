@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import yaml
 from memgap.engine.identity import engine_python, engine_record
 from memgap.host.protocol import HostPlan
 from memgap.host.server import EngineServer
+from memgap.loopback import fetch
 from tests.support.waiting import LAST_RESORT_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -153,12 +153,9 @@ def test_the_real_server_refuses_requests_without_its_key(
         body = json.dumps({"model": "tiny-opt", "prompt": [11, 12], "max_tokens": 1}).encode()
 
         def status(headers: dict[str, str]) -> int:
-            request = urllib.request.Request(
-                f"{server.url}/v1/completions", body, {"Content-Type": "application/json", **headers}
-            )
+            headers = {"Content-Type": "application/json", **headers}
             try:
-                with urllib.request.urlopen(request, timeout=LAST_RESORT_S) as response:
-                    return int(response.status)
+                return fetch(f"{server.url}/v1/completions", LAST_RESORT_S, body, headers)[0]
             except urllib.error.HTTPError as error:
                 return error.code
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from memgap.canonical import canonical_json
-from memgap.datasets import build_dataset, save_dataset
+from memgap.datasets import store_dataset
 from memgap.models import write_synthetic_model
 from memgap.session import run
 from memgap.session.progress import Progress
@@ -29,7 +29,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/run_session.py"
 def write_inputs(study: Study, results: Path) -> None:
     """Make the datasets and models of a study."""
     for key, spec in study.datasets.items():
-        save_dataset(results / f"datasets/{key}.npz", spec, build_dataset(spec))
+        store_dataset(results / f"datasets/{key}.npz", spec)
     for folder, model in study.model_folders.items():
         write_synthetic_model(model, results / "models" / folder)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from memgap.advisor.bca import Profile, advise, slo_bound_ms
-from memgap.advisor.flags import advised_flags
+from memgap.advisor.flags import advised_arguments, advised_flags
 from memgap.advisor.memory import memory_need
 from memgap.advisor.report import advice_for, profile_of, write_advice
 from memgap.config.load import check_config
@@ -124,6 +124,9 @@ def test_flags_replace_the_measured_ones() -> None:
     assert flags[:3] == ["--max-num-seqs", "96", "--gpu-memory-utilization"]
     assert flags[4:] == ["--no-enable-prefix-caching", "--max-model-len", "2048"]
     assert "--kv-cache-memory-bytes" in advised_flags(args, 96, need(device="cpu"))
+    spread = advised_arguments({"tensor-parallel-size": 2}, 96, need(device="cpu"))
+    whole = advised_arguments({}, 96, need(device="cpu"))
+    assert 2 * spread["kv-cache-memory-bytes"] == pytest.approx(whole["kv-cache-memory-bytes"], abs=1)
 
 
 def rows(**changes: Any) -> list[dict[str, Any]]:

@@ -181,7 +181,12 @@ vllm:generation_tokens_total{engine="1",model_name="m"} 1.0
 
 def test_metrics_of_several_engines_with_exponents() -> None:
     sample = VllmAdapter().metrics_sample(parse_page(METRICS))
-    assert sample == {"num_requests_running": 7.0, "generation_tokens": 1200001.0, "kv_cache_usage_fraction": 0.5}
+    assert sample == {
+        "num_requests_running": 7.0,
+        "generation_tokens": 1200001.0,
+        "kv_cache_usage_fraction": 0.375,
+        "kv_cache_usage_fullest_fraction": 0.5,
+    }
 
 
 @pytest.mark.parametrize(
@@ -201,7 +206,7 @@ def test_failures_are_told_apart_by_the_log(line: str, kind: str | None) -> None
 
 
 def test_an_unknown_adapter_is_one_sentence() -> None:
-    with pytest.raises(UserError, match="known are hf, mock, sglang, vllm"):
+    with pytest.raises(UserError, match="known are hf, mock, openai, sglang, vllm"):
         adapter_for("tgi")
 
 

@@ -24,6 +24,7 @@ RECORDED = CONFIG.parent / "recorded"
 def expanded(stem: str) -> Iterator[str]:
     files = [CONFIG / f"{stem}.yaml"]
     config = check_config(read_config_files(files))
+    config["url"] = "http://127.0.0.1:8000"  # config/endpoint.yaml leaves it to the command line
     for engine in config["engines"].values():  # "auto" would be what is installed on this machine
         engine["version"] = "0.0.0" if engine["version"] == "auto" else engine["version"]
     study = expand_study(config)

@@ -39,6 +39,20 @@ def test_kernels_belong_to_the_steps_that_launched_them(tmp_path: Path, name: st
     assert found.windows["end_s"].tolist() == pytest.approx([50e-6, 140e-6])
 
 
+def test_categories_of_earlier_versions_are_known(tmp_path: Path) -> None:
+    """PyTorch 1.11 and before wrote Kernel, Memcpy and Runtime."""
+    earlier = {"kernel": "Kernel", "gpu_memcpy": "Memcpy", "gpu_memset": "Memset", "cuda_runtime": "Runtime"}
+    old = [{**one, "cat": earlier.get(one.get("cat", ""), one.get("cat"))} for one in EVENTS]
+    now = read_trace(write(tmp_path / "now.json", EVENTS))
+    then = read_trace(write(tmp_path / "then.json", old))
+    assert then.kernels.equals(now.kernels) and len(then.kernels)
+    (tmp_path / "a").mkdir()
+    write(tmp_path / "a" / "x.pt.trace.json", old)
+    (tmp_path / "b").mkdir()
+    write(tmp_path / "b" / "x.pt.trace.json", EVENTS)
+    assert read_kernels([tmp_path / "a"]) == read_kernels([tmp_path / "b"]) != []
+
+
 def test_shares_by_class(tmp_path: Path) -> None:
     table = read_trace(write(tmp_path / "a.json", EVENTS)).kernels
     decode = class_table(table).query("phase == 'decode'")

@@ -155,7 +155,7 @@ def test_the_reason_for_no_gpu_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, None, "pynvml is not installed"),
         (NoDriver(), None, "Driver Not Loaded"),
         (FakeNvml(), "", "no visible GPU"),
-        (FakeNvml(), "GPU-0000", "not supported"),
+        (FakeNvml(), "GPU-0000", "no visible GPU"),
     ):
         monkeypatch.setattr(nvml, "pynvml", module)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -2,7 +2,9 @@
 import os
 
 from memgap.commands.where import tell_where
+from memgap.config.reading import check_files
 from memgap.errors import UserError
+from memgap.host.inherited import inherited_text
 from memgap.kinds.locust.environment import locust_files
 from memgap.tables.spec import GROUP, tables as table_specs
 from memgap.workflow import load_study, prepare_jobs, script_path, targets
@@ -10,6 +12,7 @@ from memgap.workflow.code import code_of
 from memgap.workflow.rules import Rules
 
 try:
+    check_files(workflow.configfiles)
     STUDY = load_study(config)
     prepare_jobs(STUDY, workflow.basedir)
 except UserError as error:

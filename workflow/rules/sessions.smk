@@ -24,6 +24,7 @@ rule session:
         name="{session}",
         options=[],
         plan=ASK.plan("session"),
+        variables=inherited_text(os.environ),
     message:
         "Session {wildcards.session}"
     shell:

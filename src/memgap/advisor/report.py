@@ -13,6 +13,8 @@ from memgap.advisor.bca import Decision, Profile, advise
 from memgap.advisor.flags import advised_arguments, advised_flags
 from memgap.advisor.memory import MemoryNeed, memory_need
 from memgap.advisor.stability import stability
+from memgap.engine.ranks import Sizes
+from memgap.engine.vllm import VllmAdapter
 from memgap.errors import UserError
 from memgap.stats.intervals import column_interval
 from memgap.tables.fate import FAILED, GOOD, INVALID, PREEMPTED, UNNEEDED, fate, replicated
@@ -135,16 +137,21 @@ def _configuration(rows: pd.DataFrame, decision: Decision, settings: Mapping[str
 
 
 def memory_at(chosen: pd.DataFrame, settings: Mapping[str, Any]) -> MemoryNeed:
-    """Return the memory that the good points of one cap need, with `memory_margin` and `memory_limit_fraction`."""
+    """Return the memory that the good points of one cap need, with `memory_margin` and `memory_limit_fraction`.
+
+    It is that of all GPUs of the server; each data-parallel engine has to hold one request, and is as full as the
+    fullest one.
+    """
     block_tokens, token_bytes = _median(chosen, "kv_block_tokens"), _median(chosen, "kv_bytes_per_token")
     longest = _median(chosen, "max_model_len")
     usage = chosen["kv_cache_usage_max_fraction"].dropna()
+    engines = Sizes.of(VllmAdapter.flags, json.loads(str(chosen["server_args"].iloc[0]))).engines
     return memory_need(
         device=str(chosen["device"].iloc[0]),
         usage_fraction=float(usage.max()) if len(usage) else None,
         kv_pool_bytes=_median(chosen, "kv_pool_bytes"),
         kv_block_bytes=block_tokens * token_bytes if block_tokens and token_bytes else None,
-        kv_one_request_bytes=longest * token_bytes if longest and token_bytes else None,
+        kv_one_request_bytes=engines * longest * token_bytes if longest and token_bytes else None,
         weights_bytes=_median(chosen, "weights_bytes"),
         device_memory_bytes=_median(chosen, "gpu_memory_bytes"),
         utilization=_median(chosen, "gpu_memory_utilization"),

@@ -49,6 +49,11 @@ class FlagNames:
     tensor_parallel: str | None = None
     pipeline_parallel: str | None = None
     data_parallel: str | None = None
+    data_parallel_local: str | None = None
+    data_parallel_attention: str | None = None
+    """Set where data-parallel engines share the GPUs of the tensor-parallel group."""
+    first_gpu: str | None = None
+    gpu_step: str | None = None
     expert_parallel: str | None = None
     api_servers: str | None = None
     kv_dtype: str | None = None

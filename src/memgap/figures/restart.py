@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from memgap.figures.footer import write_footer
 from memgap.figures.spec import FigureSpec
 from memgap.figures.style import new_figure, palette, say_in_place
-from memgap.kinds.restart import WINDOWS
 from memgap.tables.fate import INVALID
 from memgap.tables.inputs import Inputs
 from memgap.tables.provenance import source_line
@@ -76,14 +75,14 @@ def _draw_ttft(axes: Axes, ttft: pd.DataFrame) -> None:
     if ttft.empty:
         say_in_place(axes, "no window was measured")
         return
-    models = list(dict.fromkeys(ttft["model"]))
+    models, windows = (list(dict.fromkeys(ttft[name])) for name in ("model", "window"))
     width = 0.8 / len(models)
     for number, (model, colour) in enumerate(zip(models, palette(len(models)), strict=True)):
-        own = ttft[ttft["model"] == model].set_index("window").reindex(WINDOWS)
-        places = [place + (number - (len(models) - 1) / 2) * width for place in range(len(WINDOWS))]
+        own = ttft[ttft["model"] == model].set_index("window").reindex(windows)
+        places = [place + (number - (len(models) - 1) / 2) * width for place in range(len(windows))]
         axes.bar(places, own["ttft_mean_ms"], width=width * 0.9, color=colour, label=model)
         axes.vlines(places, own["ttft_median_ms"], own["ttft_p99_ms"], color="black", linewidth=0.8)
-    axes.set_xticks(range(len(WINDOWS)), WINDOWS)
+    axes.set_xticks(range(len(windows)), windows)
     axes.set_ylabel("Time to first token (ms)")
     axes.set_ylim(bottom=0)
     if len(models) > 1:

@@ -11,6 +11,7 @@ from typing import Any
 from memgap.engine.adapters import adapter_for
 from memgap.engine.base import EngineFacts
 from memgap.engine.failure import ServerFailureError
+from memgap.host.gpus import server_gpus
 from memgap.host.mps import FAILED, Mps
 from memgap.host.protocol import Check, Entry, HostPlan, Server
 from memgap.host.server import EngineServer
@@ -29,10 +30,12 @@ class Replicas(Server):
     def __init__(self, plan: HostPlan) -> None:
         self._plan, self._server = plan, plan.record
         self._log = plan.scratch / "server.log"
-        self._mps = Mps() if plan.record["server"].get("mps") else None
+        self._mps = Mps({**plan.env, **plan.record["server"]["env"]}) if plan.record["server"].get("mps") else None
         self._number = int(plan.record["server"].get("replicas", 1))
         self.servers: list[EngineServer] = []
-        self._starting = StartupSampler(lambda: [pid for pid in self.pids if pid])
+        self._starting = StartupSampler(
+            lambda: [pid for pid in self.pids if pid], gpus=lambda: server_gpus(self._server).ids
+        )
         self.adapter = adapter_for(plan.record["engine"]["adapter"])
 
     @property

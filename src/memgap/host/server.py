@@ -1,11 +1,9 @@
 """A running server of an engine: started, waited for with early-death detection, and always stopped."""
 
-import http.client
 import json
 import secrets
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +17,7 @@ from memgap.host.ports import free_port, require_free
 from memgap.host.protocol import HostPlan
 from memgap.host.startup_phases import StartupPhases
 from memgap.host.supervised import Supervised
+from memgap.loopback import fetch
 from memgap.redact import redact
 
 PORT_TRIES = 3
@@ -177,11 +176,10 @@ class EngineServer:
         """Return the text of token ids, by the server's own tokenizer; ServerFailureError where it does not answer."""
         body = json.dumps({"model": model, "tokens": token_ids}).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.api_key}"}
-        request = urllib.request.Request(f"{self.url}/detokenize", data=body, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:
-                return str(json.loads(response.read())[self.adapter.detokenized_field])
-        except (OSError, ValueError, KeyError) as error:
+            answer = fetch(f"{self.url}/detokenize", 30, body=body, headers=headers)[1]
+            return str(json.loads(answer)[self.adapter.detokenized_field])
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ServerFailureError(
                 "crash", f"the server cannot turn token ids into text: {error}", self.log_tail()
             ) from error
@@ -215,7 +213,6 @@ class EngineServer:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except (OSError, http.client.HTTPException):
+        return fetch(url, 2)[0] == 200
+    except OSError:
         return False

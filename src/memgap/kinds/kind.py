@@ -43,6 +43,8 @@ class Kind:
     """What a group is called in a sentence, such as "sweep"."""
     serves: bool = True
     """Whether points are measured on servers, whose commands can be run by hand."""
+    elsewhere: bool = False
+    """Whether points are measured on servers that are there already, so that a job needs no GPU."""
     is_table_of_points: bool = False
     """Whether `results/tables/GROUP.parquet` has the points."""
 

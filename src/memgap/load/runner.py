@@ -177,7 +177,7 @@ class _Window:
         self.exchanges[index] = exchange
         self._flying[index] = exchange
         timeout_s = self._plan.request_timeout_s
-        connection = pool.resting()
+        rested = connection = pool.resting()
         if connection is None:
             connection = await self._connect(pool, exchange, timeout_s)
         if connection is not None:
@@ -186,12 +186,27 @@ class _Window:
                 exchange.outcome, exchange.end_ns = "aborted", time.monotonic_ns()
                 exchange.error = self.ended_early
             else:
-                await connection.send(self._heads[server] + self._requests[index], exchange, timeout_s)
+                request = self._heads[server] + self._requests[index]
+                await connection.send(request, exchange, timeout_s)
+                if rested is not None and exchange.unheard and not self._stopped.is_set():
+                    await self._once_more(pool, request, exchange, timeout_s)
             pool.give_back(connection)
         self._in_flight[server] -= 1
         del self._flying[index]
         self._reads += len(exchange.times_ns)
         self._account(exchange)
+
+    async def _once_more(self, pool: Pool, request: bytes, exchange: Exchange, timeout_s: float) -> None:
+        """Send a request anew that met a connection which its server was closing after the reply before.
+
+        Servers may do so at any time, and have then not read it. Its clock runs on from the first try.
+        """
+        left_s = timeout_s - (time.monotonic_ns() - exchange.sent_ns) / 1e9
+        exchange.outcome, exchange.error = "open", None
+        connection = await self._connect(pool, exchange, max(left_s, 0.0))
+        if connection is not None:
+            await connection.send(request, exchange, max(left_s, 0.0))
+            pool.give_back(connection)
 
     def _server(self, index: int) -> int:
         if self._plan.balance == "round-robin":
@@ -242,7 +257,8 @@ async def run_load(
     the window; then `before_window` is called, with nothing in flight: it may return the monotonic time in ns at
     which the window has to start. `offsets_s` replaces the plan's own intended send times (seconds, one a
     request or conversation). `on_progress(done, total)` is called after each request of the window. Setting
-    `abort` breaks off what is in flight. No request is tried twice. Failed requests are results, not exceptions.
+    `abort` breaks off what is in flight. No request is tried twice, but for one whose used connection the server
+    closed before any byte of a reply. Failed requests are results, not exceptions.
 
     Raises UserError for too few prompts, no or bad addresses, token ids in a chat.
     """

@@ -11,6 +11,8 @@ from typing import Any
 from memgap.errors import DAMAGE, one_line
 
 KERNEL_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset")
+EARLIER_NAMES = {"Kernel": "kernel", "Memcpy": "gpu_memcpy", "Memset": "gpu_memset", "Runtime": "cuda_runtime"}
+"""Names of categories until PyTorch 1.11."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,12 @@ class Kernel:
     name: str
 
 
+def category_of(event: Mapping[str, Any]) -> object:
+    """Return the category of a trace's event by its name of today."""
+    category = event.get("cat")
+    return EARLIER_NAMES.get(category, category) if isinstance(category, str) else category
+
+
 def read_kernels(folders: Sequence[Path]) -> list[Kernel]:
     """Return the kernels of all replicas, each with its folder of traces, in order of their start.
 
@@ -35,7 +43,7 @@ def read_kernels(folders: Sequence[Path]) -> list[Kernel]:
         for path in sorted(folder.rglob("*.json*")):
             try:
                 base_ns, events = complete_events(path)
-                own = [one for one in events if isinstance(one, dict) and one.get("cat") in KERNEL_CATEGORIES]
+                own = [one for one in events if isinstance(one, dict) and category_of(one) in KERNEL_CATEGORIES]
                 read = [_kernel(replica, base_ns, event) for event in own]
                 if read and not any(read):
                     raise ValueError("no kernel has times")

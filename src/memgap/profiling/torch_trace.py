@@ -6,7 +6,7 @@ from typing import Any
 
 from memgap.errors import DAMAGE, UserError
 from memgap.profiling.classes import kernel_class
-from memgap.profiling.kernel_trace import KERNEL_CATEGORIES, complete_events
+from memgap.profiling.kernel_trace import KERNEL_CATEGORIES, category_of, complete_events
 from memgap.profiling.timeline import Recording, StepFinder, phase_and_step, timeline_table, windows_table
 
 LAUNCHES = ("cuda_runtime", "cuda_driver")
@@ -25,7 +25,7 @@ def read_trace(path: Path) -> Recording:
     kernels, launches = [], {}
     ranges: dict[str, list[dict[str, Any]]] = {CPU_RANGE: [], GPU_RANGE: []}
     for event in events:
-        category = event.get("cat")
+        category = category_of(event)
         if category in KERNEL_CATEGORIES:
             kernels.append(event)
         elif category in LAUNCHES:

@@ -1,6 +1,6 @@
 """How a kind of point is measured: on which host, in which phases, judged how, told how."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,13 +24,14 @@ Record = Mapping[str, Any]
 @dataclass(frozen=True)
 class Place:
     """Where a session measures: its folders, its clock, and what `beside` knows of other servers of ours that idle on
-    the same GPU (process ids)."""
+    the same GPU (process ids). `gpus` are the ids of the host's GPUs on this machine."""
 
     datasets: Path
     scratch: Path
     interval_s: float
     watch: StopWatch
     hardware: dict[str, Any] = field(default_factory=dict)
+    gpus: Sequence[str] = ()
     beside: Callable[[], list[int]] = list
 
 
@@ -97,7 +98,8 @@ class PointRun(Generic[H]):
         if self._sampler is None:
             urls, pids, own = self._sampled()
             adapter, interval_s = self.record["engine"]["adapter"], self.place.interval_s
-            self._sampler = self._sampling.enter_context(Sampler(urls, adapter, pids, own, interval_s, self._samples))
+            sampler = Sampler(urls, adapter, pids, own, interval_s, self._samples, self.place.gpus)
+            self._sampler = self._sampling.enter_context(sampler)
             self._sampler.wait_for_first_row()
 
     def end_sampling(self) -> None:

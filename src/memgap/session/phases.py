@@ -32,10 +32,10 @@ from memgap.session.profile import ProfileMoment
 from memgap.session.watch import StopWatch
 from memgap.stats.steady import steady_summary
 from memgap.store.points import csv_gz
-from memgap.telemetry import sampler, startup, window
+from memgap.telemetry import startup, window
 from memgap.telemetry.histograms import server_latencies
 from memgap.telemetry.prometheus import Page
-from memgap.telemetry.sampler import fetch_pages
+from memgap.telemetry.sampler import columns_of, fetch_pages
 from memgap.verdict.evidence import Evidence
 
 FAILED_SHARE = 0.05
@@ -44,7 +44,6 @@ COUNTERS_SETTLE_S = 0.2
 """An engine's counters follow its last token by a moment."""
 CLIENT_FAILED = "client_failed"
 """Status of a point whose client ended before its last request, without the server being to blame."""
-TELEMETRY_COLUMNS = ["time_s", *(name for name in sampler.COLUMNS if name != "time_monotonic_s")]
 
 ServerRun = PointRun[Server]
 W = TypeVar("W", bound=Worker)
@@ -290,7 +289,9 @@ class Window(Phase[Server]):
                 "stopped_by": result.stopped_by,
             },
         }
-        files = {**result_files(result, sorted(run.secrets)), "telemetry.csv.gz": csv_gz(rows, TELEMETRY_COLUMNS)}
+        files = {**result_files(result, sorted(run.secrets)), "telemetry.csv.gz": csv_gz(rows, columns_of(rows))}
+        if own := window.by_gpu(rows, result.duration_s):
+            said["gpus"] = own
         if seen.profile is not None:
             said["profile"], files["kernels.csv.gz"] = seen.profile
         run.summary |= {f"{self.name}_{name}" if self.name else name: value for name, value in summary.items()}

@@ -8,6 +8,7 @@ Row = dict[str, float]
 
 ENGINE_GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_fraction")
 ENGINE_COUNTERS = ("num_preemptions", "prompt_tokens", "generation_tokens", "prefix_cache_queries", "prefix_cache_hits")
+OWN_GAUGES = ("util_fraction", "mem_used_bytes", "power_w", "sm_clock_mhz", "energy_j", "throttled")
 GPU_GAUGES = ("gpu_util_fraction", "gpu_mem_used_bytes", "gpu_power_w", "gpu_energy_j")
 
 
@@ -37,6 +38,12 @@ def time_weighted_mean(rows: Sequence[Row], column: str, duration_s: float) -> f
 def maximum(rows: Sequence[Row], column: str, duration_s: float) -> float | None:
     """Return the largest value of `column` inside the window; None without a sample."""
     return max((row[column] for row in rows if column in row and 0.0 <= row["time_s"] <= duration_s), default=None)
+
+
+def _fullest(rows: Sequence[Row], duration_s: float) -> float | None:
+    """Return the largest share in use of any one engine's KV cache: of several engines one can be full alone."""
+    found = (maximum(rows, f"kv_cache_usage{which}_fraction", duration_s) for which in ("", "_fullest"))
+    return max((one for one in found if one is not None), default=None)
 
 
 def increase(rows: Sequence[Row], column: str, duration_s: float) -> float | None:
@@ -71,6 +78,27 @@ def longest_gap_s(rows: Sequence[Row], columns: Sequence[str], duration_s: float
     return max(gaps, default=None)
 
 
+def by_gpu(rows: Sequence[Row], duration_s: float) -> list[dict[str, float]]:
+    """Return what each of several GPUs did in the window, in the order of the server's GPUs; empty for one or none."""
+    number, found = 0, []
+    while any(f"gpu{number}_{name}" in row for row in rows for name in OWN_GAUGES):
+
+        def own(name: str, number: int = number) -> str:
+            return f"gpu{number}_{name}"
+
+        values = {
+            "util_mean_fraction": time_weighted_mean(rows, own("util_fraction"), duration_s),
+            "mem_used_max_bytes": maximum(rows, own("mem_used_bytes"), duration_s),
+            "power_mean_w": time_weighted_mean(rows, own("power_w"), duration_s),
+            "sm_clock_mean_mhz": time_weighted_mean(rows, own("sm_clock_mhz"), duration_s),
+            "energy_j": increase(rows, own("energy_j"), duration_s),
+            "throttled_fraction": time_weighted_mean(rows, own("throttled"), duration_s),
+        }
+        found.append({name: value for name, value in values.items() if value is not None})
+        number += 1
+    return found
+
+
 def summarise(rows: Sequence[Row], duration_s: float, output_tokens: int) -> dict[str, float]:
     """Return the telemetry part of a point's summary; what was not sampled is absent.
 
@@ -84,7 +112,7 @@ def summarise(rows: Sequence[Row], duration_s: float, output_tokens: int) -> dic
         "max_running_reqs": maximum(rows, "num_requests_running", duration_s),
         "mean_waiting_reqs": time_weighted_mean(rows, "num_requests_waiting", duration_s),
         "kv_cache_usage_mean_fraction": time_weighted_mean(rows, "kv_cache_usage_fraction", duration_s),
-        "kv_cache_usage_max_fraction": maximum(rows, "kv_cache_usage_fraction", duration_s),
+        "kv_cache_usage_max_fraction": _fullest(rows, duration_s),
         "gpu_util_mean_fraction": time_weighted_mean(rows, "gpu_util_fraction", duration_s),
         "gpu_mem_used_max_bytes": maximum(rows, "gpu_mem_used_bytes", duration_s),
         "gpu_power_mean_w": time_weighted_mean(rows, "gpu_power_w", duration_s),

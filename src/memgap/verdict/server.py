@@ -59,7 +59,8 @@ def throttled(evidence: Evidence) -> Reason | None:
     clock, most = evidence.number("gpu_sm_clock_mean_mhz"), evidence.hardware.get("gpu_sm_clock_max_mhz")
     if clock is None or not most or clock / most >= CLOCK_SUSPECT:
         return None
-    text = f"the GPU's SM clock was {clock:.0f} MHz on average, {clock / most:.0%} of its largest"
+    which = "the slowest GPU's" if (evidence.hardware.get("gpu_count") or 1) > 1 else "the GPU's"
+    text = f"{which} SM clock was {clock:.0f} MHz on average, {clock / most:.0%} of its largest"
     return Reason("low_clock", "suspect", clock / most, CLOCK_SUSPECT, text)
 
 
@@ -70,6 +71,15 @@ def foreign_processes(evidence: Evidence) -> Reason | None:
         return None
     text = "another process was on the GPU" if count == 1 else f"{count:.0f} other processes were on the GPU"
     return Reason("foreign_processes", "invalid", count, 0.0, text)
+
+
+def gpus_elsewhere(evidence: Evidence) -> Reason | None:
+    """Judge whether the server has GPUs on other machines, where nothing is read from them."""
+    here, every = evidence.hardware.get("gpu_count") or 0, evidence.hardware.get("gpu_count_of_server")
+    if not every:
+        return None
+    text = f"of the server's {every} GPUs {here} are on this machine: memory, power and energy are those of these only"
+    return Reason("gpus_elsewhere", "suspect", here, every, text)
 
 
 def profiled(evidence: Evidence) -> Reason | None:
@@ -118,6 +128,7 @@ CHECKS = (
     server_standstill,
     throttled,
     foreign_processes,
+    gpus_elsewhere,
     profiled,
     ttft_gap,
     e2e_gap,

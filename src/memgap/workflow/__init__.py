@@ -39,8 +39,8 @@ def snapshot(study: Study) -> Path:
 
 
 def prepare_jobs(study: Study, workflow_folder: str) -> None:
-    """Set what jobs find in their environment: the configuration, this Python as `python` (not in containers), and a
-    umask that lets not everybody write.
+    """Set what jobs find in their environment: the configuration, this Python as `python` (not in containers), a
+    backend that draws to files whatever a notebook chose, and a umask that lets not everybody write.
 
     Jobs expand the configuration again and take their plan from it, so that no plan has to fit into a command line.
     """
@@ -48,6 +48,7 @@ def prepare_jobs(study: Study, workflow_folder: str) -> None:
     os.environ["MEMGAP_CONFIG"] = str(snapshot(study))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ[VERSION_VARIABLE] = workflow_version()
+    os.environ["MPLBACKEND"] = "Agg"
     records = (point.record for point in study.points.values())
     prepare_images(study.config["engines"], records, Path(workflow_folder) / "workflow" / "scripts", os.environ)
 

@@ -4,7 +4,7 @@ import csv
 import math
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,14 +15,19 @@ Row = dict[str, float]
 
 
 class GpmSampler:
-    """A process that samples NVML's GPM counters; used as a context manager."""
+    """A process that samples NVML's GPM counters of the GPUs of these ids; used as a context manager.
 
-    def __init__(self, out: Path) -> None:
+    None stands for the first GPU that this process may use.
+    """
+
+    def __init__(self, out: Path, gpus: Sequence[str] | None = None) -> None:
         self._out = out
+        self._gpus = gpus
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "GpmSampler":
         argv = [sys.executable, "-m", "memgap.telemetry.gpm", "--out", str(self._out)]
+        argv += ["--gpus", ",".join(self._gpus)] if self._gpus is not None else []
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
         return self
 

@@ -76,7 +76,7 @@ def make_point(
         "model": model,
         "server": server,
         "dataset": dataset,
-        "load": _load(arguments.get("load", {}), cap_side, batch_cap, replicas, int(dataset["requests"]), where),
+        "load": load_record(arguments.get("load", {}), cap_side, batch_cap, replicas, int(dataset["requests"]), where),
         "batch_cap": batch_cap,
         "cap_side": cap_side,
         "repeat": repeat,
@@ -164,7 +164,13 @@ def share_memory(adapter: str, flags: Record, replicas: int) -> Record:
     return shared
 
 
-def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, replicas: int, prompts: int, where: str) -> Record:
+def load_record(
+    given: Mapping[str, Any], cap_side: str, batch_cap: int, replicas: int, prompts: int, where: str
+) -> Record:
+    """Return the "load" part of a record from a configuration's; raises UserError where it contradicts itself.
+
+    `prompts` is how many the dataset holds.
+    """
     load = {**LOAD_DEFAULTS, **{key: value for key, value in given.items() if key not in (*SCALED, *TIMED)}}
     load["warmup_requests"] = given.get("warmup_requests", min(max(batch_cap, LEAST_WARMUP), MOST_WARMUP))
     load.setdefault("arrival", "closed" if cap_side == "client" else "all-at-once")

@@ -4,7 +4,6 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.kinds.restart import WINDOWS
 from memgap.tables.columns import Columns
 from memgap.tables.entries import Entry, entries
 from memgap.tables.inputs import Inputs
@@ -17,7 +16,7 @@ METRICS = (
 OUTCOME = ("status", "flags", "verdict", "error_kind", "error_message", "date_utc", "device", "gpu_name", "driver")
 NAMED = ("group", "experiment", "key", "session", "model", "engine", "engine_version", "batch_cap", "repeat")
 STARTS = ("first", "again")
-FIRST = "first_token"
+FIRST, BEFORE = "first_token", "before"
 COLUMNS = (*NAMED, *OUTCOME, "source", "window", *METRICS, "prefix_hit_fraction", "first_ttft_ms", "start_s")
 PHASE_COLUMNS = (*NAMED, "start", "phase", "place", "duration_s")
 TABLE = TableSpec(
@@ -63,10 +62,10 @@ def _windows(entry: Entry) -> list[dict[str, Any]]:
         return [row]
     summary, starts = entry.point["summary"], entry.point.get("starts", [])
     rows = []
-    for window in (one for one in WINDOWS if one in entry.point["windows"]):
+    for window in entry.point["windows"]:
         own = {name: summary.get(f"{window}_{name}") for name in METRICS}
         asked, hit = own["prefix_cache_queries"], own["prefix_cache_hits"]
-        start = starts[0 if window == WINDOWS[0] else -1] if starts else {}
+        start = starts[0 if window == BEFORE else -1] if starts else {}
         more = {
             "prefix_hit_fraction": hit / asked if asked else None,
             "first_ttft_ms": _first_ttft_ms(entry, window),
