@@ -12,12 +12,10 @@ import jsonschema
 
 from memgap.config.numbers import in_form, text_hint
 from memgap.config.safety import check_safe
-from memgap.declared import setting_of
+from memgap.declared import figures, setting_of, tables
 from memgap.engine.adapters import ADAPTERS
 from memgap.errors import UserError
-from memgap.figures import spec as figures
 from memgap.own_yaml import own_yaml
-from memgap.tables import spec as tables
 
 Config = dict[str, Any]
 LAST = 100

@@ -76,7 +76,7 @@ def expansion(count: int) -> float:
 
 
 def within_run_interval(mean: float, half_width_fraction: float) -> Interval | None:
-    """Return the interval of one run from its batch means (see `memgap.stats.steady`); None where that is not known.
+    """Return the interval of one run from its batch means (see `memgap.load.steady`); None where that is not known.
 
     It holds the variation in the run and none from run to run.
     """

@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from memgap.declared.tables import TableSpec
 from memgap.tables.fate import DRAWN, GOOD, fate
 from memgap.tables.forms import Content, forms
 from memgap.tables.inputs import Inputs
 from memgap.tables.provenance import provenance_line
-from memgap.tables.spec import TableSpec
 
 KEY = ["model", "batch_cap", "replicas", "mps", "chunked_prefill"]
 COLUMNS = [
