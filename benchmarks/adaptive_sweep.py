@@ -11,7 +11,7 @@ from typing import Any
 from memgap.advisor.bca import advise
 from memgap.advisor.search import Summaries, next_cap, profile_of
 from memgap.recorded.files import all_points
-from memgap.study.stop import Seen
+from memgap.session.stop import Seen
 
 ADVISOR: dict[str, Any] = {"latency": "itl_mean_ms", "slo": {"multiple": 2.0, "times_latency_at": 32}, "epsilon": 0.1}
 

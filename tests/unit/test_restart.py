@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from memgap.config.load import check_config
+from memgap.errors import UserError
 from memgap.figures.restart import draw
 from memgap.host.startup_phases import StartupPhases
 from memgap.kinds.registry import kind_of
@@ -97,3 +98,8 @@ def test_phases_end_with_their_lines_and_what_is_not_told_is_part_of_the_next(tm
     skipped = StartupPhases(log, {"process": "never", "weights": "loaded late"})
     skipped.ready(5.0)
     assert skipped.durations_s == {"weights": 5.0, "ready": 0.0}
+
+
+def test_a_load_in_seconds_has_not_the_same_prompts_each_time() -> None:
+    with pytest.raises(UserError, match=r"give load\.requests, not seconds"):
+        restarts(load={"seconds": 5})

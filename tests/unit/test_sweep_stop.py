@@ -10,8 +10,8 @@ import pytest
 from memgap.advisor.bca import advise
 from memgap.advisor.search import SEARCHES, Summaries, next_cap, profile_of
 from memgap.errors import UserError
+from memgap.session.stop import Seen, choose
 from memgap.store.points import PointStore
-from memgap.study.stop import Seen, choose
 from memgap.tables.points import collect
 from memgap.workflow import load_study
 from tests.support.paper import profiles

@@ -4,7 +4,7 @@ from importlib import import_module
 from pathlib import Path
 
 from memgap.config.load import known
-from memgap.figures.spec import figures, modules
+from memgap.declared.figures import figures, modules
 from memgap.script import read_inputs, read_options, run_script, script_parser
 
 

@@ -4,11 +4,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.declared.figures import FigureSpec
 from memgap.figures.footer import write_provenance
 from memgap.figures.marks import draw_models
 from memgap.figures.paper import overlay, read_paper
 from memgap.figures.points import bars_note, per_cap
-from memgap.figures.spec import FigureSpec
 from memgap.figures.style import ALERT, log2_axis, new_figure, say_in_place
 from memgap.tables.fate import GOOD, PREEMPTED
 from memgap.tables.inputs import Inputs
@@ -21,8 +21,10 @@ FIGURE = FigureSpec(
     reads=("sweep.points",),
     paper=True,
     caption="""
-x is the average batch: the time-weighted mean of running requests between the first send and the last reply. Left,
-throughput of prompt and output tokens of completed requests; right, the mean inter-token latency (ITL).
+x is the average batch: the time-weighted mean of running requests. Left, throughput of prompt and output tokens;
+right, the mean inter-token latency (ITL). All three are of the steady part of a run (docs/measurement.md) where it has
+one and `averaging: window` does not ask for the whole window, between the first send and the last reply; the line
+under the figure says which. Beside the paper's numbers they are of the whole window.
 
 Look for the batch where the left curve leaves its steep part. Up to there a larger batch is almost free; beyond it
 each step reads more KV cache than it gains, the right curve climbs, and the left one flattens: the memory wall.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from memgap.datasets.spec import SHARED_PREFIX_KINDS
 from memgap.points.point import Point, Record
 from memgap.points.resolve import Resolver
+from memgap.stats.averaging import derived
 
 if TYPE_CHECKING:
     from memgap.session.measuring import Measuring
@@ -101,13 +102,12 @@ class Kind:
 
     def measuring(self) -> "Measuring[Any]":
         """Return how a point is measured: the host, the phases, the judge."""
-        from memgap.kinds.online.measure import MEASURING
-
-        return MEASURING
+        raise NotImplementedError(self.name)
 
     def restored(self, point: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a recorded point as it is to be stored."""
-        return point
+        """Return a recorded point as it is to be stored: with what follows from what was kept of its steady part."""
+        found = derived(point.get("summary", {}))
+        return {**point, "summary": {**found, **point["summary"]}} if found else point
 
     def shares_prefixes(self, record: Mapping[str, Any]) -> bool:
         """Whether hits of the prefix cache belong to the workload."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from memgap.advisor.search import SEARCHES
-from memgap.study.stop import Choice, Seen, choose
+from memgap.session.stop import Choice, Seen, choose
 
 
 class Chooser(Protocol):

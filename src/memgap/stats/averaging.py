@@ -1,7 +1,7 @@
 """Over what a point's throughputs and latencies are averaged: the steady part of its run, or the whole window.
 
 A run begins with an empty server and ends with its last requests alone, so an average over all of it depends on how
-long one measured; see `memgap.stats.steady`. Where a point has a steady part its values are taken, else those of the
+long one measured; see `memgap.load.steady`. Where a point has a steady part its values are taken, else those of the
 window. Whoever reads a throughput or a latency of a point's summary asks `value`. Sessions and restored points use
 this, so nothing here needs numpy.
 """

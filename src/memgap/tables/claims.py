@@ -11,16 +11,16 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.advisor.files import CLOSE as PREDICTED
+from memgap.declared.tables import TableSpec
 from memgap.stats.intervals import column_interval
 from memgap.tables.claim import Claim, Found, verdict
+from memgap.tables.documents import CLOSE as PREDICTED
 from memgap.tables.fate import GOOD, fate, replicated
 from memgap.tables.forms import Content, forms
 from memgap.tables.inputs import Inputs
 from memgap.tables.offline_claims import OFFLINE_CLAIMS
 from memgap.tables.offline_study import OfflineTables, offline_of
 from memgap.tables.provenance import provenance_line
-from memgap.tables.spec import TableSpec
 from memgap.tables.tab04 import table as table_iv
 from memgap.tables.tab04 import throughput_at_max
 

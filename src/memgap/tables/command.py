@@ -4,8 +4,8 @@ from importlib import import_module
 from pathlib import Path
 
 from memgap.config.load import known
+from memgap.declared.tables import modules, tables
 from memgap.script import pairs, read_inputs, read_options, run_script, script_parser
-from memgap.tables.spec import modules, tables
 
 
 def preload() -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from memgap.declared.tables import TableSpec
 from memgap.tables.fate import DRAWN, GOOD, fate
 from memgap.tables.forms import Content, forms
 from memgap.tables.inputs import Inputs
 from memgap.tables.provenance import provenance_line
-from memgap.tables.spec import TableSpec
 
 KEY = ["model", "batch_cap", "replicas", "mps", "chunked_prefill"]
 COLUMNS = [
@@ -29,6 +29,8 @@ COLUMNS = [
     "gain_over_max_fraction",
     "max_cap",
     "verdict",
+    "averaging",
+    "of_window",
 ]
 MEANS = {
     "itl_mean_ms": "itl_mean_ms",
@@ -59,6 +61,7 @@ the same cap and chunking, `gain_over_max_fraction` with one server at MAX, its 
 Corrected: the published table adds a median TTFT and a mean ITL to an end-to-end latency, where here it is the mean
 of the measured ones; shows the first server's KV usage only, here it is the fullest replica's; and has no baseline of
 the same configuration, so that part of its gain is chunked prefill's. Preempted rows stay and say so.
+`averaging` and `of_window` say what is of the steady part and what of the whole window.
 """,
 )
 
@@ -112,6 +115,8 @@ def _row(key: dict[str, Any], own: pd.DataFrame) -> dict[str, Any]:
         "e2e_mean_s": own["e2e_mean_ms"].mean() / 1000,
         **{name: own[column].mean() for name, column in MEANS.items()},
         "verdict": verdicts[-1] if verdicts else None,
+        "averaging": " and ".join(sorted(set(own["averaging"].dropna()))) or None,
+        "of_window": "; ".join(sorted(set(own["of_window"].dropna()))) or None,
     }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from memgap.canonical import canonical_json
+from memgap.declared.tables import TableSpec
 from memgap.errors import DAMAGE
 from memgap.kinds.locust import locust_csv
 from memgap.kinds.locust.comparison import comparison_table, definitions_table
@@ -18,7 +19,6 @@ from memgap.tables.entries import Entry, entries
 from memgap.tables.inputs import Inputs
 from memgap.tables.over_time import time_weighted
 from memgap.tables.requests import events_of, requests_of, telemetry_of
-from memgap.tables.spec import TableSpec
 
 SUMMARY = (
     *("duration_s", "requests_sent", "requests_completed", "requests_failed", "prompt_tokens", "output_tokens"),
@@ -138,7 +138,7 @@ def _row(entry: Entry) -> dict[str, Any]:
     }
     if point is None:
         return row
-    summary, client = point["summary"], point.get("client", {})
+    summary, client = point["summary"], point.get("client", {})  # of the whole window, as Locust's own numbers are
     row |= {"server_start": point.get("server_start"), **{name: summary.get(name) for name in SUMMARY}}
     if summary.get("prefix_cache_queries"):
         row["prefix_hit_fraction"] = summary["prefix_cache_hits"] / summary["prefix_cache_queries"]

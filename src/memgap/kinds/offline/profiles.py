@@ -12,7 +12,7 @@ from memgap.profiling.ncu import read_ncu
 from memgap.profiling.nsys import read_gpu_metrics, read_nsys
 from memgap.profiling.timeline import Recording, class_table, unclassified_share
 from memgap.profiling.torch_trace import read_trace
-from memgap.recorded.files import table_gz
+from memgap.tables.gzipped import table_gz
 
 Files = tuple[dict[str, bytes], dict[str, float]]
 TIMELINE_STEPS = 2

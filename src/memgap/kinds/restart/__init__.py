@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from memgap.errors import UserError
 from memgap.kinds.kind import Expanded, Kind
 from memgap.kinds.online.point import make_point
 from memgap.points.point import Point, server_key
@@ -35,6 +36,10 @@ class Restarts(Kind):
 
     def _point(self, found: Resolved, repeat: int) -> Point:
         base = make_point(found.arguments, found.engine, found.model, found.dataset, repeat, found.where).record
+        if "seconds" in base["load"]:
+            raise UserError(
+                f"{found.where}: the same prompts are sent three times, so give load.requests, not seconds."
+            )
         check_enough_prompts(base, found.where)
         record = {**base, "kind": self.name}
         return Point.of(record, self.session_name(record))

@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.figures.analytic_work import step_work
-from memgap.figures.offline_points import main_setting
+from memgap.tables.analytic_work import step_work
+from memgap.tables.offline_points import main_setting
 from memgap.tables.offline_study import STALL
 from memgap.tables.once import once
 
