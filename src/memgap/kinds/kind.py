@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from memgap.datasets.spec import SHARED_PREFIX_KINDS
 from memgap.points.point import Point, Record
 from memgap.points.resolve import Resolver
-from memgap.stats.averaging import derived
+from memgap.stats.averaging import restored
 
 if TYPE_CHECKING:
     from memgap.session.measuring import Measuring
@@ -105,9 +105,8 @@ class Kind:
         raise NotImplementedError(self.name)
 
     def restored(self, point: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a recorded point as it is to be stored: with what follows from what was kept of its steady part."""
-        found = derived(point.get("summary", {}))
-        return {**point, "summary": {**found, **point["summary"]}} if found else point
+        """Return a recorded point as it is to be stored: with its steady part by today's rule."""
+        return {**point, "summary": restored(point["summary"], point["record"].get("load", {}))}
 
     def shares_prefixes(self, record: Mapping[str, Any]) -> bool:
         """Whether hits of the prefix cache belong to the workload."""

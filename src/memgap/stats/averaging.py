@@ -7,6 +7,7 @@ this, so nothing here needs numpy.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 STEADY, WINDOW = "steady", "window"
 AVERAGINGS = (STEADY, WINDOW)
@@ -68,6 +69,21 @@ def derived(summary: Summary) -> dict[str, float]:
     if "requests_completed" in summary:
         found[f"steady_{REQUESTS}"] = rate * summary["requests_completed"] / output
     return found
+
+
+def restored(summary: Summary, load: Mapping[str, Any]) -> dict[str, float]:
+    """Return the summary of a recorded point by today's rule of the steady part, as far as it can be told.
+
+    The rule begins not before as many requests have ended as there are seats; of a closed loop of two requests a seat
+    or fewer that is when its last one is sent, so there is no steady part, whatever was recorded as one. What follows
+    from a steady output throughput is added. `load` is the record's.
+    """
+    seats = load.get("concurrency")
+    if load.get("arrival") == "closed" and seats and "steady_end_s" in summary and load["requests"] <= 2 * seats:
+        kept = {name: one for name, one in summary.items() if not name.startswith("steady_")}
+        end_s = summary["steady_end_s"]
+        return {**kept, "steady_start_s": end_s, "steady_end_s": end_s, "steady_share_fraction": 0.0}
+    return {**derived(summary), **summary}
 
 
 def chosen(summary: Summary, averaging: str = STEADY) -> dict[str, float]:

@@ -107,8 +107,9 @@ def column_interval(points: pd.DataFrame, column: str) -> Interval | None:
 
 def _within_run(rows: pd.DataFrame, column: str) -> str | None:
     """Return the column with the half width, by its value, of an interval from within one run, if there is one."""
-    if column in WITHIN_RUN:
-        return WITHIN_RUN[column]
+    rate = column.removeprefix("window_")
+    if rate in WITHIN_RUN:
+        return WITHIN_RUN[rate]
     own = f"steady_{column.removesuffix('_ms')}_ci95_fraction"
     latency = column.startswith(tuple(f"{name}_" for name in LATENCIES))
     steady = "averaging" in rows and bool(rows["averaging"].eq(STEADY).fillna(False).all())
