@@ -7,18 +7,22 @@ and its one instance), `arguments.yaml` (its section of the configuration's sche
 environment: what needs pandas or an engine is imported by the function that needs it.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memgap.datasets.spec import SHARED_PREFIX_KINDS
+from memgap.datasets.spec import SHARED_PREFIX_KINDS, WARMUP_OUTPUT_TOKENS
 from memgap.points.point import Point, Record
 from memgap.points.resolve import Resolver
+from memgap.session.time_left import Work
 
 if TYPE_CHECKING:
     from memgap.session.measuring import Measuring
 
+LONG_OUTPUT = 2
+"""The longest of several replies in flight, which are waited for, is taken as so many mean ones."""
 Expanded = tuple[str, str, Point]
 """Name of the group in the configuration's section, experiment, point."""
 
@@ -90,9 +94,22 @@ class Kind:
         return float(record["dataset"].get("mean_output_tokens", 300.0))
 
     def steps(self, record: Mapping[str, Any]) -> float:
-        """Return how many decode steps a point takes, for estimates of its time."""
+        """Return how many decode steps a point's load takes at least."""
         requests = record["load"].get("min_requests", record["load"]["requests"])
         return float(requests * self.output_tokens(record) / min(record["batch_cap"], requests))
+
+    def work(self, record: Mapping[str, Any]) -> Work:
+        """Return what the duration of a point depends on, for estimates of its time."""
+        load, steps, at_once = record.get("load", {}), self.steps(record), self.at_once(record)
+        if "seconds" not in load:
+            return Work(steps, at_once)
+        output = self.output_tokens(record)
+        warm_up = math.ceil(load["warmup_requests"] / at_once) * min(output, WARMUP_OUTPUT_TOKENS)
+        return Work(steps, at_once, load["seconds"], warm_up + (LONG_OUTPUT if at_once > 1 else 1) * output)
+
+    def at_once(self, record: Mapping[str, Any]) -> int:
+        """Return how many requests are in flight at most."""
+        return int(record["batch_cap"]) * int(record["server"]["replicas"])
 
     def measured_s(self, point: Mapping[str, Any]) -> float | None:
         """Return how long a stored point's window was in seconds, None where it has none."""

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, cast
 
@@ -30,7 +30,7 @@ LOG_LINES = 2000
 class Bench(Generic[H]):
     """Measures points on one host, which somebody else stops in the end.
 
-    `remeasured_for` is stored with every point.
+    `remeasured_for` is stored with every point. `ready` is told a point whose host was just started for it.
     """
 
     measuring: Measuring[H]
@@ -39,6 +39,7 @@ class Bench(Generic[H]):
     store: PointStore
     progress: Progress
     remeasured_for: Sequence[str] = ()
+    ready: Callable[[PointRun[H]], None] = lambda _: None
     _neighbours: Sequence[str] = ()
     _failed_starts: int = 0
     _hopeless: ServerFailureError | None = None
@@ -89,7 +90,7 @@ class Bench(Generic[H]):
             self.host,
             self._place_of(entry),
             start,
-            lambda done, total: self.progress.update(f"{label}: {done} of {total} requests"),
+            lambda done, total: self.progress.update(f"{label}: {done}{_of(entry, total)} requests"),
         )
         with run:
             try:
@@ -128,6 +129,7 @@ class Bench(Generic[H]):
             self._hopeless = failure if failure.hopeless else None
             raise
         self._failed_starts = 0
+        self.ready(run)
 
     def _stored(self, run: PointRun[H]) -> PointDocument:
         """Put a point into the store; returns its point.json."""
@@ -170,3 +172,8 @@ class Bench(Generic[H]):
         doubts = "; ".join(one["text"] for one in point["verdict"]["reasons"])
         judged = f" ({point['verdict']['verdict'] or 'not judged'}: {doubts})" if doubts else ""
         self.progress.say(f"{label}: {self.measuring.result(point)}{judged}")
+
+
+def _of(entry: Entry, total: int) -> str:
+    """Return what a load has in all, nothing for one in seconds: of that `total` is a bound that it may never reach."""
+    return "" if "seconds" in entry["record"].get("load", {}) else f" of {total}"

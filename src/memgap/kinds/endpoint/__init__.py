@@ -148,7 +148,7 @@ class Endpoints(Kind):
             return Load(plan, prompts, warming, None if due_s is None else np.array(due_s, dtype=np.float64))
 
         phases = (ResetCaches(), Window(load=in_words))
-        return replace(MEASURING, host=Remote, phases=phases, label=self.label, work=self.steps)
+        return replace(MEASURING, host=Remote, phases=phases, label=self.label, work=self.work, probe=None)
 
     def shown(self, group: str) -> Mapping[str, list[str]]:
         """See Kind."""
