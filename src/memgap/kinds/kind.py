@@ -29,11 +29,15 @@ Expanded = tuple[str, str, Point]
 
 @dataclass(frozen=True)
 class Listed:
-    """What `memgap list` says of a point: requests at once, who holds that bound (or the kind), requests in all."""
+    """What `memgap list` says of a point: requests at once, who holds that bound (or the kind), requests in all.
+
+    `load_s` is the duration of a load in seconds, of which `requests` are the most.
+    """
 
     batch_cap: int
     side: str
     requests: int
+    load_s: float | None = None
 
 
 class Kind:
@@ -77,9 +81,12 @@ class Kind:
         repeat = f", repeat {record['repeat'] + 1}" if record["repeat"] else ""
         replicas = f", {record['server']['replicas']} replicas" if record["server"]["replicas"] > 1 else ""
         cap = f"cap {record['batch_cap']}{replicas}"
+        return f"{record['model']['name']}, {cap}, {self.size(record)}{self.variant(record)}{repeat}"
+
+    def size(self, record: Mapping[str, Any]) -> str:
+        """Return what a label says of how long the load is."""
         load = record["load"]
-        size = f"{load['seconds']:g} s" if "seconds" in load else f"{load['requests']} requests"
-        return f"{record['model']['name']}, {cap}, {size}{self.variant(record)}{repeat}"
+        return f"{load['seconds']:g} s" if "seconds" in load else f"{load['requests']} requests"
 
     def variant(self, record: Mapping[str, Any]) -> str:
         """Return what a label says of a point beside model, cap and requests, with ", " before it."""
@@ -87,7 +94,8 @@ class Kind:
 
     def listed(self, record: Mapping[str, Any]) -> Listed:
         """Return what the listing says of a point."""
-        return Listed(record["batch_cap"], record["cap_side"], record["load"]["requests"])
+        load = record["load"]
+        return Listed(record["batch_cap"], record["cap_side"], load["requests"], load.get("seconds"))
 
     def output_tokens(self, record: Mapping[str, Any]) -> float:
         """Return the mean output tokens of a request, as far as they are known before."""

@@ -30,7 +30,7 @@ LOG_LINES = 2000
 class Bench(Generic[H]):
     """Measures points on one host, which somebody else stops in the end.
 
-    `remeasured_for` is stored with every point. `ready` is told a point whose host was just started for it.
+    `remeasured_for` is stored with every point. `ready` is told the first point that a host was started for.
     """
 
     measuring: Measuring[H]
@@ -39,7 +39,7 @@ class Bench(Generic[H]):
     store: PointStore
     progress: Progress
     remeasured_for: Sequence[str] = ()
-    ready: Callable[[PointRun[H]], None] = lambda _: None
+    ready: Callable[[PointRun[H]], None] | None = None
     _neighbours: Sequence[str] = ()
     _failed_starts: int = 0
     _hopeless: ServerFailureError | None = None
@@ -129,7 +129,9 @@ class Bench(Generic[H]):
             self._hopeless = failure if failure.hopeless else None
             raise
         self._failed_starts = 0
-        self.ready(run)
+        ready, self.ready = self.ready, None
+        if ready is not None:
+            ready(run)
 
     def _stored(self, run: PointRun[H]) -> PointDocument:
         """Put a point into the store; returns its point.json."""

@@ -145,7 +145,8 @@ async def own_client(run: ServerRun, load: Load, before_window: Callable[[], Non
 def probe_steps(run: ServerRun, numbers: Sequence[int]) -> dict[int, float]:
     """Return the seconds of a step with the given numbers of requests in flight, each from one request a seat.
 
-    They are warm-up requests, so nothing measured profits. A number that the server does not answer is left out.
+    They are warm-up requests, so nothing measured profits. A number that the server does not stand is left out with all
+    after it; when that is known, the server is well or gone.
     """
     stored = load_dataset(run.place.datasets / f"{run.record['dataset']['key']}.npz")
     found = {}
@@ -154,9 +155,12 @@ def probe_steps(run: ServerRun, numbers: Sequence[int]) -> dict[int, float]:
         prompts = as_sent(warmup_prompts(stored.spec, n=many, like=stored.prompts), run.record, run.host)
         plan = dataclasses.replace(load_plan(run), requests=many, concurrency=many, warmup_requests=0, **UNTIMED)
         send = functools.partial(run_load, plan, prompts, run.host.urls, None)
-        step_ms = summarize(in_loop(send, run.place.watch)).get("tpot_mean_ms")
+        result = in_loop(send, run.place.watch)
         run.place.watch.check()
-        if step_ms:
+        if any(one.status not in ("ok", "short") for one in result.results):
+            run.host.settle()
+            break
+        if step_ms := summarize(result).get("tpot_mean_ms"):
             found[at_once] = step_ms / 1e3
     return found
 

@@ -200,13 +200,16 @@ class Session:
 
     def _probe(self, run: PointRun[Any], left: TimeLeft, points: int) -> None:
         """Tell what is ahead once the host is there, where that can be known: by the time that its steps take."""
-        if self._measuring.probe is None or left.known or not left.to_probe:
+        if self._measuring.probe is None or not left.to_probe:
             return
         for at_once, step_s in self._measuring.probe(run, left.to_probe).items():
             left.probed(at_once, step_s)
         if (ahead_s := left.remaining_s()) is not None:
             most = "at most " if self._chooser.adaptive else ""
             self._progress.say(f"{most}{points} point{'s' * (points != 1)} ahead, about {clock(ahead_s)}")
+        if not run.host.alive:  # a probe that was too much for the host takes nothing from the points below it
+            run.host.stop()
+            run.start()
 
     def _step_s(self, key: str) -> float | None:
         """Return how long a step of a measured point took, None where that is not known."""

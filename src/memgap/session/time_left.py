@@ -44,11 +44,6 @@ class TimeLeft:
         at_once = [one.at_once for one in self._left]
         return tuple(sorted({min(at_once), max(at_once)}))
 
-    @property
-    def known(self) -> bool:
-        """Whether anything is known of how long a step takes."""
-        return bool(self._step_s)
-
     def probed(self, at_once: int, step_s: float) -> None:
         """Tell how long a step takes with so many requests in flight."""
         self._step_s[at_once] = step_s
