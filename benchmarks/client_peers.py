@@ -25,11 +25,11 @@ import numpy as np
 import psutil
 
 from memgap.engine.identity import engine_python
+from memgap.engine.prometheus import parse_page
 from memgap.loopback import fetch, without_proxy
 from memgap.mock_server.launch import MockServer
 from memgap.models import resolve_model, write_synthetic_model
 from memgap.telemetry.histograms import server_latencies
-from memgap.telemetry.prometheus import parse_page
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent / ".peers"

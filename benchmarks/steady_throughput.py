@@ -21,9 +21,9 @@ import numpy as np
 from memgap.load.latency import summarize
 from memgap.load.records import LoadPlan, Prompt
 from memgap.load.runner import run
+from memgap.load.steady import steady_summary
 from memgap.mock_server.launch import MockServer
 from memgap.stats.series import Series, mser
-from memgap.stats.steady import steady_summary
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STEP_MS, PER_SEQUENCE_MS = 10.0, 0.12

@@ -17,11 +17,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memgap.advisor.files import read_advice, read_verifications
 from memgap.advisor.verify import verification, verification_plan
 from memgap.datasets import build_dataset, load_dataset, save_dataset
 from memgap.datasets.sharegpt import read_conversations
 from memgap.datasets.traces import read_trace as read_request_trace
+from memgap.engine.prometheus import parse_page
 from memgap.engine.vllm import LATENCY_HISTOGRAMS, VllmAdapter
 from memgap.figures.paper import read_paper
 from memgap.kinds.registry import session_of
@@ -43,10 +43,10 @@ from memgap.roofline.gpus import read_gpus
 from memgap.session.run import check_plan
 from memgap.store.points import PointStore
 from memgap.tables import kernels, offline_study, predictions
+from memgap.tables.documents import read_advice, read_verifications
 from memgap.tables.points import as_table, collect, read_table
 from memgap.tables.requests import events_of, requests_of, telemetry_of
 from memgap.telemetry.histograms import server_latencies
-from memgap.telemetry.prometheus import parse_page
 from memgap.telemetry.sampler import read_rows
 from tests.support.profiles import EVENTS, ROWS, write_export
 from tests.support.records import small_study, store_point

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from memgap.figures.spec import figures, modules
+from memgap.declared.figures import figures, modules
 from memgap.tables.inputs import Inputs
 from memgap.tables.offline_study import OfflineTables
 

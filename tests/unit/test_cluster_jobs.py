@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from memgap.cluster.resources import session_gpus, session_runtime_min
 from memgap.cluster.scripts import ENTRY_POINT, write_scripts
 from memgap.cluster.site import Site
 from memgap.datasets import build_dataset, save_dataset
 from memgap.errors import UserError
 from memgap.models import write_synthetic_model
+from memgap.study.resources import session_gpus, session_runtime_min
 from memgap.workflow import load_study
 
 RESOURCES = {"gpus": 1, "nodes": 1, "cpus": 4, "mem_mb": 1000, "runtime_min": 30, "max_runtime_min": 50}

@@ -22,7 +22,7 @@ MACHINE_WRITTEN = {
     "src/memgap/roofline/gpus.py",
     "src/memgap/profiling/classes.py",
     "src/memgap/models/registry.py",
-    "src/memgap/advisor/files.py",
+    "src/memgap/tables/documents.py",
 }
 """These read the package's own tables and what memgap itself wrote."""
 

@@ -14,7 +14,7 @@ from memgap.containers import jobs
 from memgap.containers.inside import MARKS, VERSION_VARIABLE, check_container, check_same_memgap, workflow_version
 from memgap.engine.identity import engine_python, engine_record
 from memgap.errors import UserError
-from memgap.session.run import main
+from memgap.session.command import main
 from memgap.study.study import Study
 from memgap.workflow import load_study, prepare_jobs, snapshot
 from tests.support.records import small_config, small_study

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from memgap.declared import DOCUMENTS, MODELS, SETTINGS, arguments_in, reads_of
+from memgap.declared import figures as figure_specs
+from memgap.declared import tables as table_specs
+from memgap.declared.figures import FigureSpec
+from memgap.declared.tables import TableSpec
 from memgap.errors import UserError
-from memgap.figures import spec as figure_specs
-from memgap.figures.spec import FigureSpec
-from memgap.tables import spec as table_specs
 from memgap.tables.inputs import Inputs, columns_of
 from memgap.tables.reference import page_with_sections
-from memgap.tables.spec import TableSpec
 from memgap.workflow import load_study
 from memgap.workflow.code import code_of
 from memgap.workflow.targets import Made, advice_files, all_figures, figure_at, figure_files, table_files, target_files

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from memgap.engine import identity
+from memgap.engine.prometheus import parse_page
 from memgap.engine.vllm import VllmAdapter
-from memgap.telemetry.prometheus import parse_page
 from tests.support.records import small_study
 
 PAGES: dict[str, str] = {}

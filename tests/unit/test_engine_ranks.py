@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from memgap.engine.adapters import adapter_for
+from memgap.engine.prometheus import parse_page
 from memgap.engine.ranks import Sizes
-from memgap.telemetry.prometheus import parse_page
 from tests.support.records import small_study
 
 GIB = 2**30

@@ -14,12 +14,12 @@ import pytest
 from memgap.engine.adapters import adapter_for
 from memgap.engine.failure import first_error
 from memgap.engine.flags import flag_list
+from memgap.engine.prometheus import parse_page
 from memgap.engine.vllm import VllmAdapter
 from memgap.errors import UserError
 from memgap.host import server as server_module
 from memgap.host.ports import free_port, require_free
 from memgap.host.server import ServerFailureError
-from memgap.telemetry.prometheus import parse_page
 from tests.support.records import small_study
 from tests.support.servers import STUBBORN, make_server
 from tests.support.waiting import LAST_RESORT_S, until

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from memgap.advisor.files import read_advice
 from memgap.advisor.report import advice_for
 from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.figures.files import write_figure
 from memgap.figures.points import failure_note, per_cap
+from memgap.tables.documents import read_advice
 from memgap.tables.forms import write_table
 from memgap.tables.kernels import kernels_table
 from memgap.tables.points import COLUMNS, as_table, collect, read_table

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from memgap.errors import UserError
-from memgap.figures.device_metrics import phase_metrics
-from memgap.figures.offline_points import main_points
 from memgap.figures.step_timeline import short_name
+from memgap.tables.device_metrics import phase_metrics
 from memgap.tables.inputs import Inputs
+from memgap.tables.offline_points import main_points
 from memgap.tables.offline_study import READ, OfflineTables, offline_of
 from memgap.tables.points import as_table
 from tests.support.drawing import draw, of_study, reading

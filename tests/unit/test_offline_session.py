@@ -21,7 +21,8 @@ import pytest
 
 from memgap.canonical import canonical_json
 from memgap.errors import UserError
-from memgap.kinds.offline.profilers import NcuProfiler, NsysProfiler, profiler_of, recorded_files
+from memgap.kinds.offline.profilers import NcuProfiler, NsysProfiler, profiler_of
+from memgap.kinds.offline.profiles import recorded_files
 from memgap.kinds.offline.steps import COLUMNS, Step, row
 from memgap.profiling.timeline import Recording, timeline_table, windows_table
 from memgap.recorded.export import STEPS_KEPT, TELEMETRY_ROWS, export

@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from memgap.advisor import verify
-from memgap.advisor.files import read_verifications
 from memgap.advisor.report import advice_for, write_advice
 from memgap.advisor.verify import NOT_MEASURED
 from memgap.config.files import read_config_files
@@ -22,9 +21,10 @@ from memgap.recorded.__main__ import main
 from memgap.recorded.compare import comparison
 from memgap.recorded.export import TELEMETRY_ROWS, export
 from memgap.recorded.files import all_points
+from memgap.session.stop import Seen, choose
 from memgap.store.points import PointStore
-from memgap.study.stop import Seen, choose
 from memgap.study.study import Study
+from memgap.tables.documents import read_verifications
 from memgap.tables.points import collect
 from memgap.tables.provenance import provenance_line
 from memgap.workflow import load_study
@@ -209,7 +209,7 @@ def test_the_recorded_study_has_every_point_of_its_configuration() -> None:
     for session in study.sessions:
         plan = study.session_plan(session)
         seen = {key: Seen.of(point) for key, point in recorded.items()}
-        assert choose(plan["points"], plan["stop"], seen).wanted == []
+        assert choose(plan["points"], plan["stop"], seen, {}).wanted == []
     for point in recorded.values():
         assert point["status"] == "ok"
         assert point["hardware"]["gpu_name"] == "NVIDIA H200"

@@ -14,12 +14,12 @@ import pytest
 
 from memgap.engine.adapters import adapter_for
 from memgap.engine.base import SCRATCH, Launch
+from memgap.engine.prometheus import parse_page
 from memgap.engine.sglang import CONFIG_FILE, SglangAdapter
 from memgap.errors import UserError
 from memgap.host.protocol import HostPlan
 from memgap.host.server import EngineServer
 from memgap.telemetry.histograms import server_latencies
-from memgap.telemetry.prometheus import parse_page
 from memgap.workflow import load_study
 from tests.support.records import small_config, small_study
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from memgap.load.records import ClientHealth, LoadResult, RequestResult, TokenEvents
+from memgap.load.steady import steady, steady_summary
 from memgap.stats.series import BATCHES, interval_so_far, mser
-from memgap.stats.steady import steady, steady_summary
 
 HEALTH = ClientHealth(1.0, 1.0, 0.1, None, None, 1, 1, 1, 0.0, "uvloop")
 

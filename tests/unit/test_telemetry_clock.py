@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from memgap.engine.prometheus import largest, parse_page, total
 from memgap.install import engine as install
 from memgap.telemetry import nvml, sampler, window
 from memgap.telemetry.host import HostSampler
-from memgap.telemetry.prometheus import largest, parse_page, total
 from memgap.telemetry.sampler import fetch_engine_sample, read_rows
 from tests.support.nvml import FakeNvml
 from tests.support.servers import answering

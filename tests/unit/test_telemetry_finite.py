@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from memgap.engine.prometheus import parse_page, total
 from memgap.engine.sglang import SglangAdapter
 from memgap.engine.vllm import LATENCY_HISTOGRAMS, VllmAdapter
 from memgap.telemetry import window
 from memgap.telemetry.histograms import server_latencies
-from memgap.telemetry.prometheus import parse_page, total
 from memgap.telemetry.sampler import read_rows
-
-from .test_session_run import runner
+from tests.support.sessions import runner
 
 RUNNING = "vllm:num_requests_running"
 

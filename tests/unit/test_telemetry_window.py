@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from memgap.engine.prometheus import labels_of, parse_page, total
 from memgap.mock_server.launch import MockServer
 from memgap.telemetry import nvml, window
-from memgap.telemetry.prometheus import labels_of, parse_page, total
 from memgap.telemetry.sampler import Sampler, read_rows
 from tests.support.nvml import FakeNvml
 from tests.support.waiting import until

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.workflow
 MODULE = '''"""How many points there are, by cap."""
 
 from memgap.figures.footer import write_provenance
-from memgap.figures.spec import FigureSpec
+from memgap.declared.figures import FigureSpec
 from memgap.figures.style import new_figure
 
 FIGURE = FigureSpec(

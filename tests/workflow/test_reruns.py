@@ -1,7 +1,6 @@
 """A rerun recomputes what is stale, and nothing else."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,21 +9,6 @@ import yaml
 from tests.support.studies import Study
 
 pytestmark = pytest.mark.workflow
-
-
-@pytest.fixture(scope="module")
-def measured_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a study whose small sweep is measured and drawn; nobody changes anything in it."""
-    base = Study(tmp_path_factory.mktemp("measured"))
-    base.run()
-    return base.folder
-
-
-@pytest.fixture
-def measured(study: Study, measured_once: Path) -> Study:
-    """Return a study whose small sweep is measured and drawn: a copy, with all times of its files."""
-    shutil.copytree(measured_once, study.folder, dirs_exist_ok=True, symlinks=True)
-    return study
 
 
 def test_everything_is_made_and_a_second_run_does_nothing(measured: Study) -> None:

@@ -3,7 +3,7 @@ rule advise:
     input:
         table=ASK.advised_table,
         script=script("advise.py"),
-        code=code_of("memgap.advisor.report"),
+        code=code_of("memgap.advisor.report", "memgap.advisor.command"),
     output:
         yaml=advice_in_report("yaml"),
         html=advice_in_report("html"),

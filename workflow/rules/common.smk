@@ -6,7 +6,7 @@ from memgap.config.reading import check_files
 from memgap.errors import UserError
 from memgap.host.inherited import inherited_text
 from memgap.kinds.locust.environment import locust_files
-from memgap.tables.spec import GROUP, tables as table_specs
+from memgap.declared.tables import GROUP, tables as table_specs
 from memgap.workflow import load_study, prepare_jobs, script_path, targets
 from memgap.workflow.code import code_of
 from memgap.workflow.rules import Rules

@@ -2,7 +2,7 @@
 
 import sys
 
-from memgap.session.run import main
+from memgap.session.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

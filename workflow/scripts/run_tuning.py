@@ -2,7 +2,7 @@
 
 import sys
 
-from memgap.tuning.run import main
+from memgap.tuning.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

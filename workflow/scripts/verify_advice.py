@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from memgap.advisor.files import read_advice
 from memgap.advisor.verify import verification, verification_plan
 from memgap.session.run import run_sessions
 from memgap.store.atomic import write_text
 from memgap.store.points import PointStore
 from memgap.study.plan import add_plan_arguments, requested_plan
+from memgap.tables.documents import read_advice
 from memgap.tables.pages import verification_page
 
 

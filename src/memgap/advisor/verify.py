@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memgap.advisor.files import CLOSE, read_advice
 from memgap.canonical import canonical_json, content_key
 from memgap.config.files import read_config_files
 from memgap.errors import DAMAGE, UserError
@@ -22,6 +21,7 @@ from memgap.script import run_script
 from memgap.session.inputs import write_inputs
 from memgap.store.atomic import write_text
 from memgap.study.plan import plan_of
+from memgap.tables.documents import CLOSE, read_advice
 from memgap.workflow import load_study
 
 NOT_MEASURED = "Not measured: the recorded data have no run of the advised server."

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from memgap.canonical import canonical_json
-from memgap.cluster.resources import session_gpus, session_runtime_min
 from memgap.cluster.site import Site
 from memgap.config.files import read_config_files
 from memgap.containers.jobs import prepare_images
 from memgap.store.atomic import write_text
 from memgap.store.points import PointStore
+from memgap.study.resources import session_gpus, session_runtime_min
 from memgap.study.study import Study
 from memgap.workflow import load_study
 

@@ -9,15 +9,13 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 import jsonschema
-import yaml
 
 from memgap.config.numbers import in_form, text_hint
 from memgap.config.safety import check_safe
-from memgap.declared import setting_of
+from memgap.declared import figures, setting_of, tables
 from memgap.engine.adapters import ADAPTERS
 from memgap.errors import UserError
-from memgap.figures import spec as figures
-from memgap.tables import spec as tables
+from memgap.own_yaml import own_yaml
 
 Config = dict[str, Any]
 LAST = 100
@@ -66,7 +64,7 @@ def _fragments() -> list[dict[str, Any]]:
 
 
 def _loaded(file: Traversable) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = own_yaml(file.read_text(encoding="utf-8"))
     return loaded
 
 

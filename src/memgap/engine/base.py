@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from memgap.engine.capabilities import Capabilities
-from memgap.telemetry.prometheus import Page
+from memgap.engine.prometheus import Page
 
 Record = Mapping[str, Any]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from memgap.engine.base import EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
-from memgap.telemetry.prometheus import Page
+from memgap.engine.prometheus import Page
 
 OPTIONS: Mapping[str, tuple[type, ...]] = {
     "kv-cache": (str,),

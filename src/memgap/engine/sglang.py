@@ -14,10 +14,10 @@ from typing import Any
 from memgap.engine.base import SCRATCH, EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
 from memgap.engine.flags import flag_list
+from memgap.engine.prometheus import Page, parse_page
 from memgap.engine.ranks import Sizes, logged, together, usage_of_engines
 from memgap.loopback import fetch
 from memgap.models.architecture import ModelArchitecture
-from memgap.telemetry.prometheus import Page, parse_page
 
 GAUGES = {
     "num_requests_running": "sglang:num_running_reqs",

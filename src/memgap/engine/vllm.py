@@ -10,10 +10,10 @@ from memgap.canonical import canonical_json
 from memgap.engine.base import EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
 from memgap.engine.flags import flag_list, model_flags
+from memgap.engine.prometheus import Page, labels_of, parse_page, total
 from memgap.engine.ranks import Sizes, logged, together, usage_of_engines
 from memgap.loopback import fetch
 from memgap.models.architecture import ModelArchitecture
-from memgap.telemetry.prometheus import Page, labels_of, parse_page, total
 
 GAUGES = {
     "num_requests_running": "vllm:num_requests_running",

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from memgap.canonical import canonical_json
-from memgap.figures.spec import FigureSpec
+from memgap.declared.figures import FigureSpec
 from memgap.figures.style import GREY, MARKERS, apply_style, palette, say_in_place
 from memgap.figures.tuning_looks import WIDTH_IN, short, write_tuning_footer
 from memgap.tables.inputs import Inputs

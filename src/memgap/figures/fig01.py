@@ -5,13 +5,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.counters import ATTENTION, rooflines
+from memgap.declared.figures import FigureSpec
 from memgap.figures.offline_notes import say_empty, write_notes
-from memgap.figures.offline_points import batch_label
 from memgap.figures.paper import LABEL, read_paper
-from memgap.figures.spec import FigureSpec
 from memgap.figures.style import GREY, model_looks, new_grid
+from memgap.tables.counters import ATTENTION, rooflines
 from memgap.tables.inputs import Inputs
+from memgap.tables.offline_points import batch_label
 
 X, Y, ANALYTIC = "intensity_flop_byte", "flop_s", "analytic_intensity_flop_byte"
 ROOFS = {"peak_flop_tensor_fp16_s": "FP16 tensor, dense", "peak_flop_fp32_s": "FP32"}

@@ -4,11 +4,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.declared.figures import FigureSpec
 from memgap.figures.footer import write_provenance
 from memgap.figures.marks import draw_models
 from memgap.figures.paper import overlay, read_paper
 from memgap.figures.points import bars_note, per_cap
-from memgap.figures.spec import FigureSpec
 from memgap.figures.style import ALERT, log2_axis, new_figure, say_in_place
 from memgap.tables.fate import GOOD, PREEMPTED
 from memgap.tables.inputs import Inputs

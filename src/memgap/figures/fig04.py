@@ -4,12 +4,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.declared.figures import FigureSpec
 from memgap.figures.offline_notes import say_empty, write_notes
-from memgap.figures.offline_points import NONE_MEASURED, batch_label, main_points
 from memgap.figures.paper import LABEL, read_paper
-from memgap.figures.spec import FigureSpec
 from memgap.figures.style import ALERT, GREY, new_grid, palette
 from memgap.tables.inputs import Inputs
+from memgap.tables.offline_points import NONE_MEASURED, batch_label, main_points
 from memgap.tables.offline_study import OfflineTables, offline_of
 
 COLUMNS = ["model", "batch", "prompt_tokens", "output_tokens", "repeats", "prefill_s", "decode_s", "slowdown_ratio"]

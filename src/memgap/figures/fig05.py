@@ -4,14 +4,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.device_metrics import METRICS, NCU, phase_metrics, samples_of
+from memgap.declared.figures import FigureSpec
 from memgap.figures.offline_notes import say_empty, write_notes
-from memgap.figures.offline_points import batch_label, ends, main_points, richest_model
 from memgap.figures.paper import LABEL, read_paper
-from memgap.figures.spec import FigureSpec
 from memgap.figures.step_timeline import as_steps, one_step
 from memgap.figures.style import GREY, apply_style, palette
+from memgap.tables.device_metrics import METRICS, NCU, phase_metrics, samples_of
 from memgap.tables.inputs import Inputs
+from memgap.tables.offline_points import batch_label, ends, main_points, richest_model
 from memgap.tables.offline_study import OfflineTables, offline_of
 
 COLUMNS = ["record", "model", "batch", "metric", "statistic", "time_ms", "value_fraction", "source"]

@@ -4,13 +4,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.class_shares import BUSY, PARTS, shares
+from memgap.declared.figures import FigureSpec
 from memgap.figures.offline_notes import say_empty, write_notes
-from memgap.figures.offline_points import batch_label
 from memgap.figures.paper import LABEL, read_paper
-from memgap.figures.spec import FigureSpec
 from memgap.figures.style import new_grid, palette
+from memgap.tables.class_shares import BUSY, PARTS, shares
 from memgap.tables.inputs import Inputs
+from memgap.tables.offline_points import batch_label
 
 LABELS = {"attention": "attention", "matmul": "matrix products", "cpu": "CPU time (GPU idle)", "other": "other kernels"}
 PAPER_PARTS = {"attention": "attention", "matrix_multiplication": "matmul", "cpu_time": "cpu", "other_kernels": "other"}

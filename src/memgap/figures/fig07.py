@@ -4,13 +4,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.declared.figures import FigureSpec
 from memgap.figures.offline_notes import say_empty, write_notes
-from memgap.figures.offline_points import batch_label, ends, richest_model
 from memgap.figures.paper import LABEL, read_paper
-from memgap.figures.spec import FigureSpec
 from memgap.figures.step_timeline import COUNTED, as_steps, one_step
 from memgap.figures.style import GREY, apply_style, palette
 from memgap.tables.inputs import Inputs
+from memgap.tables.offline_points import batch_label, ends, richest_model
 from memgap.tables.offline_study import offline_of
 
 MODEL = "llama-2-7b"

@@ -4,14 +4,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.counters import ATTENTION, decode_counters
+from memgap.declared.figures import FigureSpec
 from memgap.figures.offline_notes import say_empty, write_notes
-from memgap.figures.offline_points import batch_label, ends
 from memgap.figures.paper import LABEL, read_paper
-from memgap.figures.spec import FigureSpec
 from memgap.figures.stalls import draw_stalls, legend_beside, named_reasons, stall_rows
 from memgap.figures.style import new_figure
+from memgap.tables.counters import ATTENTION, decode_counters
 from memgap.tables.inputs import Inputs
+from memgap.tables.offline_points import batch_label, ends
 
 COLUMNS = ["attention_backend", "model", "batch", "batch_label", "kernels", "reason", "share_fraction"]
 PAPER_BACKENDS = ("xformers", "flash")

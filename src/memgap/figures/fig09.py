@@ -6,14 +6,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.counters import ATTENTION, PLANNING, weighted_mean
+from memgap.declared.figures import FigureSpec
 from memgap.figures.offline_notes import say_empty, write_notes
-from memgap.figures.offline_points import batch_label
 from memgap.figures.paper import LABEL, read_paper
-from memgap.figures.spec import FigureSpec
 from memgap.figures.stalls import draw_stalls, legend_beside, named_reasons, stall_rows
 from memgap.figures.style import new_figure
+from memgap.tables.counters import ATTENTION, PLANNING, weighted_mean
 from memgap.tables.inputs import Inputs
+from memgap.tables.offline_points import batch_label
 
 VARIED = {"prompt_length": ("prompt_tokens", "output_tokens"), "output_length": ("output_tokens", "prompt_tokens")}
 COLUMNS = [

@@ -7,11 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.declared.figures import FigureSpec
 from memgap.figures.footer import write_provenance
 from memgap.figures.marks import bars
 from memgap.figures.paper import overlay, read_paper
 from memgap.figures.points import bars_note, failures
-from memgap.figures.spec import FigureSpec
 from memgap.figures.style import ALERT, GREY, log2_axis, model_looks, new_figure, say_in_place
 from memgap.tables.inputs import Inputs
 

@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.declared.figures import FigureSpec
 from memgap.figures.footer import write_provenance
 from memgap.figures.paper import LABEL, read_paper
-from memgap.figures.spec import FigureSpec
 from memgap.figures.style import ALERT, GREY, new_figure, palette, say_in_place
 from memgap.tables.inputs import Inputs
 

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from memgap.declared.figures import FigureSpec
 from memgap.figures.footer import write_provenance
 from memgap.figures.marks import SIDE_STYLE, bars
 from memgap.figures.paper import LABEL, overlay, read_paper
 from memgap.figures.points import bars_note, per_cap
-from memgap.figures.spec import FigureSpec
 from memgap.figures.style import ALERT, GREY, MARKERS, new_grid, palette, say_in_place
 from memgap.tables.fate import DRAWN, GOOD, fate
 from memgap.tables.inputs import Inputs

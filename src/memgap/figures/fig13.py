@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.declared.figures import FigureSpec
 from memgap.figures.footer import write_provenance
 from memgap.figures.paper import read_paper
-from memgap.figures.spec import FigureSpec
 from memgap.figures.style import GREY, new_rows, palette, say_in_place
 from memgap.profiling.overlap import clip, shares
 from memgap.tables.inputs import Inputs

@@ -4,8 +4,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.declared.figures import FigureSpec
 from memgap.figures.comparison_looks import LAYOUT_NAMES, batch_axis, write_small_print
-from memgap.figures.spec import FigureSpec
 from memgap.figures.style import MARKERS, new_figure, palette, say_in_place
 from memgap.kinds.static.layouts import REASONS
 from memgap.tables.inputs import Inputs

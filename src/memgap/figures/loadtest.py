@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from memgap.declared.figures import FigureSpec
 from memgap.figures.footer import write_provenance
-from memgap.figures.spec import FigureSpec
 from memgap.figures.style import ALERT, apply_style, palette, say_in_place
 from memgap.kinds.locust.point import LOCUST, OWN
 from memgap.tables.inputs import Inputs

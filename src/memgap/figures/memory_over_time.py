@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from memgap.declared.figures import FigureSpec
 from memgap.figures.comparison_looks import drawn, with_series, write_small_print
-from memgap.figures.spec import FigureSpec
 from memgap.figures.style import GREY, apply_style, palette, say_in_place
 from memgap.tables.inputs import Inputs
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from memgap.figures.spec import FigureSpec
+from memgap.declared.figures import FigureSpec
 from memgap.figures.style import ALERT, GREY, MARKERS, apply_style, palette, say_in_place
 from memgap.figures.tuning_looks import WIDTH_IN, short, write_tuning_footer
 from memgap.tables.inputs import Inputs

@@ -4,8 +4,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.declared.figures import FigureSpec
 from memgap.figures.footer import write_footer
-from memgap.figures.spec import FigureSpec
 from memgap.figures.style import new_figure, palette, say_in_place
 from memgap.tables.fate import INVALID
 from memgap.tables.inputs import Inputs

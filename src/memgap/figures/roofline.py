@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.declared.figures import FigureSpec
 from memgap.errors import UserError
 from memgap.figures.footer import write_provenance
-from memgap.figures.spec import FigureSpec
 from memgap.figures.style import ALERT, GREY, log2_axis, model_looks, new_figure, say_in_place
 from memgap.roofline.gpus import Gpu, find_gpu, gpu_of_nvml
 from memgap.tables.fate import DRAWN, GOOD, PREEMPTED

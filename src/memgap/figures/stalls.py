@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from memgap.figures.counters import PAPERS_REASON, stall_shares
 from memgap.figures.style import palette
+from memgap.tables.counters import PAPERS_REASON, stall_shares
 
 NAMED = 7
 """That many reasons, the largest over all bars, have a colour of their own."""

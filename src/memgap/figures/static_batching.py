@@ -4,8 +4,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.declared.figures import FigureSpec
 from memgap.figures.comparison_looks import batch_axis, drawn, series_looks, with_series, write_small_print
-from memgap.figures.spec import FigureSpec
 from memgap.figures.style import new_figure, say_in_place
 from memgap.tables.inputs import Inputs
 

@@ -5,14 +5,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.declared.figures import FigureSpec
 from memgap.figures.offline_notes import say_empty, write_notes
-from memgap.figures.offline_points import batch_label
 from memgap.figures.online_time import ADDED, BARE, STEP, online_parts
 from memgap.figures.online_time import PARTS as ONLINE_PARTS
-from memgap.figures.spec import FigureSpec
 from memgap.figures.step_time import PARTS, VARIANT, residuals, step_parts
 from memgap.figures.style import apply_style, palette
 from memgap.tables.inputs import Inputs
+from memgap.tables.offline_points import batch_label
 from memgap.tables.offline_study import offline_of
 
 RESIDUAL_BOUND = 0.03

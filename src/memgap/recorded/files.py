@@ -7,8 +7,6 @@ profiled point's first 50 ms). Offline points have `.steps` (each eighth decode 
 for, `.requests` has the requests as they were and `.startup` the memory while the server started (averaged).
 """
 
-import gzip
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.errors import DAMAGE, UserError
+from memgap.tables.gzipped import table_gz
 
 ASKED = ("requests", "startup")
 """Recorded only where it is asked for."""
@@ -88,10 +87,3 @@ def read_series(path: Path) -> pd.DataFrame:
 def write_series(path: Path, table: pd.DataFrame) -> None:
     """Write a thinned series without a time stamp in it."""
     path.write_bytes(table_gz(table))
-
-
-def table_gz(table: pd.DataFrame) -> bytes:
-    """Return a table as gzipped CSV without a time stamp in it."""
-    text = io.StringIO()
-    table.to_csv(text, index=False, lineterminator="\n", float_format="%.7g")
-    return gzip.compress(text.getvalue().encode(), mtime=0)

@@ -4,8 +4,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from memgap.kinds.registry import kind_of
-from memgap.recorded.files import THINNED, points_file, read_points, read_series, series_file, table_gz
+from memgap.recorded.files import THINNED, points_file, read_points, read_series, series_file
 from memgap.store.points import PointStore
+from memgap.tables.gzipped import table_gz
 
 
 def restore(recorded: Path, session: str, keys: Collection[str], store: PointStore) -> int:

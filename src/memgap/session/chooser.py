@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from memgap.study.stop import Choice, Seen, choose
+from memgap.advisor.search import SEARCHES
+from memgap.session.stop import Choice, Seen, choose
 
 
 class Chooser(Protocol):
@@ -24,4 +25,4 @@ class StopRules:
 
     def wanted(self, seen: Mapping[str, Seen]) -> Choice:
         """See Chooser."""
-        return choose(self._points, self._rules, seen)
+        return choose(self._points, self._rules, seen, SEARCHES)

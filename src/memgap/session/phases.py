@@ -16,6 +16,7 @@ from memgap.cores import usable_cores
 from memgap.datasets.build import Prompt as DatasetPrompt
 from memgap.datasets.build import warmup_prompts
 from memgap.datasets.files import load_dataset
+from memgap.engine.prometheus import Page
 from memgap.host.protocol import Server
 from memgap.host.worker import Worker
 from memgap.load.latency import summarize
@@ -23,6 +24,7 @@ from memgap.load.loop import loop_factory
 from memgap.load.records import LoadPlan, LoadResult, Prompt
 from memgap.load.runner import run_load
 from memgap.load.silence import silence_summary
+from memgap.load.steady import steady_summary
 from memgap.load.workers import run_in_processes, wanted_processes
 from memgap.models.synthetic import word
 from memgap.profiling.kernel_trace import Kernel, read_kernels
@@ -30,11 +32,9 @@ from memgap.redact import redact
 from memgap.session.measuring import Phase, PointRun, Record
 from memgap.session.profile import ProfileMoment
 from memgap.session.watch import StopWatch
-from memgap.stats.steady import steady_summary
 from memgap.store.points import csv_gz
 from memgap.telemetry import startup, window
 from memgap.telemetry.histograms import server_latencies
-from memgap.telemetry.prometheus import Page
 from memgap.telemetry.sampler import columns_of, fetch_pages
 from memgap.verdict.evidence import Evidence
 

@@ -1,6 +1,5 @@
-"""Runs a session. By hand: `python workflow/scripts/run_session.py --plan results/plans/NAME.json`."""
+"""Runs a session: its points are claimed, measured on its host, and stored."""
 
-import argparse
 import os
 import shutil
 import sys
@@ -26,11 +25,10 @@ from memgap.session.chooser import Chooser, StopRules
 from memgap.session.lease import Leases
 from memgap.session.measuring import Measuring, Place
 from memgap.session.progress import Progress, TimeLeft, clock
+from memgap.session.stop import Choice, Seen
 from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.atomic import keep_others_from_writing, write_text
 from memgap.store.points import SPARED, PointStore
-from memgap.study.plan import add_plan_arguments, requested_plan
-from memgap.study.stop import Choice, Seen
 
 LEASE_WAIT_S = 120.0
 
@@ -132,7 +130,7 @@ class Session:
 
     def _restore(self, recorded: str) -> None:
         """Take the points from recorded data instead of measuring them."""
-        # these need pandas, which an engine's environment may lack
+        # needs pandas, which an engine's environment may lack
         from memgap.kinds.registry import session_of
         from memgap.recorded.files import study_folder
         from memgap.recorded.load import restore
@@ -361,13 +359,3 @@ def run_stoppable(job: Callable[[StopWatch, Any], None], results: Path, log: Pat
         )
         return 1
     return 0
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Parse the command line and run; returns the exit status of `run_sessions`."""
-    parser = argparse.ArgumentParser(description="Measure the points of a session.")
-    add_plan_arguments(parser)
-    parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--log", type=Path, default=None)
-    options = parser.parse_args(argv)
-    return run_sessions(lambda measure: measure(requested_plan(options, "session")), options.results, options.log)

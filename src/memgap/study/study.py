@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memgap.config.load import Config
+from memgap.declared.figures import figures
 from memgap.engine.adapters import adapter_for, require
 from memgap.errors import UserError
-from memgap.figures.spec import figures
 from memgap.kinds.kind import Kind
 from memgap.kinds.registry import KINDS
 from memgap.models.staging import hub_model_name, model_folder_name

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from memgap.declared.tables import TableSpec
 from memgap.store.atomic import write_bytes, write_text
 from memgap.tables.pages import study_page
-from memgap.tables.spec import TableSpec
 
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from memgap.declared.tables import TableSpec
 from memgap.tables.inputs import Inputs
 from memgap.tables.requests import measured_points, requests_of
-from memgap.tables.spec import TableSpec
 
 Z_95 = 1.959964
 COLUMNS = (

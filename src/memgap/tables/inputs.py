@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from memgap.declared import MODELS
+from memgap.declared.tables import modules, table_of
 from memgap.models.architecture import ModelArchitecture
 from memgap.tables.columns import Columns
-from memgap.tables.spec import modules, table_of
 
 Document = Mapping[str, Any]
 
@@ -57,7 +57,7 @@ class Inputs:
         given = self._given.get(name, {})
         if isinstance(given, Mapping):
             return given
-        module = import_module("memgap.advisor.files")
+        module = import_module("memgap.tables.documents")
         found: Mapping[str, Document] = module.READERS[name.split(".")[1]](_listed(given))
         self._given[name] = found
         return found

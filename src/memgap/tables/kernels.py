@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from memgap.declared.tables import TableSpec
 from memgap.tables.columns import Columns
 from memgap.tables.entries import series_of
 from memgap.tables.inputs import Inputs
 from memgap.tables.requests import measured_points
-from memgap.tables.spec import TableSpec
 
 KERNELS, NVML = "kernels", "nvml"
 KEPT_S = 0.06

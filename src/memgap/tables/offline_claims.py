@@ -6,11 +6,11 @@ measured.
 
 import pandas as pd
 
-from memgap.figures.class_shares import shares
-from memgap.figures.counters import ATTENTION, PAPERS_REASON, decode_counters, rooflines, stall_shares, weighted_mean
-from memgap.figures.device_metrics import METRICS, phase_metrics
-from memgap.figures.offline_points import SETTING, batch_label, ends, main_points, main_setting, unprofiled
 from memgap.tables.claim import Claim, Found, single
+from memgap.tables.class_shares import shares
+from memgap.tables.counters import ATTENTION, PAPERS_REASON, decode_counters, rooflines, stall_shares, weighted_mean
+from memgap.tables.device_metrics import METRICS, phase_metrics
+from memgap.tables.offline_points import SETTING, batch_label, ends, main_points, main_setting, unprofiled
 from memgap.tables.offline_study import OfflineTables
 from memgap.tables.tab01 import table as table_i
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from memgap.declared.tables import TableSpec
 from memgap.tables.inputs import Inputs
 from memgap.tables.requests import events_of, measured_points, requests_of, telemetry_of
-from memgap.tables.spec import TableSpec
 
 GAUGES = {
     "running_reqs": "num_requests_running",

@@ -7,15 +7,15 @@ from typing import Any
 import pandas as pd
 
 from memgap.canonical import canonical_json
+from memgap.declared.tables import TableSpec
 from memgap.errors import DAMAGE
+from memgap.load.steady import STEADY_COLUMNS
 from memgap.models.architecture import ModelArchitecture
 from memgap.roofline.limits import utilization
-from memgap.stats.steady import STEADY_COLUMNS
 from memgap.tables.columns import Columns
 from memgap.tables.entries import Entry, entries
 from memgap.tables.inputs import Inputs
 from memgap.tables.pages import table_page
-from memgap.tables.spec import TableSpec
 
 TEXT_COLUMNS = (
     "sweep",

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
+from memgap.declared.tables import TableSpec
 from memgap.roofline.predictions import COLUMNS, planned_predictions
 from memgap.tables.columns import Columns
 from memgap.tables.inputs import Inputs
-from memgap.tables.spec import TableSpec
 
 TABLE = TableSpec(
     name="predictions",

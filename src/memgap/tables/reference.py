@@ -4,9 +4,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from memgap.figures.spec import FigureSpec, figures
+from memgap.declared.figures import FigureSpec, figures
+from memgap.declared.tables import TableSpec, tables
 from memgap.store.atomic import write_text
-from memgap.tables.spec import TableSpec, tables
 
 BEGIN = "<!-- made from the declarations in src/memgap by `make docs`; a test checks that it is current -->"
 END = "<!-- end of what is made from declarations -->"

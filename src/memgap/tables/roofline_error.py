@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from memgap.declared.tables import TableSpec
 from memgap.engine.ranks import Sizes
 from memgap.engine.vllm import VllmAdapter
 from memgap.errors import UserError
@@ -18,7 +19,6 @@ from memgap.tables.fate import FAILED, UNNEEDED, fate
 from memgap.tables.inputs import Inputs
 from memgap.tables.pages import study_page
 from memgap.tables.provenance import provenance_line
-from memgap.tables.spec import TableSpec
 
 REQUIRED = ("model", "batch", "context_tokens", "step_ms")
 PREDICTED = (

@@ -2,13 +2,13 @@
 
 import pandas as pd
 
-from memgap.figures.counters import ATTENTION, rooflines
-from memgap.figures.offline_points import ends
+from memgap.declared.tables import TableSpec
+from memgap.tables.counters import ATTENTION, rooflines
 from memgap.tables.forms import Content, forms
 from memgap.tables.inputs import Inputs
+from memgap.tables.offline_points import ends
 from memgap.tables.offline_study import OfflineTables, offline_of
 from memgap.tables.provenance import provenance_line
-from memgap.tables.spec import TableSpec
 
 COLUMNS = [
     *("model", "attention_backend", "batch", "kernels", "performance_flop_s", "peak_flop_tensor_fp16_s"),

@@ -2,13 +2,13 @@
 
 import pandas as pd
 
-from memgap.figures.counters import ATTENTION, decode_counters, weighted_mean
-from memgap.figures.offline_points import ends
+from memgap.declared.tables import TableSpec
+from memgap.tables.counters import ATTENTION, decode_counters, weighted_mean
 from memgap.tables.forms import Content, forms
 from memgap.tables.inputs import Inputs
+from memgap.tables.offline_points import ends
 from memgap.tables.offline_study import OfflineTables, offline_of
 from memgap.tables.provenance import provenance_line
-from memgap.tables.spec import TableSpec
 
 COLUMNS = ["model", "attention_backend", "batch", "kernels", "l1_hit_fraction", "l2_hit_fraction"]
 

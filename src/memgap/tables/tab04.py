@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from memgap.declared.tables import TableSpec
 from memgap.tables.fate import DRAWN, GOOD, fate
 from memgap.tables.forms import Content, forms
 from memgap.tables.inputs import Inputs
 from memgap.tables.provenance import provenance_line
-from memgap.tables.spec import TableSpec
 
 KEY = ["model", "batch_cap", "replicas", "mps", "chunked_prefill"]
 COLUMNS = [
@@ -77,9 +77,10 @@ def table(replication: pd.DataFrame, online: pd.DataFrame) -> pd.DataFrame:
     rows = with_chunking(replication)
     rows = rows[fate(rows).isin(DRAWN)]
     found = [_row(dict(zip(KEY, key, strict=True)), own) for key, own in rows.groupby(KEY, sort=False)]
+    at_max = {model: throughput_at_max(online, model) for model in {row["model"] for row in found}}
     for row in found:
         row["gain_over_same_cap_fraction"] = _gain(row, _same_cap(row, found))
-        cap, best = throughput_at_max(online, row["model"])
+        cap, best = at_max[row["model"]]
         row["gain_over_max_fraction"] = _gain(row, best)
         row["max_cap"] = cap
     return pd.DataFrame(found, columns=COLUMNS).sort_values(KEY, ignore_index=True)

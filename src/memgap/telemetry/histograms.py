@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from memgap.telemetry.prometheus import Page
+from memgap.engine.prometheus import Page
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from types import TracebackType
 from typing import TextIO
 
 from memgap.engine.adapters import adapter_for
+from memgap.engine.prometheus import Page, merge_pages, parse_page
 from memgap.loopback import fetch
 from memgap.telemetry import host, nvml, window
 from memgap.telemetry.gpus import id_list
-from memgap.telemetry.prometheus import Page, merge_pages, parse_page
 
 ENGINE_COLUMNS = (
     "num_requests_running",

@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 
 from memgap.canonical import canonical_json
+from memgap.declared.tables import TableSpec
 from memgap.engine.given import GivenFlags
 from memgap.errors import UserError
 from memgap.store.points import PointStore
 from memgap.tables.columns import Columns
 from memgap.tables.forms import Content
 from memgap.tables.inputs import Inputs
-from memgap.tables.spec import TableSpec
 from memgap.tuning.failures import failure_class
 from memgap.tuning.formulas import clock_text, cost, per_gpu, price
 from memgap.tuning.outcome import Outcome, read_outcome

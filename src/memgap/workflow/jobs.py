@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from memgap.cluster.resources import session_gpus
 from memgap.containers.jobs import image_for_jobs
 from memgap.kinds.locust.environment import installed_note
 from memgap.kinds.locust.kind import LOADTEST
 from memgap.kinds.registry import kind_of
 from memgap.models.staging import hub_model_name, model_folder_name
+from memgap.study.resources import session_gpus
 from memgap.study.study import Study
 
 Record = Mapping[str, Any]

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from memgap.canonical import content_key
-from memgap.cluster.resources import session_runtime_min
+from memgap.declared.tables import TableSpec
 from memgap.errors import UserError
 from memgap.study.plan import plan_of
+from memgap.study.resources import session_runtime_min
 from memgap.study.study import Study
-from memgap.tables.spec import TableSpec
 from memgap.workflow import jobs, targets
 
 

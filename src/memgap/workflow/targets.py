@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from memgap.canonical import content_key
-from memgap.declared import DOCUMENTS, MODELS, Read, reads_of, setting_of
+from memgap.declared import DOCUMENTS, MODELS, Read, figures, reads_of, setting_of, tables
+from memgap.declared.figures import FigureSpec
+from memgap.declared.tables import GROUP, TableSpec
 from memgap.errors import UserError
-from memgap.figures import spec as figures
-from memgap.figures.spec import FigureSpec
 from memgap.kinds.registry import KINDS
 from memgap.study.plan import plan_of
 from memgap.study.study import Study
-from memgap.tables import spec as tables
-from memgap.tables.spec import GROUP, TableSpec
 from memgap.tuning.plan import outcome_path, race_plan, races, tier_before
 from memgap.workflow.code import code_of
 
@@ -93,7 +91,7 @@ class Made:
     def code(self) -> list[str]:
         """The package's files that make it."""
         which = figures if isinstance(self.spec, FigureSpec) else tables
-        return code_of(which.modules()[self.spec.name])
+        return code_of(which.modules()[self.spec.name], which.COMMAND)
 
     @property
     def plan(self) -> str:

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
+from memgap.declared.tables import TableSpec
 from memgap.tables.columns import Columns
 from memgap.tables.entries import Entry, entries
 from memgap.tables.inputs import Inputs
-from memgap.tables.spec import TableSpec
 
 METRICS = (
     *("requests_completed", "requests_failed", "prompt_tokens", "output_tokens", "duration_s"),

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from memgap.canonical import canonical_json
+from memgap.declared.tables import TableSpec
 from memgap.errors import DAMAGE
 from memgap.kinds.locust import locust_csv
 from memgap.kinds.locust.comparison import comparison_table, definitions_table
@@ -18,7 +19,6 @@ from memgap.tables.entries import Entry, entries
 from memgap.tables.inputs import Inputs
 from memgap.tables.over_time import time_weighted
 from memgap.tables.requests import events_of, requests_of, telemetry_of
-from memgap.tables.spec import TableSpec
 
 SUMMARY = (
     *("duration_s", "requests_sent", "requests_completed", "requests_failed", "prompt_tokens", "output_tokens"),

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.canonical import canonical_json
+from memgap.declared.tables import TableSpec
 from memgap.engine.given import GivenFlags
 from memgap.errors import DAMAGE
 from memgap.kinds.offline.point import mode_of
@@ -15,7 +16,6 @@ from memgap.models.architecture import ModelArchitecture
 from memgap.tables.entries import Entry, entries, series_of, source_of
 from memgap.tables.inputs import Inputs
 from memgap.tables.offline_study import IDENTITY, READ, SUMMARY
-from memgap.tables.spec import TableSpec
 
 BEFORE_WINDOW_STEPS = 5
 TABLE = TableSpec(

@@ -1,7 +1,7 @@
 """Sweeps: servers under a load, over batch caps, rates, flags."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memgap.errors import UserError
 from memgap.kinds.kind import Expanded, Kind
@@ -9,6 +9,9 @@ from memgap.kinds.online.point import make_point, session_name
 from memgap.kinds.static.point import is_static
 from memgap.points.point import Record
 from memgap.points.resolve import Resolver, check_enough_prompts
+
+if TYPE_CHECKING:
+    from memgap.session.measuring import Measuring
 
 REQUIRED = ("model", "dataset", "batch_cap")
 
@@ -36,6 +39,12 @@ class Online(Kind):
     def session_name(self, record: Mapping[str, Any]) -> str:
         """See Kind."""
         return session_name(record)
+
+    def measuring(self) -> "Measuring[Any]":
+        """See Kind."""
+        from memgap.kinds.online.measure import MEASURING
+
+        return MEASURING
 
     def shown(self, group: str) -> Mapping[str, list[str]]:
         """See Kind."""

@@ -4,10 +4,10 @@ from typing import Any
 
 import pandas as pd
 
+from memgap.declared.tables import TableSpec
 from memgap.tables.columns import Columns
 from memgap.tables.entries import Entry, entries
 from memgap.tables.inputs import Inputs
-from memgap.tables.spec import TableSpec
 
 METRICS = (
     *("ttft_mean_ms", "ttft_median_ms", "ttft_p99_ms", "itl_mean_ms", "e2e_mean_ms", "total_throughput_tok_s"),

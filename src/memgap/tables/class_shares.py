@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from memgap.figures.offline_points import main_setting
+from memgap.tables.offline_points import main_setting
 
 ATTENTION = ("attention", "kv_write")
 MATMUL = ("matmul",)

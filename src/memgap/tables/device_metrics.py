@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.figures.counters import decode_counters, weighted_mean
+from memgap.tables.counters import decode_counters, weighted_mean
 from memgap.tables.offline_study import DEVICE_METRICS, OfflineTables
 
 KERNEL_COLUMNS = {
