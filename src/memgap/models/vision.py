@@ -109,8 +109,9 @@ def vision_parameters(config: Part, hidden: int) -> tuple[int, tuple[str, ...]]:
     if isinstance(names, list) and names and str(names[0]).endswith("ForCausalLM"):
         return 0, ()
     others = tuple(key for key in ("audio_config", "speech_config") if config.get(key))
-    part = config.get("vision_config")
+    part, tower = config.get("vision_config"), _TOWERS.get(str(config.get("model_type")))
+    if part is None and tower is not None and isinstance(names, list) and names:
+        part = {}
     if not isinstance(part, Mapping):
         return 0, others
-    tower = _TOWERS.get(str(config.get("model_type")))
     return (0, ("vision_config", *others)) if tower is None else (tower(part, hidden, config), others)
