@@ -11,13 +11,13 @@ import argparse
 import os
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memgap.load.latency import status_counts
 from memgap.load.records import LoadPlan, LoadResult, Prompt
 from memgap.load.runner import run
 from memgap.mock_server.launch import MockServer
@@ -70,7 +70,7 @@ def measure(streams: int, tokens: int, step_ms: float, mock_core: int | None) ->
             prompts = [Prompt(tokens, [1] * 16) for _ in range(streams)]
             result = run(plan, prompts, [mock.url], warmup_prompts=prompts[:1])
         errors = compare(result, stamp_file)
-    counts = status_counts(result.results)
+    counts = dict(Counter(one.status for one in result.results))
     if counts != {"ok": streams}:
         print(f"warning: not every request was completed: {counts}", file=sys.stderr)
     health = result.health

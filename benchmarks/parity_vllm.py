@@ -26,7 +26,7 @@ from memgap.load.latency import summarize
 from memgap.load.records import LoadPlan, Prompt
 from memgap.load.runner import run
 from memgap.models import write_synthetic_model
-from memgap.study.point import server_record
+from memgap.points.point import server_record
 from memgap.study.study import expand_study
 
 HERE = Path(__file__).resolve().parent

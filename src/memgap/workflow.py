@@ -46,7 +46,8 @@ def prepare_jobs(study: Study, workflow_folder: str) -> None:
     os.environ["MEMGAP_CONFIG"] = str(snapshot(study))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ[VERSION_VARIABLE] = workflow_version()
-    prepare_images(study, Path(workflow_folder) / "workflow" / "scripts", os.environ)
+    records = (point.record for point in study.points.values())
+    prepare_images(study.config["engines"], records, Path(workflow_folder) / "workflow" / "scripts", os.environ)
 
 
 def plan_text(study: Study, kind: str, name: str = "settings", *_: str) -> str:

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.workflow.conftest import Study, study, until
+from tests.support.studies import study
 
 from .slurm_cluster import SlurmCluster, UnavailableError
 
-__all__ = ["Study", "study", "until"]
+__all__ = ["study"]
 
 
 @pytest.fixture(scope="session")

@@ -6,14 +6,14 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from memgap import __version__
-from tests.workflow.conftest import Study, kill
+from tests.support.studies import Study, kill
+from tests.support.waiting import until
 
 from .container_image import mock_image
 from .slurm_cluster import SlurmCluster
@@ -90,9 +90,7 @@ def test_the_environment_inside(contained: Study, mock_image: Path) -> None:
     assert done.stdout.split() == ["1", ".snakemake/memgap/config-x.json", "/opt/memgap/bin/python"]
 
 
-def test_a_killed_driver_leaves_nothing_running_inside(
-    contained: Study, monkeypatch: pytest.MonkeyPatch, until: Callable[[Callable[[], bool], float], None]
-) -> None:
+def test_a_killed_driver_leaves_nothing_running_inside(contained: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONPATH")
     contained.fixed["load"] = {"requests": 4000, "warmup_requests": 1}
     contained.config["datasets"]["short"]["requests"] = 4000

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Study
+from tests.support.studies import Study
+
 from .slurm_cluster import SlurmCluster, run_program, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.workflow]

@@ -5,19 +5,18 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.workflow.conftest import Study, kill
+from tests.support.studies import Study, kill
+from tests.support.waiting import until
 
 from .slurm_cluster import SlurmCluster, run_program, wait_for
 
 pytestmark = [pytest.mark.workflow, pytest.mark.cluster]
 
-Until = Callable[[Callable[[], bool], float], None]
 PATIENCE_S = 300.0
 ON_SLURM = (
     *("--executor", "slurm", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"),
@@ -76,7 +75,7 @@ def all_measured_once(study: Study, before: dict[str, int]) -> None:
     assert list((study.folder / "results/leases").iterdir()) == []
 
 
-def test_scancel_and_then_a_time_limit_in_the_middle_of_a_point(slow: Study, slurm: SlurmCluster, until: Until) -> None:
+def test_scancel_and_then_a_time_limit_in_the_middle_of_a_point(slow: Study, slurm: SlurmCluster) -> None:
     driver = start(slow, "--retries", "2")
     first = in_the_last_point(slow, slurm)
     before = slow.measured_at()
@@ -100,7 +99,7 @@ def test_scancel_and_then_a_time_limit_in_the_middle_of_a_point(slow: Study, slu
     until(lambda: slow.processes() == [], 60)
 
 
-def test_a_node_that_fails_in_the_middle_of_a_point(slow: Study, slurm: SlurmCluster, until: Until) -> None:
+def test_a_node_that_fails_in_the_middle_of_a_point(slow: Study, slurm: SlurmCluster) -> None:
     driver = start(slow, "--retries", "1")
     job = in_the_last_point(slow, slurm)
     before, node = slow.measured_at(), slurm.job(job)["NodeList"]
@@ -114,7 +113,7 @@ def test_a_node_that_fails_in_the_middle_of_a_point(slow: Study, slurm: SlurmClu
     until(lambda: slow.processes() == [], 60)
 
 
-def test_a_driver_that_is_interrupted_cancels_its_jobs(slow: Study, slurm: SlurmCluster, until: Until) -> None:
+def test_a_driver_that_is_interrupted_cancels_its_jobs(slow: Study, slurm: SlurmCluster) -> None:
     driver = start(slow)
     job = in_the_last_point(slow, slurm)
     before = slow.measured_at()
@@ -126,7 +125,7 @@ def test_a_driver_that_is_interrupted_cancels_its_jobs(slow: Study, slurm: Slurm
     all_measured_once(slow, before)
 
 
-def test_a_driver_that_is_terminated_lets_its_job_end(slow: Study, slurm: SlurmCluster, until: Until) -> None:
+def test_a_driver_that_is_terminated_lets_its_job_end(slow: Study, slurm: SlurmCluster) -> None:
     driver = start(slow)
     job = in_the_last_point(slow, slurm)
     before = slow.measured_at()
@@ -139,7 +138,7 @@ def test_a_driver_that_is_terminated_lets_its_job_end(slow: Study, slurm: SlurmC
 
 
 def test_a_driver_that_is_killed_and_started_again_does_not_measure_what_is_being_measured(
-    slow: Study, slurm: SlurmCluster, until: Until
+    slow: Study, slurm: SlurmCluster
 ) -> None:
     driver = start(slow)
     job = in_the_last_point(slow, slurm)

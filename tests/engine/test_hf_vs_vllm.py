@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from memgap.engine.identity import NOT_INSTALLED, engine_record
-from memgap.kinds.static.record import is_static
+from memgap.kinds.static.point import is_static
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIGURES = ("static_batching", "memory_over_time", "kv_waste")

@@ -10,8 +10,7 @@ from memgap.engine.identity import engine_record
 from memgap.kinds.locust.comparison import comparison_table, definitions_table
 from memgap.kinds.locust.tables import points_table, timeline_table
 from memgap.study.plan import plan_of
-from tests.unit.loadtests import needs_locust
-from tests.unit.test_loadtest_session import measure
+from tests.support.loadtests import measure, needs_locust
 
 CONFIG: dict[str, Any] = {
     "engines": {"vllm": {"adapter": "vllm"}},
@@ -51,7 +50,7 @@ pytestmark = [
 
 def test_either_client_measures_a_real_server_and_the_engine_counts_its_prefix_hits(tmp_path: Path) -> None:
     study = measure(CONFIG, tmp_path)
-    plan = plan_of(study, "loadtest", "asking")
+    plan = plan_of(study, "group", "asking")
     points = points_table(plan, tmp_path / "points")
     assert points["status"].tolist() == ["ok"] * 3
     assert (points["requests_completed"] == 8).all() and (points["output_tokens"] == 96).all()

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from memgap.canonical import canonical_json
 from memgap.config.files import read_config_files
 from memgap.config.load import check_config
+from memgap.points.point import check_same_server
 from memgap.script import run_script, script_parser
 from memgap.study.plan import requested_plan
-from memgap.study.study import check_same_server
 from memgap.workflow import load_study
 
 from .mutate import damaged, fuzz, garbled, tolerates
@@ -124,7 +124,7 @@ def expand_and_use(config: dict[str, Any]) -> None:
         check_same_server(study.session_plan(session))
         canonical_json(study.session_plan(session))
     for sweep in study.sweeps:
-        canonical_json(study.sweep_plan(sweep))
+        canonical_json(study.group_plan(sweep))
         for model in study.models_of(sweep):
             study.advised_sweep(model)
 

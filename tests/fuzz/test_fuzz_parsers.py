@@ -25,12 +25,14 @@ from memgap.engine.vllm import LATENCY_HISTOGRAMS, VllmAdapter
 from memgap.figures.offline_inputs import read_offline
 from memgap.figures.paper import read_paper
 from memgap.figures.plot import read_advice
+from memgap.kinds.registry import session_of
 from memgap.load import sse
 from memgap.load.decode import ReplyDecoder, ReplyError
 from memgap.load.http1 import parse_url
 from memgap.models import resolve_model
 from memgap.models.hf_config import from_hf_config, hf_config_dtype
 from memgap.models.synthetic import tokenizer_json
+from memgap.points.point import check_same_server
 from memgap.profiling.kernel_trace import read_kernels
 from memgap.profiling.ncu import read_ncu
 from memgap.profiling.nsys import read_gpu_metrics, read_nsys
@@ -42,18 +44,15 @@ from memgap.roofline.gpus import read_gpus
 from memgap.roofline.predictions import read_predictions
 from memgap.session.run import check_plan
 from memgap.store.points import PointStore
-from memgap.study.session_name import session_of
-from memgap.study.study import check_same_server
 from memgap.tables.kernels import read_kernels_table
 from memgap.tables.points import as_table, collect, read_table
 from memgap.tables.requests import events_of, requests_of, telemetry_of
 from memgap.telemetry.histograms import server_latencies
 from memgap.telemetry.prometheus import parse_page
 from memgap.telemetry.sampler import read_rows
+from tests.support.profiles import EVENTS, ROWS, write_export
+from tests.support.records import small_study, store_point
 
-from ..unit.records import small_study, store_point
-from ..unit.test_kernels_nsys import ROWS, write_export
-from ..unit.test_kernels_trace import EVENTS
 from .mutate import MILD, TEXTS, damaged, fuzz, garbled, tolerates
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -117,7 +116,7 @@ def test_point_files(folder: Path) -> None:
     points = folder / "points"
     path, content = stored_point(points)
     key = content["key"]
-    store, plan = PointStore(points), STUDY.sweep_plan("small")
+    store, plan = PointStore(points), STUDY.group_plan("small")
 
     def use(_: Path) -> None:
         store.status(key)
@@ -490,7 +489,7 @@ def test_verifications(folder: Path) -> None:
 def test_tables(folder: Path) -> None:
     points = folder / "tabled"
     stored_point(points)
-    table = collect(STUDY.sweep_plan("small"), points)
+    table = collect(STUDY.group_plan("small"), points)
     parquet, text = io.BytesIO(), io.BytesIO()
     as_table(table.to_dict("records")).to_parquet(parquet)
     table.to_csv(text, index=False)

@@ -13,8 +13,7 @@ from memgap.advisor.report import advice_for, write_advice
 from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.tables.points import as_table
-
-from .records import small_config
+from tests.support.records import small_config
 
 PROFILE = [
     Profile(1, 100.0, 10.0),

@@ -14,9 +14,8 @@ from memgap.study.plan import plan_of
 from memgap.study.study import Study
 from memgap.tables.points import collect
 from memgap.workflow import load_study
-
-from .records import small_config
-from .sessions import run_all
+from tests.support.records import small_config
+from tests.support.sessions import run_all
 
 
 def study(**server: Any) -> Study:
@@ -94,7 +93,7 @@ def test_a_server_that_does_not_start_as_advised_is_a_result() -> None:
 def test_from_sweep_to_verified_advice(tmp_path: Path) -> None:
     taken = study()
     run_all(taken, tmp_path)
-    table = collect(taken.sweep_plan("small"), tmp_path / "points")
+    table = collect(taken.group_plan("small"), tmp_path / "points")
     advised = yaml.safe_load(write_advice(advice_for(table, "tiny-opt", taken.config["advisor"])))
     # the simulated engine sizes its pool by other flags than the advice names
     advised["server_args"] = {name: value for name, value in advised["server_args"].items() if "memory" not in name}

@@ -11,9 +11,8 @@ import yaml
 from memgap import cli
 from memgap.errors import UserError
 from memgap.script import run_script, script_parser
-
-from .records import small_config
-from .test_engine_server import until
+from tests.support.records import small_config
+from tests.support.waiting import until
 
 
 @pytest.fixture

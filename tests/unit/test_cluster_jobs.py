@@ -19,7 +19,7 @@ RESOURCES = {"gpus": 1, "nodes": 1, "cpus": 4, "mem_mb": 1000, "runtime_min": 30
 
 
 def record(**flags: Any) -> dict[str, Any]:
-    return {"model": {"name": "m"}, "server": {"args": flags}, "engine": {"image": None}}
+    return {"model": {"name": "m"}, "server": {"args": flags}, "engine": {"adapter": "vllm", "image": None}}
 
 
 def test_a_server_gets_the_gpus_that_its_flags_spread_it_over() -> None:

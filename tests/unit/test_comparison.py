@@ -19,7 +19,7 @@ from memgap.kinds.static.engines import engines_table
 from memgap.kinds.static.kv import kv_table, used_tokens_at
 from memgap.kinds.static.layouts import paged, static
 from memgap.kinds.static.memory import memory_table
-from memgap.kinds.static.record import is_static
+from memgap.kinds.static.point import is_static
 from memgap.kinds.static.result import NO_CLIENT, STEP_COLUMNS, load_result, step_rows, worked
 from memgap.load.latency import summarize
 from memgap.load.records import LoadResult, RequestResult, TokenEvents
@@ -29,8 +29,7 @@ from memgap.session.measure import result_files
 from memgap.store.points import PointStore, csv_gz
 from memgap.study.study import Study
 from memgap.workflow import load_study
-
-from .records import small_config, store_point
+from tests.support.records import small_config, store_point
 
 BLOCK, POOL, TOKEN_BYTES = 4, 400, 8192
 
@@ -105,7 +104,7 @@ def served(prompts: list[Any]) -> tuple[LoadResult, list[dict[str, float]]]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path, list[Any]]:
     """Return the plan, the folder of its points and its prompts; the last static point ran out of memory."""
     folder, compared = tmp_path_factory.mktemp("comparison") / "points", study()
-    plan = compared.sweep_plan("both")
+    plan = compared.group_plan("both")
     prompts = build_dataset(next(iter(compared.datasets.values())))[:7]
     start = csv_gz([{"time_s": 0.5 * tick, "rss_bytes": 1e8 * tick} for tick in range(70)], ["time_s", "rss_bytes"])
     for entry in plan["points"]:

@@ -9,21 +9,10 @@ from memgap.config.files import read_config_files
 from memgap.config.load import check_config, schema
 from memgap.config.reference import reference_page
 from memgap.errors import UserError
-
-from .records import small_config
+from tests.support.configs import broken
+from tests.support.records import small_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def broken(path: str, value: Any) -> dict[str, Any]:
-    """Return the small configuration with one entry replaced."""
-    config = small_config()
-    *parents, last = path.split(".")
-    place = config
-    for part in parents:
-        place = place.setdefault(part, {})
-    place[last] = value
-    return config
 
 
 @pytest.mark.parametrize(

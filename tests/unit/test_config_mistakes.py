@@ -11,8 +11,7 @@ from memgap.config.reference import main as write_reference
 from memgap.config.reference import reference_page
 from memgap.errors import UserError
 from memgap.workflow import load_study
-
-from .test_config_check import broken
+from tests.support.configs import broken
 
 FIXED = "sweeps.small.fixed"
 

@@ -17,8 +17,7 @@ from memgap.errors import UserError
 from memgap.session.run import main
 from memgap.study.study import Study
 from memgap.workflow import load_study, prepare_jobs, snapshot
-
-from .records import small_config, small_study
+from tests.support.records import small_config, small_study
 
 PINNED = f"docker://registry.example/vllm:0.32@sha256:{'a' * 64}"
 
@@ -177,7 +176,9 @@ def test_a_folder_that_cannot_be_bound_is_named(folder: Path) -> None:
 
 def test_without_images_the_environment_stays(folder: Path) -> None:
     environment: dict[str, str] = {}
-    jobs.prepare_images(small_study(), folder, environment)
+    study = small_study()
+    records = [point.record for point in study.points.values()]
+    jobs.prepare_images(study.config["engines"], records, folder, environment)
     assert environment == {}
 
 

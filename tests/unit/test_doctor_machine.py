@@ -10,8 +10,7 @@ from memgap import cli
 from memgap.commands import doctor
 from memgap.engine import identity
 from memgap.telemetry import nvml
-
-from .test_telemetry_window import FakeNvml
+from tests.support.nvml import FakeNvml
 
 
 def found() -> dict[str, doctor.Finding]:

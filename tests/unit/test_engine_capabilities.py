@@ -14,8 +14,7 @@ from memgap.engine.capabilities import DESCRIPTIONS, Capabilities, can
 from memgap.engine.reference import capability_table, with_table
 from memgap.errors import UserError
 from memgap.workflow import load_study
-
-from .records import small_config
+from tests.support.records import small_config
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/engines.md"
 

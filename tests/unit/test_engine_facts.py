@@ -13,8 +13,7 @@ import pytest
 from memgap.engine import identity
 from memgap.engine.vllm import VllmAdapter
 from memgap.telemetry.prometheus import parse_page
-
-from .records import small_study
+from tests.support.records import small_study
 
 PAGES: dict[str, str] = {}
 CACHE = 'vllm:cache_config_info{block_size="16",num_gpu_blocks="200",gpu_memory_utilization="0.9"%s} 1.0\n'

@@ -6,10 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -21,24 +18,11 @@ from memgap.engine.vllm import VllmAdapter
 from memgap.errors import UserError
 from memgap.host import server as server_module
 from memgap.host.ports import free_port, require_free
-from memgap.host.server import EngineServer, ServerFailureError
+from memgap.host.server import ServerFailureError
 from memgap.telemetry.prometheus import parse_page
-
-from .records import small_study
-
-
-def make_server(tmp_path: Path, timeout_s: float = 20, **args: Any) -> EngineServer:
-    """Return a server of the simulated engine with these flags."""
-    record = next(iter(small_study(server={"step-base-ms": 1.0, **args}).points.values())).record
-    return EngineServer(record, "unused", sys.executable, tmp_path / "server.log", timeout_s)
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came"
-        time.sleep(0.02)
+from tests.support.records import small_study
+from tests.support.servers import STUBBORN, make_server
+from tests.support.waiting import until
 
 
 def test_a_server_gets_ready_says_what_it_is_and_is_gone_afterwards(tmp_path: Path) -> None:
@@ -106,11 +90,6 @@ def supervise(tmp_path: Path, *argv: str) -> tuple[subprocess.Popen[str], int]:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, json.loads(process.stdout.readline())["pid"]
-
-
-STUBBORN = (
-    "import signal, time; [signal.signal(n, signal.SIG_IGN) for n in (2, 15)]; print('up', flush=True); time.sleep(600)"
-)
 
 
 def test_a_server_that_ignores_int_and_term_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

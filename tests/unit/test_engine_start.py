@@ -2,11 +2,7 @@
 
 import os
 import signal
-import socket
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -16,29 +12,9 @@ from memgap.errors import UserError
 from memgap.host import server as server_module
 from memgap.host.ports import free_port, require_free
 from memgap.host.server import EngineServer, ServerFailureError
-
-from .records import small_study
-from .test_engine_server import make_server, until
-
-
-@contextmanager
-def answering(reply: bytes) -> Iterator[int]:
-    """Listen on a port of 127.0.0.1 and give every connection the same reply; yields the port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.recv(65536)
-                    connection.sendall(reply)
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
+from tests.support.records import small_study
+from tests.support.servers import answering, make_server
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize(

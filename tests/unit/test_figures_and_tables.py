@@ -20,8 +20,8 @@ from memgap.figures.points import failure_note, per_cap
 from memgap.figures.provenance import provenance_line
 from memgap.tables.kernels import kernels_table
 from memgap.tables.points import COLUMNS, as_table, collect, read_table, write_table
-
-from .records import small_config, small_study, store_point
+from tests.support.figures import texts
+from tests.support.records import small_config, small_study, store_point
 
 OF_POINTS = sorted(set(ONLINE) - {"roofline"})
 """The roofline needs predictions and has tests of its own."""
@@ -47,7 +47,7 @@ def summary(cap: int) -> dict[str, float]:
 @pytest.fixture
 def plan() -> dict[str, Any]:
     """Return the plan of a sweep with caps 1 to 8."""
-    return small_study(batch_cap=[1, 2, 4, 8]).sweep_plan("small")
+    return small_study(batch_cap=[1, 2, 4, 8]).group_plan("small")
 
 
 @pytest.fixture
@@ -116,14 +116,6 @@ def advice() -> dict[str, Any]:
         ],
         "memory": {"kv_with_margin_bytes": 2.0**30},
     }
-
-
-def texts(figure: Figure) -> str:
-    """Return all text in a figure."""
-    import matplotlib.text
-
-    found = [one.get_text() for one in figure.findobj(matplotlib.text.Text)]  # type: ignore[attr-defined]
-    return " ".join(" ".join(found).split())
 
 
 @pytest.mark.parametrize("name", OF_RATES)

@@ -9,30 +9,45 @@ from pathlib import Path
 
 import pytest
 
+from memgap.canonical import content_key
 from memgap.config.files import read_config_files
 from memgap.config.load import check_config
+from memgap.kinds.registry import session_of
+from memgap.recorded.files import read_points
 from memgap.study.study import expand_study
-from memgap.tuning.points import known_points
 
 CONFIG = Path(__file__).parents[2] / "config"
 GOLDEN = Path(__file__).parent / "data" / "golden"
+RECORDED = CONFIG.parent / "recorded"
 
 
-def expanded(name: str) -> Iterator[str]:
-    files = [CONFIG / f"{name}.yaml"]
-    study = expand_study(check_config(read_config_files(files)))
-    for part in (study.sweeps, study.offline, study.loadtests):
-        for group, members in part.items():
-            for experiment, key in members:
-                yield f"{group} {experiment} {key} {study.points[key].session}"
-    for group, plan in study.tunings.items():
-        for experiment, point in known_points(plan, Path("no-results-yet")):
-            yield f"{group} {experiment} {point.key} {point.session}"
+def expanded(stem: str) -> Iterator[str]:
+    files = [CONFIG / f"{stem}.yaml"]
+    config = check_config(read_config_files(files))
+    for engine in config["engines"].values():  # "auto" would be what is installed on this machine
+        engine["version"] = "0.0.0" if engine["version"] == "auto" else engine["version"]
+    study = expand_study(config)
+    for name, group in study.groups.items():
+        for experiment, key in group.members:
+            yield f"{name} {experiment} {key} {study.points[key].session}"
+    for name, (kind, plan) in study.plans.items():
+        for experiment, point in kind.known_points(plan, Path("no-results-yet")):
+            yield f"{name} {experiment} {point.key} {point.session}"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIG.glob("*.yaml") if path.stem != "fleet.example"))
 def test_points_keep_their_keys_and_sessions(name: str) -> None:
     assert list(expanded(name)) == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in RECORDED.iterdir()))
+def test_recorded_points_have_the_key_and_the_session_of_their_record(folder: str) -> None:
+    files = sorted((RECORDED / folder).glob("*.jsonl"))
+    assert files
+    for path in files:
+        for point in read_points(path):
+            assert point["key"] == content_key(point["record"])
+            assert session_of(point["record"]) == path.stem
 
 
 if __name__ == "__main__":

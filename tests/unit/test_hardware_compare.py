@@ -16,8 +16,7 @@ from memgap.roofline.predict import Setup, predict_decode
 from memgap.roofline.predictions import planned_predictions
 from memgap.tables.points import as_table
 from memgap.tables.roofline_error import PREDICTED, compare_steps, error_summary, offline_points, online_points
-
-from .records import small_config
+from tests.support.records import small_config
 
 ARCHITECTURES = {"opt-1.3b": load_registry()["opt-1.3b"].architecture}
 H200 = find_gpu("H200")

@@ -84,7 +84,7 @@ def test_where_decoding_leaves_the_memory_roof() -> None:
         batch = leaves_memory_roof_at(setup, 400, kind)
         assert batch is not None
         work = total(decode_step(setup.architecture, batch, 400, setup.dtype), kind)
-        assert work.intensity == pytest.approx(setup.ridge_flop_byte, rel=1e-6)
+        assert work.intensity == pytest.approx(setup.peak_flop_s() / setup.bandwidth_bytes_s, rel=1e-6)
 
 
 def test_the_ceiling_is_approached_from_below() -> None:

@@ -23,13 +23,11 @@ from memgap.profiling.ncu import (
     IDENTITY,
     NoCounterPermission,
     ncu_command,
-    ncu_timeline,
     number,
     parse_ncu,
     range_names,
     read_ncu,
 )
-from memgap.profiling.timeline import class_table
 
 H200 = Path(__file__).parent / "data/ncu_raw_h200.csv"
 PUSH_POP = "thread Domain:Push/Pop_Range:PL_Type:PL_Value:CLR_Type:Color:Msg_Type:Msg"
@@ -174,7 +172,6 @@ def test_no_kernels_is_an_empty_table_with_a_reason() -> None:
     found = parse_ncu("==PROF== Connected\n==WARNING== No kernels were profiled.\nAvailable Kernels:\n1. a\n")
     assert found.table.empty and list(found.table.columns) == [*IDENTITY, *COUNTERS]
     assert "no launch matched" in found.reason
-    assert ncu_timeline(found).empty
     died = parse_ncu("==ERROR== The application returned an error code (1).\n==WARNING== No kernels were profiled.\n")
     assert "error code (1)" in died.reason
 
@@ -256,12 +253,3 @@ def test_sets_join_without_doubles() -> None:
     assert set(both) == {*METRIC_SETS["light"], *METRIC_SETS["memory"]}
     with pytest.raises(KeyError):
         metrics_of("none such")
-
-
-def test_counters_as_a_timeline_have_durations_without_a_clock() -> None:
-    timeline = ncu_timeline(read_ncu(H200))
-    assert timeline["source"].unique().tolist() == ["ncu"]
-    shares = class_table(timeline)
-    assert shares["kernels"].tolist() == [2]
-    assert shares["gpu_s"][0] == pytest.approx(9.984e-6)
-    assert math.isnan(shares["busy_s"][0])

@@ -2,7 +2,6 @@
 
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,89 +10,7 @@ from hypothesis import strategies as st
 from memgap.errors import UserError
 from memgap.profiling.nsys import nsys_export_command, nsys_profile_command, read_gpu_metrics, read_nsys
 from memgap.profiling.timeline import COLUMNS, class_table, unclassified_share
-
-PROCESS = 7 << 24
-SCHEMA = {
-    "StringIds": "id INTEGER NOT NULL PRIMARY KEY, value TEXT NOT NULL",
-    "CUPTI_ACTIVITY_KIND_KERNEL": (
-        "start INTEGER, end INTEGER, deviceId INTEGER, streamId INTEGER, correlationId INTEGER, globalPid INTEGER, "
-        "demangledName INTEGER, shortName INTEGER, graphNodeId INTEGER"
-    ),
-    "CUPTI_ACTIVITY_KIND_MEMCPY": (
-        "start INTEGER, end INTEGER, streamId INTEGER, correlationId INTEGER, globalPid INTEGER, bytes INTEGER, "
-        "copyKind INTEGER"
-    ),
-    "CUPTI_ACTIVITY_KIND_MEMSET": (
-        "start INTEGER, end INTEGER, streamId INTEGER, correlationId INTEGER, globalPid INTEGER"
-    ),
-    "CUPTI_ACTIVITY_KIND_RUNTIME": (
-        "start INTEGER, end INTEGER, globalTid INTEGER, correlationId INTEGER, nameId INTEGER"
-    ),
-    "NVTX_EVENTS": "start INTEGER, end INTEGER, eventType INTEGER, text TEXT, textId INTEGER, globalTid INTEGER",
-    "GPU_METRICS": "timestamp INTEGER, typeId INTEGER, metricId INTEGER, value INTEGER",
-    "TARGET_INFO_GPU_METRICS": "typeId INTEGER, typeName TEXT, metricId INTEGER, metricName TEXT",
-    "META_DATA_EXPORT": "name TEXT, value TEXT",
-}
-FLASH = "void cutlass::device_kernel<flash::FlashAttnFwdSm90<int> >(int)"
-ROWS: dict[str, list[tuple[Any, ...]]] = {
-    "StringIds": [(1, FLASH), (2, "device_kernel"), (3, "nvjet_sm90_a"), (4, "DecodeStep1")],
-    "CUPTI_ACTIVITY_KIND_KERNEL": [
-        (5_000, 6_000, 0, 7, 11, PROCESS, 1, 2, None),
-        (6_500, 8_500, 0, 7, 12, PROCESS, 3, 3, 77),
-        (8_000, 9_000, 0, 8, 12, PROCESS, 3, 3, 78),
-        (9_500, 9_600, 0, 8, 12, PROCESS + (1 << 24), 3, 3, None),
-    ],
-    "CUPTI_ACTIVITY_KIND_MEMCPY": [(4_000, 4_100, 7, 10, PROCESS, 64, 1)],
-    "CUPTI_ACTIVITY_KIND_MEMSET": [(4_200, 4_300, 7, 9, PROCESS)],
-    "CUPTI_ACTIVITY_KIND_RUNTIME": [
-        (1_500, 1_600, PROCESS + 3, 9, 1),
-        (1_700, 1_800, PROCESS + 3, 10, 1),
-        (2_000, 2_100, PROCESS + 3, 11, 1),
-        (3_500, 3_600, PROCESS + 4, 12, 1),
-    ],
-    "NVTX_EVENTS": [
-        (1_000, 20_000, 60, "Decode", None, PROCESS + 3),
-        (1_200, 2_500, 59, "DecodeStep0", None, PROCESS + 3),
-        (3_000, 4_500, 59, None, 4, PROCESS + 3),
-        (1_100, None, 34, "DecodingStart", None, PROCESS + 3),
-        (1_150, None, 59, "never closed", None, PROCESS + 3),
-        (1_160, 1_170, 75, "a domain", None, PROCESS + 3),
-    ],
-    "GPU_METRICS": [
-        (1_500, 256, 1, 40),
-        (1_500, 256, 2, 5),
-        (1_500, 256, 3, 60),
-        (1_500, 256, 4, 99),
-        (2_500, 257, 1, 20),
-    ],
-    "TARGET_INFO_GPU_METRICS": [
-        (kind, "GH100", number, name)
-        for kind in (256, 257)
-        for number, name in enumerate(
-            [
-                "DRAM Read Bandwidth [Throughput %]",
-                "DRAM Write Bandwidth [Throughput %]",
-                "Compute Warps in Flight [Throughput %]",
-                "Compute Warps in Flight [Avg Warps per Cycle]",
-            ],
-            start=1,
-        )
-    ],
-    "META_DATA_EXPORT": [("EXPORT_SCHEMA_VERSION", "3.11.0")],
-}
-
-
-def write_export(path: Path, without: tuple[str, ...] = (), **schema: str) -> Path:
-    """Write an export with all tables but some, and other columns for those named."""
-    with sqlite3.connect(path) as database:
-        for table, columns in SCHEMA.items():
-            if table in without:
-                continue
-            database.execute(f"CREATE TABLE {table} ({schema.get(table, columns)})")
-            for row in ROWS[table] if table not in schema else []:
-                database.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", row)
-    database.close()
-    return path
+from tests.support.profiles import FLASH, SCHEMA, write_export
 
 
 def test_kernels_belong_to_the_steps_that_launched_them(tmp_path: Path) -> None:

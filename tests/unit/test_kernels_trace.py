@@ -13,29 +13,7 @@ from hypothesis import strategies as st
 from memgap.errors import UserError
 from memgap.profiling.timeline import COLUMNS, class_table, phase_and_step, timeline_table, unclassified_share
 from memgap.profiling.torch_trace import read_trace
-
-
-def event(category: str, name: str, ts: float, dur: float, **arguments: Any) -> dict[str, Any]:
-    """Return a complete event of a trace."""
-    return {"ph": "X", "cat": category, "name": name, "ts": ts, "dur": dur, "pid": 1, "tid": 1, "args": arguments}
-
-
-EVENTS = [
-    event("user_annotation", "PrefillStep0", 100.0, 50.0),
-    event("user_annotation", "DecodeStep3", 200.0, 40.0),
-    event("user_annotation", "ProfilerStep#1", 0.0, 500.0),
-    event("gpu_user_annotation", "DecodeStep3", 260.0, 60.0),
-    event("cpu_op", "aten::mm", 101.0, 3.0),
-    event("cuda_runtime", "cudaLaunchKernel", 110.0, 2.0, correlation=1),
-    event("cuda_runtime", "cudaGraphLaunch", 210.0, 5.0, correlation=2),
-    event("cuda_driver", "cuLaunchKernelEx", 300.0, 2.0, correlation=3),
-    event("kernel", "nvjet_sm90_a", 160.0, 30.0, correlation=1, stream=7),
-    event("kernel", "FlashAttnFwdSm90", 260.0, 10.0, correlation=2, stream=7),
-    event("kernel", "mystery", 265.0, 10.0, correlation=2, stream=8),
-    event("gpu_memset", "Memset (Device)", 280.0, 1.0, correlation=3, stream=7),
-    event("gpu_memcpy", "Memcpy DtoH (Device -> Pinned)", 300.0, 2.0, stream=7),
-    {"ph": "M", "name": "process_name"},
-]
+from tests.support.profiles import EVENTS
 
 
 def write(path: Path, events: list[dict[str, Any]]) -> Path:

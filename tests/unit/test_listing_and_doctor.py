@@ -13,8 +13,7 @@ from memgap.commands.doctor import findings
 from memgap.commands.listing import cost, list_points
 from memgap.errors import UserError
 from memgap.install import engine as install
-
-from .records import small_config, small_study, store_point
+from tests.support.records import small_config, small_study, store_point
 
 
 @pytest.fixture

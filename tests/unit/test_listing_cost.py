@@ -13,8 +13,7 @@ from memgap.commands.listing import ASSUMED_START_S, cost, list_points
 from memgap.errors import UserError
 from memgap.study.study import Study
 from memgap.workflow import load_study
-
-from .records import small_config, small_study, store_point
+from tests.support.records import small_config, small_study, store_point
 
 
 def keys(study: Study) -> dict[int, str]:

@@ -81,8 +81,7 @@ def test_reply_without_length_ends_with_the_connection() -> None:
     decoder = ReplyDecoder()
     assert decoder.feed(b"HTTP/1.0 200 OK\r\n\r\nab") == [b"ab"]
     assert not decoder.complete
-    decoder.end_of_connection()
-    assert decoder.complete
+    assert decoder.until_close
     assert not decoder.keep_alive
 
 

@@ -14,10 +14,11 @@ import pytest
 
 from memgap.errors import UserError
 from memgap.load.http1 import parse_url
-from memgap.load.latency import status_counts, summarize
+from memgap.load.latency import summarize
 from memgap.load.records import Endpoint, LoadPlan, LoadResult, Prompt
 from memgap.load.runner import run, run_load
 from memgap.mock_server.launch import MockServer
+from tests.support.loads import status_counts
 
 
 @pytest.fixture(scope="module")

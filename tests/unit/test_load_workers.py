@@ -12,11 +12,12 @@ import psutil
 import pytest
 
 from memgap.errors import UserError
-from memgap.load.latency import status_counts, summarize
+from memgap.load.latency import summarize
 from memgap.load.records import LoadPlan, LoadResult, Prompt
 from memgap.load.runner import run
 from memgap.load.workers import run_in_processes, wanted_processes
 from memgap.mock_server.launch import MockServer
+from tests.support.loads import status_counts
 
 
 @pytest.fixture

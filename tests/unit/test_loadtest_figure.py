@@ -21,7 +21,7 @@ from memgap.kinds.locust.tables import (
 )
 from memgap.study.plan import plan_of
 from memgap.workflow import load_study
-from tests.unit.loadtests import loadtest_config
+from tests.support.loadtests import loadtest_config
 
 
 def made_up_points(**changes: Any) -> pd.DataFrame:
@@ -110,7 +110,7 @@ def test_the_figure_draws_a_finished_repeat_names_the_failed_ones_and_shows_the_
 
 
 def test_a_load_test_without_any_point_still_has_its_tables_and_figure(tmp_path: Path) -> None:
-    plan = plan_of(load_study(loadtest_config()), "loadtest", "asking")
+    plan = plan_of(load_study(loadtest_config()), "group", "asking")
     points, timeline = points_table(plan, tmp_path), timeline_table(plan, tmp_path)
     assert points["status"].tolist() == ["missing", "missing"] and timeline.empty
     for name, table in (("points", points), ("timeline", timeline)):

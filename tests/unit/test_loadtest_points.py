@@ -12,9 +12,9 @@ from memgap.commands.listing import list_points
 from memgap.errors import UserError
 from memgap.kinds.locust.environment import LOCUST_VERSION, locust_python
 from memgap.kinds.locust.point import picks
-from memgap.study.session_name import session_of
+from memgap.kinds.registry import session_of
 from memgap.workflow import load_study
-from tests.unit.loadtests import loadtest_config
+from tests.support.loadtests import loadtest_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -95,7 +95,7 @@ def test_a_missing_argument_and_a_name_that_a_sweep_has_are_told() -> None:
     config = loadtest_config()
     load = {"model": "tiny-opt", "dataset": "short", "batch_cap": 1, "load": {"requests": 2}}
     config["sweeps"] = {"asking": {"fixed": load}}
-    with pytest.raises(UserError, match=r"loadtests.asking has the name of a sweep"):
+    with pytest.raises(UserError, match=r"loadtests.asking and sweeps.asking have the same name"):
         load_study(config)
 
 

@@ -1,7 +1,6 @@
 """Load tests through sessions: the real Locust and the load generator against the simulated engine."""
 
 import gzip
-import io
 import json
 import secrets
 import sys
@@ -11,38 +10,20 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from memgap.datasets import build_dataset, save_dataset
 from memgap.kinds.locust import locust_csv
 from memgap.kinds.locust.comparison import comparison_table, definitions_table
-from memgap.kinds.locust.session import LoadTestSession
 from memgap.kinds.locust.tables import points_table, timeline_table
-from memgap.models import write_synthetic_model
-from memgap.session.progress import Progress
-from memgap.session.watch import StopWatch
 from memgap.study.plan import plan_of
 from memgap.study.study import Study
-from memgap.workflow import load_study
-from tests.unit.loadtests import loadtest_config, needs_locust
+from tests.support.loadtests import loadtest_config, measure, needs_locust
 
 KEY = "sk-the-key-of-this-test"
 pytestmark = needs_locust
 
 
-def measure(config: dict[str, Any], folder: Path) -> Study:
-    """Measure all points of a configuration below a folder."""
-    study = load_study(config)
-    for key, spec in study.datasets.items():
-        save_dataset(folder / f"datasets/{key}.npz", spec, build_dataset(spec))
-    for name, model in study.model_folders.items():
-        write_synthetic_model(model, folder / "models" / name)
-    (session,) = study.sessions
-    LoadTestSession(study.session_plan(session), folder, Progress("test", io.StringIO()), StopWatch()).run()
-    return study
-
-
 def tables(study: Study, folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the plan and the table of points."""
-    plan = plan_of(study, "loadtest", "asking")
+    plan = plan_of(study, "group", "asking")
     return plan, points_table(plan, folder / "points")
 
 

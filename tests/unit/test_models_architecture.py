@@ -54,7 +54,7 @@ def test_weights_agree_with_what_vllm_logged(name: str, logged_gib: float) -> No
     ("name", "block_mib"), [("opt-1.3b", 3.0), ("opt-2.7b", 5.0), ("llama-2-7b", 8.0), ("llama-2-13b", 12.5)]
 )
 def test_a_block_of_sixteen_tokens_has_the_known_size(name: str, block_mib: float) -> None:
-    assert load_registry()[name].architecture.kv_bytes_per_block("float16", 16) == block_mib * MIB
+    assert load_registry()[name].architecture.kv_bytes_per_token("float16") * 16 == block_mib * MIB
 
 
 def test_grouped_attention_and_small_types_shrink_the_cache() -> None:
@@ -152,10 +152,8 @@ def test_post_norm_opt_is_refused() -> None:
         from_hf_config(config)
 
 
-def test_unknown_dtypes_and_empty_blocks_are_refused() -> None:
+def test_unknown_dtypes_are_refused() -> None:
     with pytest.raises(UserError, match="'int3'"):
         dtype_bytes("int3")
-    with pytest.raises(UserError, match="0 tokens"):
-        ModelArchitecture.from_dict(OPT).kv_bytes_per_block("float16", 0)
     with pytest.raises(UserError, match="dtype"):
         hf_config_dtype({"torch_dtype": "int8"})

@@ -15,8 +15,7 @@ import pytest
 
 from memgap.models.staging import CACHE, hub_model_name, ignored, offline_variables
 from memgap.workflow import load_study
-
-from .records import small_config
+from tests.support.records import small_config
 
 SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/stage_model.py"
 COMMIT = "c" * 40

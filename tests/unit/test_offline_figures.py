@@ -14,9 +14,8 @@ from memgap.figures.offline_points import main_points
 from memgap.figures.plot import OFFLINE, draw
 from memgap.figures.step_timeline import short_name
 from memgap.tables.points import as_table
-
-from .offline_tables import ATTENTION, GEMM, counter_row, offline_study, point, times
-from .test_figures_and_tables import texts
+from tests.support.figures import texts
+from tests.support.offline_tables import ATTENTION, GEMM, counter_row, offline_study, point, times
 
 
 def drawn(name: str, tables: OfflineTables, **more: object) -> pd.DataFrame:

@@ -10,32 +10,14 @@ from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.kinds.offline.point import mode_of
 from memgap.kinds.offline.profilers import profiler_of
-from memgap.study.point import Point
-from memgap.study.session_name import session_of
+from memgap.kinds.registry import session_of
+from memgap.points.point import Point
 from memgap.study.study import Study, expand_study
 from memgap.workflow import load_study
+from tests.support.offline_studies import SYNCHRONOUS, config
+from tests.support.records import small_config, small_study
 
-from .records import small_config, small_study
-
-SYNCHRONOUS = {"max-model-len": 64, "async-scheduling": False}
 SYNCHRONOUS_LONG = {"max-model-len": 128, "async-scheduling": False}
-
-
-def config(experiments: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    """Return a configuration with one offline study; `changes` go into its fixed arguments."""
-    fixed: dict[str, Any] = {"model": "tiny-opt", "batch": [1, 4], "prompt_tokens": 16, "output_tokens": 8}
-    study = {"fixed": {**fixed, **changes}}
-    if experiments is not None:
-        study["experiments"] = experiments
-    return {
-        "engines": {"vllm": {"adapter": "vllm", "version": "0.26.0"}},
-        "models": {"tiny-opt": {"weights": "synthetic", "dtype": "bfloat16"}},
-        "datasets": {"short": {"kind": "random", "requests": 32, "prompt_tokens": 12, "output_tokens": 8}},
-        "sweeps": {
-            "online": {"fixed": {"model": "tiny-opt", "dataset": "short", "batch_cap": 1, "load": {"requests": 4}}}
-        },
-        "offline": {"phases": study},
-    }
 
 
 def expanded(experiments: dict[str, Any] | None = None, **changes: Any) -> dict[str, Point]:
@@ -229,7 +211,7 @@ def test_what_is_missing_is_named(name: str) -> None:
     configuration = config()
     del configuration["offline"]["phases"]["fixed"][name]
     assert refusal_of(configuration) == (
-        f"config: offline.phases: no `{name}` is given, neither in `fixed` nor in 'default'."
+        f"config: offline.phases: no `{name}` is given, neither in `fixed` nor in experiment 'default'."
     )
 
 

@@ -29,8 +29,7 @@ from memgap.recorded.export import STEPS_KEPT, TELEMETRY_ROWS, export
 from memgap.recorded.files import all_points
 from memgap.study.study import Study
 from memgap.workflow import load_study
-
-from .test_offline_points import SYNCHRONOUS, config
+from tests.support.offline_studies import SYNCHRONOUS, config
 
 SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/run_session.py"
 NCU = Path(__file__).parent / "data/ncu_raw_h200.csv"

@@ -33,9 +33,8 @@ from memgap.store.points import csv_gz
 from memgap.study.study import Study
 from memgap.telemetry import gpm
 from memgap.workflow import load_study
-
-from .records import store_point
-from .test_offline_points import SYNCHRONOUS, config
+from tests.support.offline_studies import SYNCHRONOUS, config
+from tests.support.records import store_point
 
 SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/offline_tables.py"
 WINDOW = {"prefill_steps": 1, "decode_from": 4, "decode_steps": 2}
@@ -65,7 +64,7 @@ class Store:
         }
         wanted = {name: every[name] for name in experiments}
         self.study: Study = load_study(config(wanted, batch=[2], server=SYNCHRONOUS))
-        self.plan = self.study.sweep_plan("phases")
+        self.plan = self.study.group_plan("phases")
         self.folder = folder
         self.entries = {entry["experiment"]: entry for entry in self.plan["points"]}
 

@@ -11,8 +11,7 @@ from memgap.tables.claim import FAILS, HOLDS, UNKNOWN
 from memgap.tables.claims import Study, claims_table
 from memgap.tables.files import latex, markdown
 from memgap.tables.points import as_table
-
-from .offline_tables import offline_study
+from tests.support.offline_tables import offline_study
 
 HOST = "Detokenising in the engine's process costs nothing: throughput with it over that without"
 

@@ -23,8 +23,7 @@ from memgap.planner.report import COLUMNS, placement_table, plan_for, write_plan
 from memgap.study.plan import plan_of
 from memgap.study.study import expand_study
 from memgap.tables.points import as_table, write_table
-
-from .records import small_config
+from tests.support.records import small_config
 
 
 def rows_of(model: str, caps: Mapping[int, tuple[float, float, float]], **changes: Any) -> list[dict[str, Any]]:

@@ -27,9 +27,8 @@ from memgap.study.stop import Seen, choose
 from memgap.study.study import Study
 from memgap.tables.points import collect
 from memgap.workflow import load_study
-
-from .records import small_config
-from .sessions import run_all
+from tests.support.records import small_config
+from tests.support.sessions import run_all
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROFILE = {"after_s": 0.1, "seconds": 0.2}
@@ -54,14 +53,14 @@ def test_a_study_goes_out_and_comes_back(tmp_path: Path) -> None:
     said = run_all(restored_study(tmp_path / "study", profile=PROFILE), tmp_path / "second")
     assert "2 of 2 points from the recorded data" in said
     before, after = (
-        collect(study.sweep_plan("small"), tmp_path / name / "points").drop(columns="source")
+        collect(study.group_plan("small"), tmp_path / name / "points").drop(columns="source")
         for name in ("first", "second")
     )
     pd.testing.assert_frame_equal(before, after)
     folder = tmp_path / "second/points" / next(iter(study.points))
     assert 0 < len(pd.read_csv(folder / "telemetry.csv.gz")) <= TELEMETRY_ROWS
     assert pd.read_csv(folder / "kernels.csv.gz")["start_s"].max() < 0.05
-    table = collect(study.sweep_plan("small"), tmp_path / "second/points")
+    table = collect(study.group_plan("small"), tmp_path / "second/points")
     assert "recorded data" in provenance_line(table)
 
 
@@ -109,7 +108,7 @@ def advised_config(recorded: Path | None) -> dict[str, Any]:
 
 def written_advice(folder: Path, study: Study) -> Path:
     """Write the advice of a measured study; returns its file."""
-    advice = advice_for(collect(study.sweep_plan("small"), folder / "points"), "tiny-opt", study.config["advisor"])
+    advice = advice_for(collect(study.group_plan("small"), folder / "points"), "tiny-opt", study.config["advisor"])
     # the simulated engine sizes its pool by other flags than the advice names
     advice["server_args"] = {name: value for name, value in advice["server_args"].items() if "memory" not in name}
     (folder / "advice.yaml").write_text(write_advice(advice))

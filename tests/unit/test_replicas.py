@@ -13,9 +13,8 @@ import pytest
 from memgap.engine.failure import ServerFailureError
 from memgap.host.mps import CONTROL, Mps
 from memgap.host.replicas import Replicas
-
-from .records import small_study
-from .sessions import run_session
+from tests.support.records import small_study
+from tests.support.sessions import run_session
 
 FAKE_MPS = """#!{python}
 import os, signal, sys, time

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from memgap.cli import main
-from memgap.commands.rerun import rerun_plan
+from memgap.commands.rerun import print_commands, rerun_plan
 from memgap.errors import UserError
+from memgap.recorded.files import all_points
 from memgap.store.points import PointStore
-
-from .records import small_study
-from .sessions import run_session
+from tests.support.records import small_study
+from tests.support.sessions import run_session
 
 FIXED = {"batch_cap": 2, "env": {"MARK": "a b;c"}}
 
@@ -55,3 +55,15 @@ def test_an_unknown_key_and_a_lost_plan_are_one_sentence(measured: str, capsys: 
         plan.unlink()
     with pytest.raises(UserError, match="no plan in results/plans names the point"):
         rerun_plan(measured, Path("results"))
+
+
+def test_the_command_of_a_static_batch_is_shown_without_a_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = Path(__file__).parents[2] / "recorded" / "h200-hf"
+    point = next(one for one in all_points(recorded) if one["record"]["load"]["arrival"] == "static")
+    PointStore(tmp_path / "points").write(point["key"], point, {})
+    print_commands(point["key"], tmp_path)
+    told = capsys.readouterr().out
+    assert "the worker reads what it measures" in told
+    assert "--spec" in told

@@ -18,9 +18,8 @@ from memgap.redact import REDACTED, redact, redacted_command
 from memgap.session.run import _Tee
 from memgap.store.points import PointStore
 from memgap.workflow import load_study
-
-from .records import small_config, small_study, store_point
-from .sessions import run_all
+from tests.support.records import small_config, small_study, store_point
+from tests.support.sessions import run_all
 
 HF = "hf_" + "AbCdEfGhIjKlMnOpQrSt"
 SK = "sk-" + "proj-AbCdEfGhIjKlMnOpQrSt"

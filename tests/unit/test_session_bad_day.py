@@ -14,10 +14,9 @@ import pytest
 from memgap.host.supervised import Supervised
 from memgap.mock_server.launch import MockServer
 from memgap.telemetry import window
-
-from .test_engine_server import STUBBORN, until
-from .test_session_run import Runner, _left, runner
-from .test_session_stops import one_line
+from tests.support.servers import STUBBORN
+from tests.support.sessions import Runner, left, one_line, runner
+from tests.support.waiting import until
 
 SIMULATED = Path(__file__).resolve().parents[1] / "gpu/simulated"
 
@@ -83,7 +82,7 @@ def test_a_disk_that_gets_full_costs_the_point_in_flight_only(tmp_path: Path, sm
         "\n".join(line for line in ended(process, 2).splitlines() if "the sampler" not in line)
     )
     assert set(session.points()) == {4}
-    assert _left(tmp_path) == []
+    assert left(tmp_path) == []
     filler.unlink()
     session.run()
     after = session.written()
@@ -129,7 +128,7 @@ def test_a_clock_that_jumps_in_the_middle_of_a_point_changes_no_number(tmp_path:
     assert summary["telemetry_samples"] >= 8
     assert summary["server_output_tokens"] == 64
     assert abs(span["start_unix_s"] - time.time()) < 3 * 86400
-    assert _left(tmp_path) == []
+    assert left(tmp_path) == []
 
 
 # --- the GPU
@@ -275,7 +274,7 @@ def test_a_supervisor_that_is_killed_takes_the_point_along_and_leaves_no_server(
     assert session.points()[8]["status"] == "ok"
     assert session.points()[1]["status"] in ("ok", "crash")
     assert not server.is_running()
-    assert _left(tmp_path) == []
+    assert left(tmp_path) == []
 
 
 def test_a_server_that_lost_its_supervisor_and_ignores_term_is_killed(tmp_path: Path) -> None:

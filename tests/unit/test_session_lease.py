@@ -20,10 +20,8 @@ from memgap.session.holder import Holder
 from memgap.session.lease import Leases
 from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.points import PointStore
-
-from .test_engine_server import until
-from .test_session_run import Runner, runner
-from .test_session_stops import main, one_line, start
+from tests.support.sessions import Runner, main, one_line, runner, start
+from tests.support.waiting import until
 
 NAME = "point abc"
 

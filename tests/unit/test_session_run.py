@@ -7,61 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
-from memgap.canonical import canonical_json
-from memgap.datasets import build_dataset, save_dataset
-from memgap.models import write_synthetic_model
 from memgap.session.progress import TimeLeft, clock
-from memgap.study.study import Study
-
-from .records import small_config, small_study
-
-SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/run_session.py"
-
-
-class Runner:
-    """A folder with everything that the one session of a study needs."""
-
-    def __init__(self, folder: Path, study: Study) -> None:
-        self.folder = folder
-        (self.name,) = study.sessions
-        self.plan = study.session_plan(self.name)
-        self.results = folder / "results"
-        for name, model in study.model_folders.items():
-            write_synthetic_model(model, self.results / "models" / name)
-        for key, spec in study.datasets.items():
-            save_dataset(self.results / "datasets" / f"{key}.npz", spec, build_dataset(spec))
-
-    def command(self) -> list[str]:
-        """Write the plan and return the command line."""
-        (self.folder / "plan.json").write_text(canonical_json(self.plan))
-        return [sys.executable, str(SCRIPT), "--plan", str(self.folder / "plan.json"), "--results", str(self.results)]
-
-    def run(self, expect: int = 0) -> str:
-        """Run the session to its end; returns what it printed."""
-        done = subprocess.run(self.command(), capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == expect, done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stderr
-
-    def points(self) -> dict[int, dict[str, Any]]:
-        """Return the stored points by cap."""
-        found = [json.loads(path.read_text()) for path in self.results.glob("points/*/point.json")]
-        return {one["record"]["batch_cap"]: one for one in found}
-
-    def written(self) -> dict[int, int]:
-        """Return when each point was written."""
-        keys = {cap: one["key"] for cap, one in self.points().items()}
-        return {cap: (self.results / "points" / key / "point.json").stat().st_mtime_ns for cap, key in keys.items()}
-
-
-def runner(folder: Path, **changes: Any) -> Runner:
-    """Return a session of the small study."""
-    return Runner(folder, small_study(**changes))
+from tests.support.records import small_config
+from tests.support.sessions import SCRIPT, Runner, left, runner
 
 
 def test_all_points_are_measured_once(tmp_path: Path) -> None:
@@ -172,18 +123,7 @@ def test_term_keeps_finished_points_and_leaves_no_server(tmp_path: Path) -> None
     assert "stopped (signal SIGTERM); finished points are kept" in printed
     assert set(session.points()) == {4}
     assert not (session.results / f"sessions/{session.name}.json").exists()
-    assert _left(tmp_path) == []
-
-
-def _left(folder: Path) -> list[str]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("MEMGAP_TEST_FOLDER") == str(folder):
-                found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue
-    return found
+    assert left(tmp_path) == []
 
 
 @pytest.mark.parametrize("plan", ["{", "[]", "{}", None])

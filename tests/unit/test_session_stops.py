@@ -10,28 +10,13 @@ from typing import Any
 import pytest
 
 from memgap.config.load import check_config
-from memgap.session import run
 from memgap.session.lease import Leases
 from memgap.store.points import PointStore
 from memgap.study.study import expand_study
-
-from .records import small_config
-from .test_engine_server import until
-from .test_engine_start import answering
-from .test_session_run import Runner, _left, runner
-
-
-def start(session: Runner, *prefix: str) -> subprocess.Popen[str]:
-    """Start a session whose processes can be found by their environment."""
-    environment = {**os.environ, "MEMGAP_TEST_FOLDER": str(session.folder)}
-    return subprocess.Popen([*prefix, *session.command()], stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def one_line(printed: str) -> str:
-    """Return the line that is meant for the user; there has to be one and no traceback."""
-    assert "Traceback" not in printed
-    (line,) = [line for line in printed.splitlines() if line.startswith("memgap: ")]
-    return line
+from tests.support.records import small_config
+from tests.support.servers import answering
+from tests.support.sessions import Runner, left, main, one_line, runner, start
+from tests.support.waiting import until
 
 
 def test_term_while_the_server_starts(tmp_path: Path) -> None:
@@ -39,13 +24,13 @@ def test_term_while_the_server_starts(tmp_path: Path) -> None:
     process = start(session)
     assert process.stderr is not None
     assert "3 points to measure" in process.stderr.readline()
-    until(lambda: any("mock_server" in one and "supervisor" not in one for one in _left(tmp_path)))
+    until(lambda: any("mock_server" in one and "supervisor" not in one for one in left(tmp_path)))
     process.send_signal(signal.SIGTERM)
     _, printed = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "stopped (signal SIGTERM)" in one_line(printed)
     assert session.points() == {}
-    assert _left(tmp_path) == []
+    assert left(tmp_path) == []
 
 
 def test_a_killed_session_leaves_no_server_and_no_lease(tmp_path: Path) -> None:
@@ -54,7 +39,7 @@ def test_a_killed_session_leaves_no_server_and_no_lease(tmp_path: Path) -> None:
     until(lambda: 4 in session.points())
     process.kill()
     process.communicate()
-    until(lambda: _left(tmp_path) == [])
+    until(lambda: left(tmp_path) == [])
     assert set(session.points()) == {4}
     with Leases(session.results / "leases") as leases, leases.hold(f"session {session.name}", 0.0):
         pass
@@ -66,11 +51,11 @@ def test_a_session_ends_with_its_driver(tmp_path: Path) -> None:
     driver.write_text(f"import subprocess\nsubprocess.run({session.command()!r})\n")
     environment = {**os.environ, "MEMGAP_TEST_FOLDER": str(tmp_path)}
     process = subprocess.Popen([sys.executable, str(driver)], stderr=subprocess.PIPE, text=True, env=environment)
-    until(lambda: any("memgap.telemetry.sampler" in one for one in _left(tmp_path)))
+    until(lambda: any("memgap.telemetry.sampler" in one for one in left(tmp_path)))
     process.kill()
     _, printed = process.communicate(timeout=60)
     assert "stopped (its driver (Snakemake) has ended)" in one_line(printed)
-    assert _left(tmp_path) == []
+    assert left(tmp_path) == []
     assert session.points() == {}
 
 
@@ -81,15 +66,6 @@ def test_two_sessions_at_once_measure_each_point_once(tmp_path: Path) -> None:
     assert [process.returncode for process in both] == [0, 0]
     assert "".join(printed).count("tok/s") == 2
     assert any("all 2 points are in the store already" in one for one in printed)
-
-
-def main(session: Runner, capfd: pytest.CaptureFixture[str], expect: int) -> str:
-    """Run the session in this process; returns what it printed."""
-    status = run.main(session.command()[2:])
-    printed = capfd.readouterr().err
-    assert status == expect, printed
-    assert "Traceback" not in printed
-    return printed
 
 
 @pytest.mark.parametrize("place", ["points", "sessions", "plans", ""])

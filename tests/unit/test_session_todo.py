@@ -17,9 +17,8 @@ from memgap.session.progress import Progress
 from memgap.session.run import Session, check_plan
 from memgap.session.watch import StopWatch
 from memgap.study.study import Study
-
-from .records import small_study, store_point
-from .test_session_run import runner
+from tests.support.records import small_study, store_point
+from tests.support.sessions import runner
 
 
 def todo(results: Path, study: Study, **options: Any) -> list[int]:

@@ -20,8 +20,7 @@ from memgap.host.server import EngineServer
 from memgap.telemetry.histograms import server_latencies
 from memgap.telemetry.prometheus import parse_page
 from memgap.workflow import load_study
-
-from .records import small_config, small_study
+from tests.support.records import small_config, small_study
 
 PAGE = Path(__file__).with_name("data") / "sglang_metrics.txt"
 LOG = """[2026-01-01 00:00:00] Load weight end. elapsed=1.20 s, type=X, avail mem=70.10 GB, mem usage=2.50 GB.

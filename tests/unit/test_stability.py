@@ -12,8 +12,7 @@ from memgap.config.load import check_config
 from memgap.stats.intervals import Interval, mean_interval, within_run_interval
 from memgap.tables.pages import advice_page
 from memgap.tables.points import as_table
-
-from .records import small_config
+from tests.support.records import small_config
 
 
 def cap(batch_cap: int, throughputs_tok_s: list[float], latencies_ms: list[float]) -> Profile:

@@ -8,14 +8,13 @@ from memgap.datasets.build import Prompt
 from memgap.errors import UserError
 from memgap.kinds.static import worker
 from memgap.kinds.static.limits import TooLongError, check_positions
-from memgap.kinds.static.record import is_static
+from memgap.kinds.static.point import is_static
 from memgap.kinds.static.result import batch_rows, load_result, step_rows, worked
 from memgap.load.latency import summarize
 from memgap.study.study import Study
 from memgap.tables.points import collect
 from memgap.workflow import load_study
-
-from .records import small_config
+from tests.support.records import small_config
 
 PROMPTS = [Prompt([11] * length, output) for length, output in ((4, 2), (2, 4), (3, 1))]
 
@@ -193,6 +192,6 @@ def test_another_error_ends_the_worker() -> None:
 
 def test_a_sweeps_own_table_has_its_points_too(tmp_path: Any) -> None:
     study = hf_study()
-    table = collect(study.sweep_plan("static"), tmp_path / "points")
+    table = collect(study.group_plan("static"), tmp_path / "points")
     assert list(table["arrival"]) == ["static"] * 3
     assert set(table["status"]) == {"missing"}

@@ -12,8 +12,7 @@ from memgap.errors import UserError
 from memgap.store import atomic
 from memgap.store.atomic import write_bytes, write_text
 from memgap.store.points import PointStore, csv_gz
-
-from .records import small_study, store_point
+from tests.support.records import small_study, store_point
 
 
 def record() -> dict[str, Any]:

@@ -8,8 +8,7 @@ from memgap.canonical import canonical_json, content_key
 from memgap.errors import UserError
 from memgap.store import atomic
 from memgap.store.points import PointStore, csv_gz
-
-from .records import small_study, store_point
+from tests.support.records import small_study, store_point
 
 
 @pytest.fixture

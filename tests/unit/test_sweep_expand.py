@@ -6,11 +6,11 @@ import pytest
 
 from memgap.config.load import check_config
 from memgap.errors import UserError
-from memgap.study.expand import expand_sweep
+from memgap.points.expand import expand_sweep
+from memgap.points.point import check_same_server
 from memgap.study.plan import plan_of
-from memgap.study.study import Study, check_same_server, expand_study
-
-from .records import small_config, small_study
+from memgap.study.study import Study, expand_study
+from tests.support.records import small_config, small_study
 
 
 def combinations(sweep: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -162,7 +162,7 @@ def test_plans_hold_what_their_jobs_need() -> None:
     assert [point["key"] for point in plan["points"]] == study.sessions[session]
     assert check_same_server(plan)["server"]["args"] == {"step-base-ms": 1.0}
     assert plan["model_folder"] in study.model_folders
-    assert [point["experiment"] for point in plan_of(study, "sweep", "small")["points"]] == ["default"] * 3
+    assert [point["experiment"] for point in plan_of(study, "group", "small")["points"]] == ["default"] * 3
     with pytest.raises(UserError, match="unknown session 'x'"):
         plan_of(study, "session", "x")
 

@@ -11,8 +11,7 @@ from memgap.errors import UserError
 from memgap.study.plan import plan_of
 from memgap.study.study import Study, expand_study
 from memgap.workflow import load_study, snapshot
-
-from .records import small_config, small_study
+from tests.support.records import small_config, small_study
 
 
 def keys(**changes: Any) -> dict[tuple[int, int], str]:

@@ -13,9 +13,8 @@ from memgap.store.points import PointStore
 from memgap.study.stop import CapResult, Seen, choose, next_cap
 from memgap.tables.points import collect
 from memgap.workflow import load_study
-
-from .records import small_config
-from .sessions import run_all
+from tests.support.records import small_config
+from tests.support.sessions import run_all
 
 CAPS = [1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768]
 ADVISOR = {"latency": "itl_mean_ms", "slo": {"multiple": 2.0, "times_latency_at": 32}, "epsilon": 0.1}
@@ -140,7 +139,7 @@ def test_a_searched_sweep_ends_in_a_table_that_says_what_was_spared(tmp_path: Pa
     spared = [one for one in outcome["points"] if one["status"] == "not_needed"]
     assert spared
     assert f"{len(spared)} points were not needed" in said
-    table = collect(study.sweep_plan("small"), tmp_path / "points")
+    table = collect(study.group_plan("small"), tmp_path / "points")
     stored = list(PointStore(tmp_path / "points").stored_keys())
     assert (table["status"] == "not_needed").sum() == len(spared) == 6 - len(stored)
     assert table[table["status"] == "not_needed"]["error_message"].str.contains("answer").all()

@@ -14,9 +14,8 @@ from memgap.telemetry import nvml, sampler, window
 from memgap.telemetry.host import HostSampler
 from memgap.telemetry.prometheus import largest, parse_page, total
 from memgap.telemetry.sampler import fetch_engine_sample, read_rows
-
-from .test_engine_start import answering
-from .test_telemetry_window import FakeNvml
+from tests.support.nvml import FakeNvml
+from tests.support.servers import answering
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -13,6 +11,7 @@ from memgap.mock_server.launch import MockServer
 from memgap.telemetry import nvml, window
 from memgap.telemetry.prometheus import labels_of, parse_page, total
 from memgap.telemetry.sampler import Sampler, read_rows
+from tests.support.nvml import FakeNvml
 
 ROWS = [
     {"time_s": -1.0, "num_requests_running": 100.0, "num_preemptions": 5.0},
@@ -102,36 +101,6 @@ def test_without_a_gpu_nvml_is_cleanly_absent() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip().endswith("True")
-
-
-class FakeNvml:
-    """Two GPUs; the power of the second cannot be read."""
-
-    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
-
-    class NVMLError(Exception):
-        """What pynvml raises."""
-
-    def __getattr__(self, name: str) -> Any:
-        values: dict[str, Any] = {
-            "nvmlInit": lambda: None,
-            "nvmlShutdown": lambda: None,
-            "nvmlDeviceGetCount": lambda: 2,
-            "nvmlDeviceGetHandleByIndex": lambda index: index,
-            "nvmlDeviceGetUtilizationRates": lambda d: SimpleNamespace(gpu=50 + 20 * d, memory=10),
-            "nvmlDeviceGetMemoryInfo": lambda d: SimpleNamespace(used=100, total=1000),
-            "nvmlDeviceGetClockInfo": lambda d, kind: 1000 * kind,
-            "nvmlDeviceGetTotalEnergyConsumption": lambda d: 5000,
-            "nvmlDeviceGetName": lambda d: b"FAKE",
-            "nvmlSystemGetDriverVersion": lambda: "1.2",
-            "nvmlSystemGetCudaDriverVersion_v2": lambda: 13000,
-        }
-        if name in values:
-            return values[name]
-        return self._refuse
-
-    def _refuse(self, *_: Any) -> Any:
-        raise self.NVMLError("not supported")
 
 
 def test_gpus_are_summed_and_a_missing_counter_is_only_missing(monkeypatch: pytest.MonkeyPatch) -> None:

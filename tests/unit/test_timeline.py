@@ -11,9 +11,8 @@ import pytest
 
 from memgap.profiling.kernel_trace import read_kernels
 from memgap.profiling.overlap import length_s, shares, union
-
-from .records import small_study
-from .sessions import run_session
+from tests.support.records import small_study
+from tests.support.sessions import run_session
 
 
 def write_trace(folder: Path, base_ns: int, events: list[dict[str, Any]]) -> None:

@@ -10,17 +10,16 @@ import pytest
 
 from memgap.commands.listing import cost, list_points
 from memgap.errors import UserError
+from memgap.points.point import Record
 from memgap.session.watch import StopWatch
 from memgap.store.points import PointStore
-from memgap.study.point import Record
 from memgap.tuning.figures import FIGURES, draw, read_configurations
 from memgap.tuning.outcome import Outcome
 from memgap.tuning.results import ORIGINAL, write_tables
 from memgap.tuning.run import run_tuning
 from memgap.workflow import load_study
-
-from .race_servers import MadeServers, made_servers
-from .tunings import tuning_config, tuning_plan
+from tests.support.races import MadeServers, made_servers
+from tests.support.tunings import tuning_config, tuning_plan
 
 TIERS: dict[str, Any] = {
     "speed": {"experiments": {"step": {"server": {"speed": [500.0, 990.0, 1500.0]}}}},

@@ -10,11 +10,10 @@ from memgap.study.plan import plan_of
 from memgap.tuning.candidates import RACE_REPEATS, Builder, deviations, point_of
 from memgap.tuning.plan import race_plan, race_rule, races, tier_before
 from memgap.tuning.speculation import segment
-from memgap.tuning.validate import check_flags, gpus_of
+from memgap.tuning.validate import check_flags
 from memgap.workflow import load_study
-
-from .records import small_study
-from .tunings import tuning_config, tuning_plan
+from tests.support.records import small_study
+from tests.support.tunings import tuning_config, tuning_plan
 
 SUBJECT = ("tiny-opt", "short")
 NGRAM = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 3}
@@ -114,7 +113,7 @@ def test_models_and_datasets_are_raced_apart() -> None:
 
 def test_the_default_may_be_the_first_that_runs() -> None:
     plan = tuning_plan(default={"server": {"tensor-parallel-size": [1, 2, 4]}})
-    assert [gpus_of(one.record["server"]["args"]) for one in Builder(plan, SUBJECT).defaults()] == [1, 2, 4]
+    assert [one.gpus for one in Builder(plan, SUBJECT).defaults()] == [1, 2, 4]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +189,7 @@ def test_servers_kept_together_need_a_pool_of_set_size() -> None:
     with pytest.raises(UserError, match="each server needs a KV cache of set size"):
         load_study(real({"max-num-seqs": [2, 4]}, servers="together"))
     pool = {"kv-cache-memory-bytes": 10**9, "max-num-seqs": [2, 4]}
-    with pytest.raises(UserError, match="vLLM starts only where its gpu-memory-utilization is free"):
+    with pytest.raises(UserError, match="starts only where its gpu-memory-utilization is free"):
         load_study(real(pool, servers="together"))
     assert load_study(real({**pool, "gpu-memory-utilization": 0.2}, servers="together")).tunings
     assert load_study(real(pool, servers="together", gpus=0)).tunings, "a CPU has no such share"

@@ -10,8 +10,7 @@ from memgap.errors import UserError
 from memgap.session.watch import StopWatch
 from memgap.store.points import PointStore
 from memgap.tuning.run import run_tuning
-
-from .tunings import tuning_plan
+from tests.support.tunings import tuning_plan
 
 TIERS = {"speed": {"experiments": {"step": {"server": {"step-base-ms": [2.0]}}}}}
 

@@ -6,8 +6,7 @@ import pytest
 
 from memgap.verdict import judge
 from memgap.verdict.evidence import Evidence
-
-from .test_session_run import runner
+from tests.support.sessions import runner
 
 CLEAN_SUMMARY = {
     "itl_mean_ms": 10.0,

@@ -9,22 +9,10 @@ import pytest
 from memgap.config.files import read_config_files
 from memgap.errors import UserError
 from memgap.workflow import load_study
-
-from .conftest import REPOSITORY, SNAKEMAKE, Study
+from tests.support.configs import change
+from tests.support.studies import REPOSITORY, SNAKEMAKE, Study
 
 pytestmark = pytest.mark.workflow
-
-
-def change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
-    """Return what sets one entry of a configuration."""
-
-    def apply(config: dict[str, Any]) -> None:
-        *parents, last = path.split(".")
-        for part in parents:
-            config = config[part]
-        config[last] = value
-
-    return apply
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 
 from memgap.commands.unlock import remove_stale_lock
-
-from .conftest import Study, kill
+from tests.support.studies import Study, kill
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.workflow
-
-Until = Callable[[Callable[[], bool], float], None]
 
 
 def slow(study: Study) -> None:
@@ -24,7 +21,7 @@ def slow(study: Study) -> None:
     study.fixed["batch_cap"] = [4, 2, 1]
 
 
-def test_kill_9_of_the_driver_repeats_the_unfinished_point_only(study: Study, until: Until) -> None:
+def test_kill_9_of_the_driver_repeats_the_unfinished_point_only(study: Study) -> None:
     slow(study)
     driver = study.start()
     until(lambda: len(study.points()) >= 1, 60)
@@ -41,7 +38,7 @@ def test_kill_9_of_the_driver_repeats_the_unfinished_point_only(study: Study, un
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_process_group_leaves_no_server(study: Study, until: Until, number: int) -> None:
+def test_a_signal_to_the_process_group_leaves_no_server(study: Study, number: int) -> None:
     import os
 
     slow(study)
@@ -55,7 +52,7 @@ def test_a_signal_to_the_process_group_leaves_no_server(study: Study, until: Unt
     assert {key for key in finished if study.measured_at()[key] != finished[key]} == set()
 
 
-def test_a_signal_to_the_driver_alone_lets_the_session_end(study: Study, until: Until) -> None:
+def test_a_signal_to_the_driver_alone_lets_the_session_end(study: Study) -> None:
     slow(study)
     driver = study.start("results/tables/small.csv")
     until(lambda: len(study.points()) >= 1, 60)
@@ -68,7 +65,7 @@ def test_a_signal_to_the_driver_alone_lets_the_session_end(study: Study, until: 
     assert study.measured_at() == finished
 
 
-def test_a_second_driver_in_the_same_folder_ends_at_once(study: Study, until: Until) -> None:
+def test_a_second_driver_in_the_same_folder_ends_at_once(study: Study) -> None:
     slow(study)
     study.fixed["server"] = {"step-base-ms": 80.0}  # a second driver takes some seconds to find the lock
     driver = study.start("results/tables/small.csv")
@@ -80,7 +77,7 @@ def test_a_second_driver_in_the_same_folder_ends_at_once(study: Study, until: Un
     assert study.processes() == []
 
 
-def test_two_folders_that_share_their_results_measure_each_point_once(study: Study, until: Until) -> None:
+def test_two_folders_that_share_their_results_measure_each_point_once(study: Study) -> None:
     slow(study)
     other = Study(study.folder / "other")
     other.config = study.config

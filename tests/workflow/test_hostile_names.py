@@ -11,9 +11,8 @@ from memgap.config.load import check_config
 from memgap.engine.adapters import adapter_for
 from memgap.errors import UserError
 from memgap.workflow import load_study
-
-from .conftest import REPOSITORY, Study
-from .test_config_errors import change
+from tests.support.configs import change
+from tests.support.studies import REPOSITORY, Study
 
 pytestmark = pytest.mark.workflow
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.unit.loadtests import loadtest_config, needs_locust
-from tests.workflow.conftest import Study
+from tests.support.loadtests import loadtest_config, needs_locust
+from tests.support.studies import Study
 
 pytestmark = pytest.mark.workflow
 

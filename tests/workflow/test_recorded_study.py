@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from .conftest import REPOSITORY, SNAKEMAKE
+from tests.support.studies import REPOSITORY, SNAKEMAKE
 
 FIGURES = (*(f"fig{number:02d}" for number in range(1, 14)), "roofline", "timeshare")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .conftest import Study
+from tests.support.studies import Study
 
 pytestmark = pytest.mark.workflow
 

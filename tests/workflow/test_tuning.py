@@ -6,9 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.unit.tunings import tuning_config
-
-from .conftest import Study
+from tests.support.studies import Study
+from tests.support.tunings import tuning_config
 
 pytestmark = pytest.mark.workflow
 

@@ -12,7 +12,7 @@ rule collect:
     conda:
         "../../envs/workflow.yaml"
     params:
-        plan=plan("sweep"),
+        plan=plan("group"),
     message:
         "Table of the sweep {wildcards.sweep}"
     shell:

@@ -8,7 +8,7 @@ from memgap.errors import UserError
 from memgap.kinds.locust.environment import installed_note, locust_files
 from memgap.kinds.locust.point import is_loadtest
 from memgap.models.staging import hub_model_name
-from memgap.study.study import model_folder_name
+from memgap.models.staging import model_folder_name
 from memgap.commands.where import tell_where
 from memgap.workflow import (
     load_study,

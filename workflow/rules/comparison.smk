@@ -17,7 +17,7 @@ rule comparison_tables:
     conda:
         "../../envs/workflow.yaml"
     params:
-        plan=plan("comparison"),
+        plan=plan("group"),
     message:
         "Tables of the comparison {wildcards.sweep}"
     shell:

@@ -40,7 +40,7 @@ rule loadtest_tables:
     conda:
         "../../envs/workflow.yaml"
     params:
-        plan=plan("loadtest"),
+        plan=plan("group"),
     message:
         "Tables of the load test {wildcards.loadtest}"
     shell:

@@ -18,7 +18,7 @@ rule offline_tables:
     conda:
         "../../envs/workflow.yaml"
     params:
-        plan=plan("offline"),
+        plan=plan("group"),
     message:
         "Tables of the offline study {wildcards.study}"
     shell:

@@ -34,7 +34,7 @@ rule series:
     conda:
         "../../envs/workflow.yaml"
     params:
-        plan=plan("series"),
+        plan=plan("group"),
     message:
         "Every second of the sweep {wildcards.sweep}"
     shell:
@@ -53,7 +53,7 @@ rule kernels:
     conda:
         "../../envs/workflow.yaml"
     params:
-        plan=plan("kernels"),
+        plan=plan("group"),
     message:
         "Kernel timelines of the sweep {wildcards.sweep}"
     shell:

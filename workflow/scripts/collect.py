@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def tables() -> None:
-        table = collect(requested_plan(options, "sweep"), options.points)
+        table = collect(requested_plan(options, "group"), options.points)
         write_table(table, options.parquet, options.csv)
         write_text(options.html, table_page(table))
 

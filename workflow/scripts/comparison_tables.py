@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def tables() -> None:
-        plan = requested_plan(options, "comparison")
+        plan = requested_plan(options, "group")
         for kind, make in TABLES.items():
             text = make(plan, options.points).to_csv(index=False, lineterminator="\n", float_format="%.9g")
             write_text(options.out.with_name(f"{options.out.name}.{kind}.csv"), text)

@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def write() -> None:
-        plan = requested_plan(options, "loadtest")
+        plan = requested_plan(options, "group")
         points = points_table(plan, options.points)
         tables = {
             "loadtest": points,

@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def write() -> None:
-        tables = offline_tables(requested_plan(options, "offline"), options.points)
+        tables = offline_tables(requested_plan(options, "group"), options.points)
         for kind, table in tables.items():
             write_text(Path(f"{options.out}.{kind}.csv"), table.to_csv(index=False, lineterminator="\n"))
 

@@ -22,7 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def table() -> None:
-        found = TABLES[options.kind](requested_plan(options, options.kind), options.points)
+        found = TABLES[options.kind](
+            requested_plan(options, "goodput" if options.kind == "goodput" else "group"), options.points
+        )
         write_text(options.csv, found.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
 
     return run_script(table)

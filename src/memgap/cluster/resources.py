@@ -3,28 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from memgap.errors import UserError
-from memgap.study.point import whole_flag
-
-PARALLEL_FLAGS = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
-"""The GPUs of one server are the product of these; replicas share one set of GPUs."""
-
-
-def parallel_gpus(record: Mapping[str, Any]) -> int:
-    """Return how many GPUs the flags of a point's server spread it over; raises UserError for no whole number."""
-    flags, gpus = record["server"]["args"], 1
-    for flag in PARALLEL_FLAGS:
-        size = whole_flag(flags, flag, 1, f"model {record['model']['name']}")
-        if size < 1:
-            raise UserError(f"model {record['model']['name']}: the server flag {flag} has to be 1 at least.")
-        gpus *= size
-    return gpus
+from memgap.engine.given import GivenFlags
 
 
 def session_gpus(record: Mapping[str, Any], resources: Mapping[str, Any]) -> int:
     """Return the GPUs of a session: those its server is spread over, `resources.gpus` at least, 0 where that is 0."""
     asked = int(resources["gpus"])
-    return max(asked, parallel_gpus(record)) if asked else 0
+    return max(asked, GivenFlags.of(record).gpus) if asked else 0
 
 
 def session_runtime_min(resources: Mapping[str, Any], attempt: int) -> int:

@@ -33,7 +33,8 @@ def write_scripts(study: Study, site: Site, results: Path) -> list[Path]:
     store = PointStore(results / "points")
     written = []
     inside: dict[str, str] = {}
-    prepare_images(study, ENTRY_POINT.parent, inside)
+    records = [point.record for point in study.points.values()]
+    prepare_images(study.config["engines"], records, ENTRY_POINT.parent, inside)
     for session, keys in study.sessions.items():
         if all(store.status(key) not in ("missing", "garbled") for key in keys):
             continue

@@ -12,14 +12,12 @@ from typing import Any
 
 from memgap.config.files import read_config_files
 from memgap.config.load import known
-from memgap.kinds.locust.point import is_loadtest
-from memgap.kinds.offline.point import is_offline
+from memgap.kinds.registry import kind_of
+from memgap.points.point import Point
 from memgap.session.progress import clock
 from memgap.store.points import PointStore
 from memgap.study.estimate import ASSUMED_START_S, guessed_s, tpot_by_model
-from memgap.study.point import Point
 from memgap.study.study import Study
-from memgap.tuning.points import known_points
 from memgap.workflow import load_study
 
 
@@ -47,18 +45,18 @@ def list_points(study: Study, results: Path, sweep: str | None = None) -> list[R
     screened; one that builds on a race that was not run has none yet. Raises UserError for an unknown name.
     """
     if sweep is not None:
-        known(sweep, [*study.sweeps, *study.offline, *study.loadtests, *study.tunings], "sweep", "list")
+        known(sweep, study.groups, "sweep", "list")
     store = PointStore(results / "points")
-    raced = {name: list(known_points(plan, results)) for name, plan in study.tunings.items()}
+    raced = {name: list(kind.known_points(plan, results)) for name, (kind, plan) in study.plans.items()}
     points = {**study.points, **{point.key: point for found in raced.values() for _, point in found}}
     states = {key: store.status(key) for key in points}
     measured = {key: store.read(key) or {} for key, state in states.items() if state not in ("missing", "garbled")}
     tpot_ms = tpot_by_model(measured.values())
     races = {name: [(experiment, point.key) for experiment, point in found] for name, found in raced.items()}
-    groups = [*study.sweeps.items(), *study.offline.items(), *study.loadtests.items(), *races.items()]
+    groups = {name: group.members for name, group in study.groups.items()} | races
     return [
         _row(name, experiment, points[key], states[key], measured.get(key, {}), tpot_ms)
-        for name, members in groups
+        for name, members in groups.items()
         if sweep in (None, name)
         for experiment, key in members
     ]
@@ -102,32 +100,21 @@ def _row(
 ) -> Row:
     record = measured_as.record
     model = record["model"]["name"]
-    if is_offline(record):
-        cap = requests = record["batch"]
-        measured_s = point.get("summary", {}).get("total_s")
-    else:
-        cap, requests = record["batch_cap"], record["load"]["requests"]
-        measured_s = point.get("window", {}).get("duration_s")
+    kind = kind_of(record)
+    listed, measured_s = kind.listed(record), kind.measured_s(point)
     return Row(
         sweep=sweep,
         experiment=experiment,
         key=measured_as.key,
         session=measured_as.session,
         model=model,
-        batch_cap=cap,
-        cap_side=_side(record),
-        requests=requests,
+        batch_cap=listed.batch_cap,
+        cap_side=listed.side,
+        requests=listed.requests,
         repeat=record["repeat"],
         state=state,
         estimate_s=round(measured_s if measured_s is not None else guessed_s(record, tpot_ms), 1),
     )
-
-
-def _side(record: Mapping[str, Any]) -> str:
-    """Return what the column says: the side of the cap, "offline", or a load test's client."""
-    if is_offline(record):
-        return "offline"
-    return str(record["loadtest"]["client"] if is_loadtest(record) else record["cap_side"])
 
 
 def _start_s(results: Path) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from memgap.engine.adapters import adapter_for
 from memgap.errors import UserError
-from memgap.kinds.offline.point import is_offline
+from memgap.kinds.registry import kind_of
 from memgap.session.run import run_sessions
 from memgap.store.points import PointStore
 
@@ -26,7 +26,7 @@ def print_commands(key: str, results: Path) -> None:
     record, provenance = point["record"], point["provenance"]
     print(f"# {key}: {record['model']['name']}, {point['status']}, measured {provenance['date_utc']}")
     environment = environment_of(record)
-    print(WORKER_NOTE if is_offline(record) else KEY_NOTE)
+    print(KEY_NOTE if kind_of(record).serves else WORKER_NOTE)
     for command in provenance["commands"]:
         print(shlex.join(["env", *(f"{name}={value}" for name, value in environment.items()), *map(str, command)]))
     if not provenance["commands"] or not any(provenance["commands"]):
@@ -36,9 +36,9 @@ def print_commands(key: str, results: Path) -> None:
 
 
 def environment_of(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the variables that a point's server or offline worker was given, with a word in place of the API key."""
+    """Return the variables that a point's server or worker was given, with a word in place of the API key."""
     env = {name: str(value) for name, value in record["server"]["env"].items()}
-    if is_offline(record):
+    if not kind_of(record).serves:
         return env
     adapter = adapter_for(record["engine"]["adapter"])
     launch = adapter.launch("python", record, "model", 1024, "KEY")

@@ -17,18 +17,12 @@ def tell_where(study: Study) -> None:
     """Print the files of a study to look at first."""
     models = dict.fromkeys(model for sweep in study.figure_sweeps() for model in study.models_of(sweep))
     found = {
-        "figures": [
-            *(f"figures/{name}.pdf" for name in study.config["figures"]),
-            *(f"figures/{name}.loadtest.pdf" for name in study.loadtests),
-        ],
+        "figures": [f"figures/{name}.pdf" for name in study.config["figures"]],
         "advice": [f"results/advisor/{model}.yaml" for model in models],
-        "numbers": [
-            *(f"results/tables/{sweep}.csv" for sweep in study.sweeps),
-            *(f"results/tables/{name}.comparison.csv" for name in study.loadtests),
-        ],
     }
-    if study.tunings:
-        found["tuning"] = [f"results/tuning/{name}/optimization_summary.csv" for name in study.tunings]
+    for name, group in study.groups.items():
+        for what, files in group.kind.shown(name).items():
+            found.setdefault(what, []).extend(files)
     for what, files in found.items():
         if files:
             print(f"{what:<8} " + "  ".join(files))

@@ -5,25 +5,102 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import jsonschema
 import yaml
 
 from memgap.config.safety import check_safe
+from memgap.engine.adapters import ADAPTERS
 from memgap.errors import UserError
 
 Config = dict[str, Any]
+LAST = 100
+"""Place of a section in the reference unless its fragment names one."""
+MISSING = "the key 'sweeps' is missing"
 NO_FOLDER = ("null", "none", "None", "")
 """What Snakemake's `--config key=null` may become."""
 
 
 @cache
 def schema() -> dict[str, Any]:
-    """Return the JSON schema of the configuration."""
-    text = files("memgap.config").joinpath("schema.yaml").read_text(encoding="utf-8")
-    loaded: dict[str, Any] = yaml.safe_load(text)
+    """Return the JSON schema of the configuration: `schema.yaml`, and a section for each kind of measurement.
+
+    A kind's `arguments.yaml` names its `section` and has either the `arguments` of its groups, which `fixed`,
+    `experiments` and `zip` and the `shared` arguments surround, or the whole `group`.
+    """
+    whole = _loaded(files("memgap.config").joinpath("schema.yaml"))
+    definitions = whole["$defs"]
+    definitions["engine"]["properties"]["adapter"]["enum"] = list(ADAPTERS)
+    shared = definitions.pop("shared")["properties"]
+    properties: dict[str, Any] = {}
+    for name, node in whole["properties"].items():
+        properties[name] = node
+        if name == "datasets":
+            for fragment in _fragments():
+                properties[fragment["section"]] = _section(fragment)
+                definitions |= _definitions(fragment, shared)
+    return {**whole, "properties": properties}
+
+
+def sections() -> list[str]:
+    """Return the sections of the configuration that say what is measured."""
+    return [fragment["section"] for fragment in _fragments()]
+
+
+@cache
+def _fragments() -> list[dict[str, Any]]:
+    package = files("memgap")
+    folders = [*package.joinpath("kinds").iterdir(), *package.iterdir()]
+    found = [_loaded(one) for folder in folders if (one := folder.joinpath("arguments.yaml")).is_file()]
+    return sorted(found, key=lambda fragment: (fragment.get("place", LAST), fragment["section"]))
+
+
+def _loaded(file: Traversable) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     return loaded
+
+
+def _section(fragment: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "description": fragment["description"],
+        "type": "object",
+        "default": {},
+        "propertyNames": {"$ref": "#/$defs/name"},
+        "additionalProperties": {"$ref": f"#/$defs/{fragment['section']}"},
+    }
+
+
+def _definitions(fragment: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the definitions of a section: its groups, their arguments, and what these refer to."""
+    section = fragment["section"]
+    own = dict(fragment.get("definitions", {}))
+    if "group" in fragment:
+        return {section: fragment["group"], **own}
+    arguments = f"{section}_arguments"
+    taken = {name: shared[name] for name in fragment["shared"]}
+    ours = {"$ref": f"#/$defs/{arguments}"}
+    group = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["fixed"],
+        "properties": {
+            "fixed": {
+                "description": "Arguments of every experiment; every list is an axis and axes are multiplied.",
+                **ours,
+            },
+            "experiments": {"$ref": "#/$defs/experiments", "additionalProperties": ours},
+            **fragment.get("settings", {}),
+            "zip": {"$ref": "#/$defs/zip"},
+        },
+    }
+    own[arguments] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {**taken, **fragment["arguments"]},
+    }
+    return {section: group, **own}
 
 
 def check_config(config: Mapping[str, Any]) -> Config:
@@ -33,13 +110,11 @@ def check_config(config: Mapping[str, Any]) -> Config:
     """
     check_safe(config)
     checked = deepcopy(dict(config))
+    if not has_points(checked):
+        where, what = ("sweeps", "{} should be non-empty") if "sweeps" in checked else ("top level", MISSING)
+        raise UserError(f"config: {where}: {what}.")
     validator = jsonschema.Draft202012Validator(schema())
-    if has_points(checked):
-        checked["sweeps"] = checked.get("sweeps") or {}
-    errors = sorted(
-        (one for one in validator.iter_errors(checked) if not _needless(one, checked)),
-        key=lambda error: (-len(error.absolute_path), str(error.path)),
-    )
+    errors = sorted(validator.iter_errors(checked), key=lambda error: (-len(error.absolute_path), str(error.path)))
     if errors:
         raise UserError(_sentence(_most_specific(errors[0])))
     _fill_defaults(checked, schema())
@@ -51,18 +126,8 @@ def check_config(config: Mapping[str, Any]) -> Config:
 
 
 def has_points(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration says itself what is measured: sweeps, or offline studies, load tests or tunings alone."""
-    return "sweeps" in config or stands_alone(config)
-
-
-def stands_alone(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration says what is measured though it has no sweeps."""
-    return bool(config.get("offline") or config.get("loadtests") or config.get("tuning"))
-
-
-def _needless(error: jsonschema.ValidationError, config: Config) -> bool:
-    """Whether an error says that there are no sweeps where other studies stand alone."""
-    return list(error.absolute_path) == ["sweeps"] and error.validator == "minProperties" and stands_alone(config)
+    """Whether a configuration says itself what is measured, in any section that a kind of measurement reads."""
+    return any(config.get(section) for section in sections())
 
 
 def known(name: str, names: Iterable[str], what: str, where: str) -> None:

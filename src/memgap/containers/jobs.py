@@ -1,13 +1,12 @@
 """What Snakemake's jobs need to run in an image: a name that follows its content, and the folders seen inside."""
 
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 from memgap.containers.digest import local_path
 from memgap.errors import UserError
-from memgap.study.study import Study
 
 LINKS = Path(".snakemake/memgap/images")
 BINDS = ("APPTAINER_BIND", "SINGULARITY_BIND")
@@ -26,20 +25,25 @@ def image_for_jobs(settings: Mapping[str, Any]) -> str | None:
     return str(_link(settings["image_digest"]))
 
 
-def prepare_images(study: Study, scripts: Path, environment: MutableMapping[str, str]) -> None:
+def prepare_images(
+    settings: Mapping[str, Any],
+    records: Iterable[Mapping[str, Any]],
+    scripts: Path,
+    environment: MutableMapping[str, str],
+) -> None:
     """Link every local image by its content, and bind what its sessions read beside the working directory.
 
     These are the workflow's scripts, local models, and the Hugging Face cache, which HF_HOME names in the image too:
-    Snakemake makes the working directory the home inside. Raises UserError for a path that cannot be bound.
+    Snakemake makes the working directory the home inside. `settings` are the engines' by name, `records` those of all
+    points. Raises UserError for a path that cannot be bound.
     """
-    engines = [engine for engine in study.config["engines"].values() if engine["image"] is not None]
+    engines = [engine for engine in settings.values() if engine["image"] is not None]
     if not engines:
         return
     for engine in engines:
         path = local_path(engine["image"])
         if path is not None and path.exists():
             _make_link(_link(engine["image_digest"]), path.absolute())
-    records = (point.record for point in study.points.values())
     models = {record["model"]["name"]: record["model"] for record in records if record["engine"]["image"] is not None}
     folders = [scripts, *(Path(model["path"]) for model in models.values() if model["weights"] == "path")]
     if any(model["weights"] == "hub" for model in models.values()):

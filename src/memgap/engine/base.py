@@ -42,6 +42,7 @@ class FlagNames:
     reserved: tuple[str, ...]
     reserved_variables: tuple[str, ...] = ()
     kv_blocks: str | None = None
+    kv_tokens: str | None = None
     block_tokens: str | None = None
     max_batched_tokens: str | None = None
     chunked_prefill: str | None = None
@@ -58,6 +59,8 @@ class FlagNames:
     compilation: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other spellings that the engine takes, each with the name above."""
+    told: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Meaning -> where the settings that a running server reports have the value that it took without the flag."""
 
 
 @dataclass

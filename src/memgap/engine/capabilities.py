@@ -10,6 +10,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "static_batches": "runs static batches in a worker process",
     "in_process": "runs inside the worker of an offline study",
     "shares_memory": "has a flag for its share of a GPU's memory, which replicas and MPS need",
+    "needs_free_share": "starts only where its whole share of the GPU's memory is free",
     "sizes_kv_cache": "has a flag for the size of its KV cache",
     "resets_prefix_cache": "empties its prefix cache on request",
     "profiles": "starts and stops torch.profiler on request",
@@ -33,6 +34,7 @@ class Capabilities:
     static_batches: bool = False
     in_process: bool = False
     shares_memory: bool = False
+    needs_free_share: bool = False
     sizes_kv_cache: bool = False
     resets_prefix_cache: bool = False
     profiles: bool = False

@@ -73,6 +73,7 @@ class VllmAdapter:
         serves=True,
         in_process=True,
         shares_memory=True,
+        needs_free_share=True,
         sizes_kv_cache=True,
         resets_prefix_cache=True,
         profiles=True,
@@ -115,6 +116,16 @@ class VllmAdapter:
         eager="enforce-eager",
         async_scheduling="async-scheduling",
         compilation="compilation-config",
+        told={
+            "tensor_parallel": ("parallel_config", "tensor_parallel_size"),
+            "pipeline_parallel": ("parallel_config", "pipeline_parallel_size"),
+            "data_parallel": ("parallel_config", "data_parallel_size"),
+            "max_seqs": ("scheduler_config", "max_num_seqs"),
+            "max_batched_tokens": ("scheduler_config", "max_num_batched_tokens"),
+            "memory_fraction": ("cache_config", "gpu_memory_utilization"),
+            "block_tokens": ("cache_config", "block_size"),
+            "kv_dtype": ("cache_config", "cache_dtype"),
+        },
     )
     ready_path = "/health"
     socket_folder_variable: str | None = "VLLM_RPC_BASE_PATH"

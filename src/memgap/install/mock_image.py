@@ -17,7 +17,7 @@ from memgap.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PREFIX = Path("opt/memgap")
-ALSO = ("pandas", "uvloop", "httptools", "orjson")
+ALSO = ("pandas", "uvloop", "orjson")
 """What sessions need or can use beyond memgap's own dependencies."""
 UNUSED = ("test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages", "dist-packages")
 FOLDERS = ("bin", "dev", "etc", "home", "mnt", "opt", "proc", "root", "run", "sys", "tmp", "usr/bin", "var/tmp")

@@ -1,1 +1,1 @@
-"""The kinds of measurement, one folder or file each."""
+"""The kinds of measurement, one folder each; `memgap.kinds.registry` lists them."""

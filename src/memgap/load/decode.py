@@ -54,11 +54,6 @@ class ReplyDecoder:
             return [data] if data else []
         return self._feed_length(data)
 
-    def end_of_connection(self) -> None:
-        """Say that nothing more will come."""
-        if self.head_complete and self.until_close:
-            self.complete = True
-
     def _read_head(self, head: bytes) -> None:
         lines = head.decode("latin-1").split("\r\n")
         version, _, rest = lines[0].partition(" ")

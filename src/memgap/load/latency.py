@@ -4,7 +4,6 @@ Times count from the real send (`sent_s`), with `_intended` in the name from the
 with status ok enter; what failed is counted and its tokens are left out of every throughput.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -124,11 +123,6 @@ def statistics_ms(name: str, values_s: Array, which: Sequence[str] = _LATENCY_ST
     for statistic, value in zip(percentiles, np.percentile(values_ms, list(percentiles.values())), strict=True):
         computed[statistic] = float(value)
     return {f"{name}_{statistic}_ms": computed[statistic] for statistic in which}
-
-
-def status_counts(results: Sequence[RequestResult]) -> dict[str, int]:
-    """Return how many requests have each status, of those that occur."""
-    return dict(sorted(Counter(result.status for result in results).items()))
 
 
 def summarize(result: LoadResult) -> dict[str, float]:

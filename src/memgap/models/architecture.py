@@ -275,12 +275,6 @@ class ModelArchitecture:
         """
         return round(self.decoder.kv_bytes_per_token(dtype_bytes(dtype)))
 
-    def kv_bytes_per_block(self, dtype: str, block_tokens: int) -> int:
-        """Return the bytes of one KV-cache block of `block_tokens` tokens; raises UserError below one."""
-        if block_tokens < 1:
-            raise UserError(f"a KV-cache block of {block_tokens} tokens is impossible: it holds at least one")
-        return self.kv_bytes_per_token(dtype) * block_tokens
-
 
 def _rope_scaling(given: Fields) -> dict[str, Any] | None:
     value = given.values.get("rope_scaling")

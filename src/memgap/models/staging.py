@@ -25,6 +25,13 @@ def hub_model_name(model: Mapping[str, Any]) -> str | None:
     return f"{model['name']}-{content_key({'hub_id': model['hub_id'], 'revision': model['revision']}, 8)}"
 
 
+def model_folder_name(model: Mapping[str, Any]) -> str | None:
+    """Return the name of the folder that holds a synthetic model, or None where the weights are not synthetic."""
+    if model["weights"] != "synthetic":
+        return None
+    return f"{model['name']}-{content_key(model, 8)}"
+
+
 def offline_variables(results: Path) -> dict[str, str]:
     """Return the variables that let an engine find staged models and keep it off the network."""
     return {

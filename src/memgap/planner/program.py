@@ -18,9 +18,6 @@ from memgap.errors import UserError
 from memgap.planner.fleet import Demand, GpuKind
 from memgap.planner.options import Menu, Option
 
-GOALS = ("throughput", "gpus", "replicas")
-"""Highest weighted served throughput; fewest counted GPUs that serve all demand; fewest replicas below min_replicas."""
-
 OPTIMAL, TIME_LIMIT, INFEASIBLE, UNSOLVED = "optimal", "time limit", "infeasible", "unsolved"
 
 

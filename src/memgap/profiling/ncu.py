@@ -12,7 +12,7 @@ import pandas as pd
 from memgap.errors import UserError
 from memgap.profiling.classes import kernel_class
 from memgap.profiling.metrics import COUNTERS, counters, unit_scale
-from memgap.profiling.timeline import phase_and_step, timeline_table
+from memgap.profiling.timeline import phase_and_step
 
 IDENTITY = ("phase", "step", "kernel_class", "name", "instance", "grid", "block", "stream", "ranges")
 REQUIRED = ("ID", "Kernel Name", "Block Size", "Grid Size")
@@ -201,12 +201,3 @@ def range_names(cell: str) -> list[str]:
         if len(parts) == 7:
             found.append(parts[0])
     return found
-
-
-def ncu_timeline(export: NcuExport) -> pd.DataFrame:
-    """Return the kernels of an export as a timeline (see `memgap.profiling.timeline`) without starts: ncu runs each
-    kernel by itself, several times, so it has durations but no clock.
-    """
-    kept = ["phase", "step", "duration_s", "stream", "name", "kernel_class"]
-    rows = export.table[kept].assign(start_s=math.nan, source="ncu").to_dict("records")
-    return timeline_table([{str(key): value for key, value in row.items()} for row in rows])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from memgap.kinds.registry import kind_of
 from memgap.recorded.files import all_points
 from memgap.store.points import PointStore
 
@@ -38,7 +39,7 @@ def comparison(results: Path, recorded: Path) -> pd.DataFrame:
             {
                 "key": old["key"],
                 "model": record["model"]["name"],
-                "batch_cap": record.get("batch_cap", record.get("batch")),
+                "batch_cap": kind_of(record).listed(record).batch_cap,
                 "replicas": record["server"].get("replicas", 1),
                 "repeat": record["repeat"],
                 "gpu_recorded": old["hardware"]["gpu_name"],

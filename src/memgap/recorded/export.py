@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from memgap.errors import DAMAGE, UserError
+from memgap.kinds.registry import kind_of, session_of
 from memgap.recorded.files import ASKED, THINNED, points_file, read_points, read_series, series_file, write_series
 from memgap.redact import redacted, redacted_command
 from memgap.store.points import PointStore
-from memgap.study.session_name import session_of
 
 TELEMETRY_ROWS = 60
 STEPS_KEPT = 8
@@ -94,7 +94,7 @@ def thin_telemetry(table: pd.DataFrame) -> pd.DataFrame:
 
 def _place(point: Mapping[str, Any]) -> tuple[int, int, str]:
     record = point["record"]
-    return record.get("batch_cap") or record["batch"], record["repeat"], point["key"]
+    return kind_of(record).listed(record).batch_cap, record["repeat"], point["key"]
 
 
 def _whole(point: dict[str, Any]) -> dict[str, Any]:

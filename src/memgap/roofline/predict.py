@@ -67,11 +67,6 @@ class Setup:
         """Return the peak of all GPUs together, of the tensor or of the vector units."""
         return self.gpus * (self.gpu.peak_flop_s(self.dtype) if unit == TENSOR else self.gpu.vector_flop_s)
 
-    @property
-    def ridge_flop_byte(self) -> float:
-        """The intensity in FLOP/B at which the memory roof meets the compute roof."""
-        return self.peak_flop_s() / self.bandwidth_bytes_s
-
 
 def kernel_time_s(setup: Setup, kernel: Kernel) -> float:
     """Return the roofline's time of all launches of a kernel, in seconds."""

@@ -15,10 +15,9 @@ from memgap.engine.failure import ServerFailureError
 from memgap.engine.identity import engine_python
 from memgap.errors import DAMAGE, UserError
 from memgap.host.replicas import Replicas
-from memgap.kinds.locust.point import is_loadtest
-from memgap.kinds.offline.point import is_offline
-from memgap.kinds.static.record import is_static
+from memgap.kinds.registry import kind_of, session_of
 from memgap.models.staging import offline_variables
+from memgap.points.point import check_same_server
 from memgap.redact import redact
 from memgap.session.lease import Leases
 from memgap.session.measure import Measurement, Point
@@ -28,9 +27,7 @@ from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.atomic import keep_others_from_writing, write_text
 from memgap.store.points import SPARED, PointStore
 from memgap.study.plan import add_plan_arguments, requested_plan
-from memgap.study.session_name import session_of
 from memgap.study.stop import Choice, Seen, choose
-from memgap.study.study import check_same_server
 
 LEASE_WAIT_S = 120.0
 START_FAILURES = 2
@@ -310,16 +307,11 @@ class Session:
 
 
 def _work(record: Mapping[str, Any]) -> float:
-    requests = float(record["load"]["requests"])
-    return requests / min(float(record["batch_cap"]), requests)
+    return kind_of(record).steps(record)
 
 
 def _label(record: Mapping[str, Any]) -> str:
-    repeat = f", repeat {record['repeat'] + 1}" if record["repeat"] else ""
-    replicas = f", {record['server']['replicas']} replicas" if record["server"]["replicas"] > 1 else ""
-    cap = f"cap {record['batch_cap']}{replicas}"
-    client = f", {record['loadtest']['client']}" if is_loadtest(record) else ""
-    return f"{record['model']['name']}, {cap}, {record['load']['requests']} requests{client}{repeat}"
+    return kind_of(record).label(record)
 
 
 class _Tee:
@@ -361,20 +353,20 @@ def check_plan(plan: Plan) -> None:
 
 def _session_class(plan: Plan) -> type[Session]:
     """Return what measures the plan's points; all of them are of one kind."""
-    first = plan["points"][0]["record"]
-    if is_loadtest(first):
+    name = type(kind_of(plan["points"][0]["record"])).__name__
+    if name == "LoadTest":
         from memgap.kinds.locust.session import LoadTestSession
 
         return LoadTestSession
-    if is_static(first):
-        from memgap.kinds.static.session import StaticBatchSession  # which imports this module
+    if name == "Static":
+        from memgap.kinds.static.session import StaticBatchSession
 
         return StaticBatchSession
-    if not is_offline(first):
-        return Session
-    from memgap.kinds.offline.session import OfflineSession  # needs pandas, which an engine's environment may lack
+    if name == "Offline":
+        from memgap.kinds.offline.session import OfflineSession
 
-    return OfflineSession
+        return OfflineSession
+    return Session
 
 
 def run_sessions(job: Callable[[Callable[[Plan], None]], None], results: Path, log: Path | None) -> int:

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from memgap.kinds.offline.point import is_offline
+from memgap.kinds.registry import kind_of
 
 ASSUMED_START_S = 90.0
 """A server's start where none was measured: a cold vLLM on a GPU machine took 68 to 106 s."""
@@ -14,14 +14,7 @@ ASSUMED_TPOT_MS = 20.0
 
 def guessed_s(record: Mapping[str, Any], tpot_ms: Mapping[str, float]) -> float:
     """Return the seconds of decode steps that a point's load needs; `tpot_ms` by model, see `tpot_by_model`."""
-    if is_offline(record):
-        steps = 1 + record["warmup_steps"] + record["output_tokens"]
-    else:
-        requests = record["load"]["requests"]
-        output_tokens = record["dataset"].get("mean_output_tokens", 300.0)
-        output_tokens = record.get("loadtest", {}).get("output_tokens", output_tokens)
-        steps = requests * output_tokens / min(record["batch_cap"], requests)
-    return float(steps * tpot_ms.get(record["model"]["name"], ASSUMED_TPOT_MS) / 1000)
+    return kind_of(record).steps(record) * tpot_ms.get(record["model"]["name"], ASSUMED_TPOT_MS) / 1000
 
 
 def tpot_by_model(measured: Iterable[Mapping[str, Any]]) -> dict[str, float]:

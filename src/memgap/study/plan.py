@@ -6,82 +6,70 @@ configuration that Snakemake ran with, which `memgap.workflow.snapshot` keeps, i
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from memgap.config.load import check_config, known
 from memgap.errors import UserError
 from memgap.models.architecture import ModelArchitecture
+from memgap.points.point import Record
 from memgap.study.sizing import fit_sessions
 from memgap.study.study import Study, expand_study
 
 RESULTS = Path("results")
-KINDS = (
-    "session",
-    "sweep",
-    "model",
-    "hub_model",
-    "dataset",
-    "advisor",
-    "goodput",
-    "series",
-    "kernels",
-    "fleet",
-    "verification",
-    "predictions",
-    "roofline",
-    "offline",
-    "loadtest",
-    "comparison",
-    "tuning",
-)
+Make = Callable[[Study, str], Record]
 
 
-def plan_of(study: Study, kind: str, name: str) -> dict[str, Any]:
-    """Return the plan of that kind and name (advisor and roofline have one); raises UserError for an unknown name."""
-    if kind == "advisor":
-        settings: dict[str, Any] = study.config["advisor"]
-        return settings
-    if kind == "roofline":
-        models = {point.record["model"]["name"]: point.record["model"] for point in study.points.values()}
-        return {"models": models}
-    names: dict[str, Iterable[str]] = {
-        "session": study.sessions,
-        "sweep": study.sweeps,
-        "goodput": study.sweeps,
-        "series": study.sweeps,
-        "kernels": study.sweeps,
-        "comparison": study.sweeps,
-        "offline": study.offline,
-        "loadtest": study.loadtests,
-        "model": study.model_folders,
-        "hub_model": study.hub_models,
-        "dataset": study.datasets,
-        "fleet": study.config["fleets"],
-        "tuning": study.tunings,
-        "predictions": study.config["predictions"],
-        "verification": {model for sweep in study.sweeps for model in study.models_of(sweep)},
-    }
-    known(name, names[kind], kind, "plan")
-    if kind == "session":
-        return study.session_plan(name)
-    if kind in ("sweep", "series", "kernels", "offline", "loadtest", "comparison"):
-        return study.sweep_plan(name)
-    if kind == "goodput":
-        return {**study.sweep_plan(name), "slos": study.config["slos"]}
-    if kind == "tuning":
-        return study.tunings[name]
-    if kind == "verification":
-        return study.verification_plan(name)
-    if kind == "fleet":
-        fleet: dict[str, Any] = study.config["fleets"][name]
-        return fleet
-    if kind == "predictions":
-        asked: dict[str, Any] = study.config["predictions"][name]
-        return {**asked, "config_models": study.config["models"]}
-    files = {"model": study.model_folders, "hub_model": study.hub_models, "dataset": study.datasets}
-    return files[kind][name]
+def _settings_of(part: str) -> Make:
+    """Return what takes a named entry of a part of the configuration as the plan."""
+
+    def entry(study: Study, name: str) -> Record:
+        found: Record = study.config[part][name]
+        return found
+
+    return entry
+
+
+def _roofline(study: Study, _: str) -> Record:
+    return {"models": {point.record["model"]["name"]: point.record["model"] for point in study.points.values()}}
+
+
+def _goodput(study: Study, name: str) -> Record:
+    return {**study.group_plan(name), "slos": study.config["slos"]}
+
+
+def _predictions(study: Study, name: str) -> Record:
+    return {**study.config["predictions"][name], "config_models": study.config["models"]}
+
+
+def _advised_models(study: Study) -> Iterable[str]:
+    return {model for sweep in study.sweeps for model in study.models_of(sweep)}
+
+
+PLANS: Mapping[str, tuple[Callable[[Study], Iterable[str]] | None, Make]] = {
+    "session": (lambda study: study.sessions, Study.session_plan),
+    "group": (lambda study: study.groups, Study.group_plan),
+    "goodput": (lambda study: study.sweeps, _goodput),
+    "verification": (_advised_models, Study.verification_plan),
+    "tuning": (lambda study: study.tunings, lambda study, name: study.tunings[name]),
+    "model": (lambda study: study.model_folders, lambda study, name: study.model_folders[name]),
+    "hub_model": (lambda study: study.hub_models, lambda study, name: study.hub_models[name]),
+    "dataset": (lambda study: study.datasets, lambda study, name: study.datasets[name]),
+    "fleet": (lambda study: study.config["fleets"], _settings_of("fleets")),
+    "predictions": (lambda study: study.config["predictions"], _predictions),
+    "advisor": (None, lambda study, _: study.config["advisor"]),
+    "roofline": (None, _roofline),
+}
+"""What jobs read: kind of plan -> the names there are (None where there is one plan for all), the plan of a name."""
+
+
+def plan_of(study: Study, kind: str, name: str) -> Record:
+    """Return the plan of that kind and name; raises UserError for an unknown name."""
+    names, make = PLANS[kind]
+    if names is not None:
+        known(name, names(study), kind, "plan")
+    return make(study, name)
 
 
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:

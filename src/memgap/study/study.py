@@ -4,55 +4,78 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from memgap.canonical import content_key
-from memgap.config.load import Config, known
-from memgap.datasets.spec import resolve_dataset
+from memgap.config.load import Config
 from memgap.engine.adapters import adapter_for, require
-from memgap.engine.identity import engine_record
 from memgap.errors import UserError
-from memgap.kinds.locust.study import all_loadtest_points
-from memgap.kinds.offline.study import offline_points
-from memgap.models.registry import resolve_model
-from memgap.models.staging import hub_model_name
-from memgap.study.expand import expand_sweep
-from memgap.study.point import Point, Record, make_point, server_record, whole_flag
-from memgap.tuning.plan import tuning_plans
+from memgap.kinds.kind import Kind
+from memgap.kinds.registry import KINDS
+from memgap.models.staging import hub_model_name, model_folder_name
+from memgap.points.point import Point, Record
+from memgap.points.resolve import Resolver
 
-REQUIRED_ARGUMENTS = ("model", "dataset", "batch_cap")
 ADVISED_FIGURES = {"fig10", "fig11"}
 """Figures that are drawn from the advice."""
+
+
+@dataclass
+class Group:
+    """One entry of a section of the configuration, such as a sweep: `members` are (experiment, point key)."""
+
+    name: str
+    kind: Kind
+    members: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass
 class Study:
     """The expanded configuration.
 
-    `points` by key; `sweeps`, `offline` and `loadtests`: name of one -> list of (experiment, point key); `sessions`:
-    session name -> point keys in the order of measurement; `tunings`: name -> plan; `model_folders`, `hub_models`
-    (those that jobs cannot fetch themselves) and `datasets`: folder or file stem -> full specification.
+    `points` by key; `groups` by name; `sessions`: session name -> point keys in the order of measurement; `plans`:
+    name -> (kind, plan) of what finds its points only while it runs; `model_folders`, `hub_models` (those that jobs
+    cannot fetch themselves) and `datasets`: folder or file stem -> full specification.
     """
 
     config: Config
     points: dict[str, Point] = field(default_factory=dict)
-    sweeps: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
     sessions: dict[str, list[str]] = field(default_factory=dict)
-    offline: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    loadtests: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    tunings: dict[str, Record] = field(default_factory=dict)
+    plans: dict[str, tuple[Kind, Record]] = field(default_factory=dict)
     model_folders: dict[str, Record] = field(default_factory=dict)
     hub_models: dict[str, Record] = field(default_factory=dict)
     datasets: dict[str, Record] = field(default_factory=dict)
 
-    def sessions_of(self, sweep: str) -> list[str]:
-        """Return the names of the sessions that measure a sweep, in order, each once."""
-        return list(dict.fromkeys(self.points[key].session for _, key in self._members(sweep)))
+    def of_section(self, section: str) -> dict[str, list[tuple[str, str]]]:
+        """Return the members of each group of a section of the configuration, by its name."""
+        return {name: group.members for name, group in self.groups.items() if group.kind.section == section}
 
-    def models_of(self, sweep: str) -> list[str]:
-        """Return the names of the models of a sweep, in order, each once."""
-        return list(dict.fromkeys(self.points[key].record["model"]["name"] for _, key in self.sweeps[sweep]))
+    @property
+    def sweeps(self) -> dict[str, list[tuple[str, str]]]:
+        """The sweeps by name."""
+        return self.of_section("sweeps")
 
-    def _members(self, name: str) -> list[tuple[str, str]]:
-        return next(part[name] for part in (self.sweeps, self.offline, self.loadtests) if name in part)
+    @property
+    def offline(self) -> dict[str, list[tuple[str, str]]]:
+        """The offline studies by name."""
+        return self.of_section("offline")
+
+    @property
+    def loadtests(self) -> dict[str, list[tuple[str, str]]]:
+        """The load tests by name."""
+        return self.of_section("loadtests")
+
+    @property
+    def tunings(self) -> dict[str, Record]:
+        """The plans of tunings by name."""
+        return {name: plan for name, (kind, plan) in self.plans.items() if kind.section == "tuning"}
+
+    def sessions_of(self, group: str) -> list[str]:
+        """Return the names of the sessions that measure a group, in order, each once."""
+        return list(dict.fromkeys(self.points[key].session for _, key in self.groups[group].members))
+
+    def models_of(self, group: str) -> list[str]:
+        """Return the names of the models of a group, in order, each once."""
+        records = (self.points[key].record for _, key in self.groups[group].members)
+        return list(dict.fromkeys(record["model"]["name"] for record in records))
 
     def advised_sweep(self, model: str) -> str | None:
         """Return the sweep that a model's advice is from: the first one of a figure that measures it, or None."""
@@ -68,13 +91,13 @@ class Study:
         return [sweep for sweep in dict.fromkeys(drawn) if self._is_advised(sweep)]
 
     def _is_advised(self, sweep: str) -> bool:
-        engines = {self.points[key].record["engine"]["adapter"] for _, key in self.sweeps[sweep]}
+        engines = {self.points[key].record["engine"]["adapter"] for _, key in self.groups[sweep].members}
         return all(adapter_for(one).capabilities.is_advised for one in engines)
 
     def verification_plan(self, model: str) -> Record:
         """Return what the verification of a model's advice reads: its points of the sweep and how sessions run."""
         sweep = self.advised_sweep(model)
-        keys = [key for _, key in self.sweeps[sweep]] if sweep else []
+        keys = [key for _, key in self.groups[sweep].members] if sweep else []
         mine = [self.points[key] for key in keys if self.points[key].record["model"]["name"] == model]
         sessions = {name: self.session_plan(name) for name in dict.fromkeys(point.session for point in mine)}
         return {
@@ -128,19 +151,14 @@ class Study:
                 rules.append({"points": mine, "stop": stop, "advisor": settings if searches else None})
         return rules if any(_spares(rule["stop"]) for rule in rules) else []
 
-    def sweep_plan(self, sweep: str) -> Record:
-        """Return what the collection of a sweep, an offline study or a load test reads: its points with experiment and
-        session."""
+    def group_plan(self, name: str) -> Record:
+        """Return what the tables of a group read: its points with experiment and session."""
+        points = ((experiment, self.points[key]) for experiment, key in self.groups[name].members)
         return {
-            "sweep": sweep,
+            "sweep": name,
             "points": [
-                {
-                    "key": key,
-                    "session": self.points[key].session,
-                    "experiment": experiment,
-                    "record": self.points[key].record,
-                }
-                for experiment, key in self._members(sweep)
+                {"key": point.key, "session": point.session, "experiment": experiment, "record": point.record}
+                for experiment, point in points
             ],
         }
 
@@ -148,51 +166,20 @@ class Study:
 def expand_study(config: Config) -> Study:
     """Expand a checked configuration.
 
-    Raises UserError for unknown engines, models or datasets (naming the known ones), contradicting arguments, and
-    missing ones.
+    Raises UserError for unknown engines, models or datasets (naming the known ones), contradicting arguments, missing
+    ones, and two groups of the same name.
     """
-    study = Study(config=config)
-    models: dict[str, Record] = {}
-    datasets: dict[str, Record] = {}
-    engines = {name: engine_record(name, settings) for name, settings in config["engines"].items()}
-    for sweep_name, sweep in config["sweeps"].items():
-        where = f"config: sweeps.{sweep_name}"
-        members = study.sweeps.setdefault(sweep_name, [])
-        for experiment, arguments in expand_sweep(sweep_name, sweep):
-            for missing in (name for name in REQUIRED_ARGUMENTS if name not in arguments):
-                raise UserError(
-                    f"{where}: no `{missing}` is given, neither in `fixed` nor in experiment {experiment!r}."
-                )
-            if "engine" not in arguments and len(engines) != 1:
-                raise UserError(f"{where}: no `engine` is given; known are {', '.join(sorted(engines))}.")
-            engine_name = arguments.get("engine") or next(iter(engines))
-            known(engine_name, engines, "engine", where)
-            known(arguments["dataset"], config["datasets"], "dataset", where)
-            model_name = arguments["model"]
-            if model_name not in models:
-                models[model_name] = resolve_model(model_name, config["models"])
-            model = models[model_name]
-            dataset = _dataset(arguments, engines[engine_name], config, model, datasets, where)
-            for repeat in range(arguments.get("repeats", 1)):
-                point = make_point(arguments, engines[engine_name], model, dataset, repeat, where)
-                _check_enough_prompts(point, where)
-                _check_stop(point, sweep["stop"], where)
-                _add(study, point, members, experiment)
+    study, resolver = Study(config=config), Resolver(config)
+    for kind in (one for one in KINDS if one.section):
+        for name in config[kind.section]:
+            if name in study.groups:
+                other = study.groups[name].kind.section
+                raise UserError(f"config: {kind.section}.{name} and {other}.{name} have the same name; rename one.")
+            study.groups[name] = Group(name, kind)
+        for name, experiment, point in kind.expand(resolver):
+            _add(study, point, study.groups[name].members, experiment)
+        study.plans |= {name: (kind, plan) for name, plan in kind.plans(resolver).items()}
     _check_advised(study)
-    for name, experiment, point in offline_points(config, engines, models):
-        if name in study.sweeps:
-            raise UserError(f"config: offline.{name} and sweeps.{name} have the same name; rename one.")
-        _add(study, point, study.offline.setdefault(name, []), experiment)
-
-    def dataset_of(arguments: Mapping[str, Any], model: Record, where: str) -> Record:
-        engine = engines[arguments.get("engine") or next(iter(engines))]
-        return _dataset(dict(arguments), engine, config, model, datasets, where)
-
-    for name, experiment, point in all_loadtest_points(config, engines, models, dataset_of):
-        if name in study.sweeps or name in study.offline:
-            raise UserError(f"config: loadtests.{name} has the name of a sweep or offline study; rename one.")
-        _add(study, point, study.loadtests.setdefault(name, []), experiment)
-    study.tunings = tuning_plans(config, engines, models)
     return study
 
 
@@ -200,57 +187,13 @@ def _check_advised(study: Study) -> None:
     """Raise UserError where a figure of the advice is asked of an engine that gets none."""
     for figure in ADVISED_FIGURES & study.config["figures"].keys():
         sweep = study.config["figures"][figure]["sweep"]
-        for _, key in study.sweeps[sweep]:
+        for _, key in study.groups[sweep].members:
             engine = study.points[key].record["engine"]
             require(engine, "is_advised", f"the advice in {figure}", f"config: figures.{figure}.sweep")
 
 
 def _spares(stop: Mapping[str, Any]) -> bool:
     return "repeats" in stop or bool(stop.get("after_preemption")) or stop.get("search") == "b_opt"
-
-
-def _check_stop(point: Point, stop: Mapping[str, Any], where: str) -> None:
-    across_caps = [name for name in ("after_preemption", "search") if stop.get(name) not in (None, False, "none")]
-    if across_caps and point.record["cap_side"] == "server":
-        raise UserError(
-            f"{where}: stop.{across_caps[0]} compares the caps of one server, so it needs `cap_side: client`."
-        )
-
-
-def model_folder_name(model: Mapping[str, Any]) -> str | None:
-    """Return the name of the folder that holds a synthetic model, or None where the weights are not synthetic."""
-    if model["weights"] != "synthetic":
-        return None
-    return f"{model['name']}-{content_key(model, 8)}"
-
-
-def _dataset(
-    arguments: Record, engine: Record, config: Config, model: Record, seen: dict[str, Record], where: str
-) -> Record:
-    name = arguments["dataset"]
-    given = arguments.get("server", {})
-    flag = str(adapter_for(engine["adapter"]).flags.max_model_len)
-    limit = whole_flag(given, flag, 0, where) if given.get(flag) is not None else None
-    entry = dict(config["datasets"][name])
-    requests = entry.pop("requests")
-    cached = f"{name} {model['name']} {limit}"
-    if cached not in seen:
-        seen[cached] = resolve_dataset(
-            name,
-            {name: entry},
-            requests=requests,
-            vocabulary_size=int(model["architecture"]["vocabulary_size"]),
-            max_model_len=limit,
-            model=model,
-        )
-    return seen[cached]
-
-
-def _check_enough_prompts(point: Point, where: str) -> None:
-    asked, held = point.record["load"]["requests"], point.record["dataset"]["requests"]
-    if asked > held:
-        name = point.record["dataset"]["name"]
-        raise UserError(f"{where}: load asks for {asked} requests, but datasets.{name}.requests is {held}; raise it.")
 
 
 def _add(study: Study, point: Point, members: list[tuple[str, str]], experiment: str) -> None:
@@ -266,14 +209,3 @@ def _add(study: Study, point: Point, members: list[tuple[str, str]], experiment:
         if "dataset" in point.record:
             study.datasets[point.record["dataset"]["key"]] = point.record["dataset"]
     members.append((experiment, point.key))
-
-
-def check_same_server(plan: Mapping[str, Any]) -> Record:
-    """Return the one server record that all points of a session plan share.
-
-    Raises UserError for a plan whose points need different servers.
-    """
-    servers = [server_record(point["record"]) for point in plan["points"]]
-    if any(server != servers[0] for server in servers):
-        raise UserError(f"session {plan['session']}: its points need different servers; make the plan again.")
-    return servers[0]

@@ -13,9 +13,9 @@ from memgap.config.files import read_config_files
 from memgap.config.load import known
 from memgap.engine.flags import flag_list
 from memgap.errors import UserError
+from memgap.points.point import Record
 from memgap.script import run_script
 from memgap.store.atomic import write_text
-from memgap.study.point import Record
 from memgap.tuning.candidates import Builder, deviations, point_of
 from memgap.tuning.convert import Options, convert
 from memgap.tuning.engine_flags import engine_flags

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memgap.canonical import canonical_json, content_key
-from memgap.datasets.spec import resolve_dataset
+from memgap.engine.given import GivenFlags, without_none
 from memgap.errors import UserError
-from memgap.study.expand import NESTED, Arguments, expand_sweep
-from memgap.study.point import Point, Record, make_point, session_name, whole_flag
-from memgap.tuning.speculation import FLAG as SPECULATION
+from memgap.kinds.online.point import make_point, session_name
+from memgap.points.expand import NESTED, Arguments, expand_sweep
+from memgap.points.point import Point, Record
+from memgap.points.resolve import check_enough_prompts, dataset_record
+from memgap.tuning.speculation import FLAGS as SPECULATION
 from memgap.tuning.speculation import segment
-from memgap.tuning.validate import check_record, check_varied, gpus_of
+from memgap.tuning.validate import check_record, check_varied
 
 DEFAULT = "default"
 RACE_REPEATS = 100
@@ -38,7 +40,7 @@ class Candidate:
     @property
     def gpus(self) -> int:
         """GPUs that the server takes, 1 at least."""
-        return gpus_of(self.record["server"]["args"])
+        return GivenFlags.of(self.record).gpus
 
     def repeated(self, repeat: int) -> Record:
         """Return the record of another repeat."""
@@ -114,7 +116,7 @@ class Builder:
                 continue
             try:
                 where = self._where(experiment, tier["name"])
-                check_varied(arguments.get("server", {}), fixed.get("server", {}), where)
+                check_varied(self._flags(arguments, where), self._flags(fixed, where), where)
                 found.append(self._made(experiment, arguments, tier["name"]))
             except UserError as error:
                 if refused is None:
@@ -128,39 +130,27 @@ class Builder:
             raise UserError(f"{where}: no `batch_cap` is given, the number of requests in flight.")
         model = self._plan["models"][self._model]
         engine = self._plan["engines"][arguments["engine"]]
-        dataset = self._resolved(arguments, model, where)
+        flags = self._flags(arguments, where)
+        dataset = dataset_record(self._dataset, self._plan["datasets"][self._dataset], model, flags)
         point = make_point(arguments, engine, model, dataset, 0, where, queue=True)
-        asked = point.record["load"]["requests"]
-        if asked > dataset["requests"]:
-            raise UserError(
-                f"{where}: load asks for {asked} requests, but datasets.{self._dataset}.requests is "
-                f"{dataset['requests']}; raise it."
-            )
+        check_enough_prompts(point.record, where)
         check_record(point.record, self._plan["settings"]["gpus"], where)
         return Candidate(experiment, arguments, point.record)
+
+    def _flags(self, arguments: Arguments, where: str) -> GivenFlags:
+        """Return the flags of one configuration; a list, which only `fixed` may have, is no value."""
+        adapter = self._plan["engines"][arguments["engine"]]["adapter"]
+        return GivenFlags(adapter, without_none(arguments.get("server", {})), where)
 
     def _where(self, experiment: str, tier: str) -> str:
         where = f"config: tuning.{self._plan['tuning']}" + (f".tiers.{tier}" if tier else "")
         return f"{where}, {experiment} of {self._model}"
 
-    def _resolved(self, arguments: Arguments, model: Record, where: str) -> Record:
-        given = arguments.get("server", {})
-        limit = whole_flag(given, "max-model-len", 0, where) if given.get("max-model-len") is not None else None
-        entry = dict(self._plan["datasets"][self._dataset])
-        return resolve_dataset(
-            self._dataset,
-            {self._dataset: {name: value for name, value in entry.items() if name != "requests"}},
-            requests=entry["requests"],
-            vocabulary_size=int(model["architecture"]["vocabulary_size"]),
-            max_model_len=limit,
-            model=model,
-        )
-
 
 def point_of(candidate: Candidate, repeat: int) -> Point:
     """Return the point that measures a candidate for the so many-th time."""
     record = candidate.repeated(repeat)
-    return Point(key=content_key(record), record=record, session=session_name(record))
+    return Point.of(record, session_name(record))
 
 
 def deviations(arguments: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
@@ -175,7 +165,7 @@ def deviations(arguments: Mapping[str, Any], reference: Mapping[str, Any]) -> li
 
 def _said(name: str, value: Any) -> str:
     short = name.removeprefix("server.")
-    if short == SPECULATION:
+    if short in SPECULATION:
         return f"speculation {segment(value)}"
     if value is None:
         return f"no {short}"

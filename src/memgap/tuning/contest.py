@@ -8,10 +8,10 @@ import numpy as np
 
 from memgap.canonical import content_key
 from memgap.errors import UserError
+from memgap.points.point import Point
 from memgap.session.progress import Progress, clock
 from memgap.session.watch import StopWatch
 from memgap.store.points import PointStore
-from memgap.study.point import Point
 from memgap.telemetry.nvml import Nvml
 from memgap.tuning.candidates import DEFAULT, RACE_REPEATS, Builder, Candidate, Subject, deviations, point_of
 from memgap.tuning.engine_flags import engine_flags

@@ -5,10 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from memgap.config.load import Config, known
+from memgap.config.load import known
+from memgap.engine.adapters import adapter_for
+from memgap.engine.given import GivenFlags, without_none
 from memgap.errors import UserError
-from memgap.models.registry import resolve_model
-from memgap.study.point import Record
+from memgap.points.point import Record
+from memgap.points.resolve import Resolver
 from memgap.tuning.candidates import Builder, Subject, expanded, subjects
 from memgap.tuning.race import RaceRule
 
@@ -27,15 +29,15 @@ ANALYSIS = ("usd_per_gpu_hour",)
 Plan = Mapping[str, Any]
 
 
-def tuning_plans(config: Config, engines: Mapping[str, Record], models: dict[str, Record]) -> dict[str, Record]:
-    """Return the plan of each tuning of a checked configuration; `models` keeps the resolved ones.
+def tuning_plans(resolver: Resolver) -> dict[str, Record]:
+    """Return the plan of each tuning of a checked configuration.
 
     Every configuration of the first tier is checked, and those of later tiers on top of the default.
     Raises UserError for the first that cannot be.
     """
     found = {}
-    for name, tuning in config["tuning"].items():
-        plan = _plan(name, tuning, config, engines, models)
+    for name, tuning in resolver.config["tuning"].items():
+        plan = _plan(name, tuning, resolver)
         for subject in plan["subjects"]:
             builder = Builder(plan, (subject[0], subject[1]))
             default = builder.defaults()[0]
@@ -45,16 +47,10 @@ def tuning_plans(config: Config, engines: Mapping[str, Record], models: dict[str
     return found
 
 
-def _plan(
-    name: str, tuning: Mapping[str, Any], config: Config, engines: Mapping[str, Record], models: dict[str, Record]
-) -> Record:
-    where = f"config: tuning.{name}"
+def _plan(name: str, tuning: Mapping[str, Any], resolver: Resolver) -> Record:
+    where, config = f"config: tuning.{name}", resolver.config
     fixed = dict(tuning["fixed"])
-    if "engine" not in fixed:
-        if len(engines) != 1:
-            raise UserError(f"{where}: no `engine` is given; known are {', '.join(sorted(engines))}.")
-        fixed["engine"] = next(iter(engines))
-    known(fixed["engine"], engines, "engine", where)
+    fixed["engine"] = resolver.engine(fixed, where)["name"]
     tiers = [
         {
             "name": tier,
@@ -76,9 +72,6 @@ def _plan(
                 raise UserError(f"{where}: {experiment!r} names another engine; a tuning is of one engine.")
     for dataset in used["dataset"]:
         known(dataset, config["datasets"], "dataset", where)
-    for model in used["model"]:
-        if model not in models:
-            models[model] = resolve_model(model, config["models"])
     least, most = tuning["blocks"]["least"], tuning["blocks"]["most"]
     if most < least:
         raise UserError(f"{where}.blocks: most {most} is below least {least}.")
@@ -94,8 +87,8 @@ def _plan(
         if tuning["skip_failure_reasons"] == "none"
         else sorted(tuning["skip_failure_reasons"]),
     }
-    plan["engines"] = {fixed["engine"]: engines[fixed["engine"]]}
-    plan["models"] = {model: models[model] for model in used["model"]}
+    plan["engines"] = {fixed["engine"]: resolver.engines[fixed["engine"]]}
+    plan["models"] = {model: resolver.model(model) for model in used["model"]}
     plan["datasets"] = {dataset: dict(config["datasets"][dataset]) for dataset in used["dataset"]}
     plan["options"] = {
         "python": engine["python"],
@@ -113,17 +106,21 @@ def _plan(
 
 def _check_together(plan: Plan, gpus: int, where: str) -> None:
     """Raise UserError where servers that idle beside one another would each take the GPU's free memory."""
-    adapter = next(iter(plan["engines"].values()))["adapter"]
+    engine = next(iter(plan["engines"].values()))
+    adapter = adapter_for(engine["adapter"])
     for tier in plan["tiers"]:
         for experiment, arguments in expanded(tier, plan["fixed"]):
-            if adapter != "mock" and "kv-cache-memory-bytes" not in arguments.get("server", {}):
+            given = without_none(arguments.get("server", {}))
+            flags = GivenFlags(engine["adapter"], given)
+            if adapter.measures_free_memory({"server": {"args": given}}):
                 raise UserError(
-                    f"{where}: with `servers: together` each server needs a KV cache of set size; give "
-                    f"{experiment!r} kv-cache-memory-bytes, or use `servers: in_turn`."
+                    f"{where}: with `servers: together` each server needs a KV cache of set size; give {experiment!r} "
+                    f"{flags.name('kv_bytes') or flags.name('kv_tokens')}, or use `servers: in_turn`."
                 )
-            if adapter == "vllm" and gpus and "gpu-memory-utilization" not in arguments.get("server", {}):
+            if gpus and adapter.capabilities.needs_free_share and "memory_fraction" not in flags:
+                share = flags.name("memory_fraction")
                 raise UserError(
-                    f"{where}: vLLM starts only where its gpu-memory-utilization is free, 0.9 unless told; with "
+                    f"{where}: {engine['package']} starts only where its {share} is free, 0.9 unless told; with "
                     f"`servers: together` give {experiment!r} the share of one server, such as 0.2."
                 )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from memgap.errors import UserError
-from memgap.study.point import Point
+from memgap.points.point import Point
 from memgap.tuning.candidates import RACE_REPEATS, Builder, Candidate, Subject, point_of
 from memgap.tuning.outcome import read_outcome
 from memgap.tuning.plan import Plan, outcome_path, races, tier_before, tier_number

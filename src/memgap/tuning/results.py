@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.canonical import canonical_json
+from memgap.engine.given import GivenFlags
 from memgap.errors import UserError
 from memgap.store.atomic import write_text
 from memgap.store.points import PointStore
@@ -91,17 +92,17 @@ ADDED = (
     "servers",
     "finished",
 )
-DEFAULTS_OF_FLAGS: Mapping[str, tuple[str, tuple[str, str] | None]] = {
-    "tp": ("tensor-parallel-size", ("parallel_config", "tensor_parallel_size")),
-    "pp": ("pipeline-parallel-size", ("parallel_config", "pipeline_parallel_size")),
-    "dp": ("data-parallel-size", ("parallel_config", "data_parallel_size")),
-    "mns": ("max-num-seqs", ("scheduler_config", "max_num_seqs")),
-    "mnbt": ("max-num-batched-tokens", ("scheduler_config", "max_num_batched_tokens")),
-    "gmu": ("gpu-memory-utilization", ("cache_config", "gpu_memory_utilization")),
-    "bs": ("block-size", ("cache_config", "block_size")),
-    "kvc": ("kv-cache-dtype", ("cache_config", "cache_dtype")),
+MEANINGS: Mapping[str, str] = {
+    "tp": "tensor_parallel",
+    "pp": "pipeline_parallel",
+    "dp": "data_parallel",
+    "mns": "max_seqs",
+    "mnbt": "max_batched_tokens",
+    "gmu": "memory_fraction",
+    "bs": "block_tokens",
+    "kvc": "kv_dtype",
 }
-"""Short name -> flag, and where a running server tells the value that it took without the flag."""
+"""Short name -> what the flag means."""
 
 
 def read_outcomes(plan: Plan, results: Path) -> list[Outcome]:
@@ -141,7 +142,7 @@ def _row(plan: Plan, outcome: Outcome, arm: Mapping[str, Any], store: PointStore
     good = [point for point in stored if failure_class(point) is None]
     row = {
         **_head(outcome, ";".join([arm["experiment"], *arm["also"]])),
-        **_settings(arm["server_args"], good),
+        **_settings(_flags(plan, arm), arm["server_args"], good),
         "label": arm["label"],
         "state": arm["state"],
         "is_default": arm["is_default"],
@@ -201,13 +202,18 @@ def _source(stored: Sequence[Mapping[str, Any]]) -> str | None:
     return " and ".join(sorted({"recorded" if "recorded" in point else "measured" for point in stored})) or None
 
 
-def _settings(flags: Mapping[str, Any], good: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _flags(plan: Plan, arm: Mapping[str, Any]) -> GivenFlags:
+    (engine,) = plan["engines"].values()
+    return GivenFlags(engine["adapter"], arm["server_args"])
+
+
+def _settings(flags: GivenFlags, args: Mapping[str, Any], good: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the short columns of the flags: as given, else as the running server reports them."""
     resolved = good[0]["engine"].get("resolved") or {} if good else {}
     found = {}
-    for short, (flag, place) in DEFAULTS_OF_FLAGS.items():
-        value = flags.get(flag)
-        if value is None and place is not None:
+    for short, meaning in MEANINGS.items():
+        value = flags.get(meaning)
+        if value is None and (place := flags.names.told.get(meaning)) is not None:
             value = (resolved.get(place[0]) or {}).get(place[1])
         found[short] = value
     for short in ("tp", "pp", "dp"):
@@ -217,7 +223,7 @@ def _settings(flags: Mapping[str, Any], good: Sequence[Mapping[str, Any]]) -> di
         "spec": segment(speculative),
         "quant": flags.get("quantization", "none"),
         "synthetic_acceptance": bool(speculative and is_synthetic(speculative)),
-        "server_args": canonical_json(dict(flags)),
+        "server_args": canonical_json(dict(args)),
     }
     return found
 

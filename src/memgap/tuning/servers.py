@@ -11,13 +11,13 @@ from memgap.cores import usable_cores
 from memgap.datasets.files import load_dataset
 from memgap.engine.failure import ServerFailureError
 from memgap.errors import UserError
+from memgap.models.staging import model_folder_name
+from memgap.points.point import Point
 from memgap.session.inputs import write_inputs
 from memgap.session.measure import Measurement
 from memgap.session.progress import Progress
 from memgap.session.run import Session
 from memgap.session.watch import StopWatch
-from memgap.study.point import Point
-from memgap.study.study import model_folder_name
 
 CORES_PER_START = 4
 LEAST_STARTS = 2

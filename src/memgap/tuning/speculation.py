@@ -8,16 +8,19 @@ draft model's tokens that are accepted, which is labelled; methods that draft fr
 from collections.abc import Mapping
 from typing import Any
 
+from memgap.engine.adapters import ADAPTERS
+from memgap.engine.given import GivenFlags
 from memgap.errors import UserError
 
-FLAG = "speculative-config"
+FLAGS = frozenset(one.flags.speculation for one in ADAPTERS.values() if one.flags.speculation)
+"""What the engines call it."""
 PROMPT_METHODS = ("ngram", "ngram_gpu", "suffix")
 """Methods that draft from the text itself, without a model."""
 
 
-def speculative_config(flags: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def speculative_config(flags: GivenFlags) -> Mapping[str, Any] | None:
     """Return the speculative configuration among server flags, None without one."""
-    found = flags.get(FLAG)
+    found = flags.get("speculation")
     return found if isinstance(found, Mapping) else None
 
 
@@ -40,18 +43,18 @@ def segment(config: Mapping[str, Any] | None) -> str:
     return f"{name} (synthetic acceptance, {accepted})"
 
 
-def check_speculation(flags: Mapping[str, Any], record: Mapping[str, Any], where: str) -> None:
+def check_speculation(flags: GivenFlags, record: Mapping[str, Any], where: str) -> None:
     """Raise UserError where a speculative configuration cannot be, or its numbers would be an accident."""
-    given = flags.get(FLAG)
+    given, name = flags.get("speculation"), flags.name("speculation")
     if given is None:
         return
     if not isinstance(given, Mapping):
-        raise UserError(f"{where}: {FLAG} has to be a mapping such as {{method: ngram, ...}}, not {given!r}.")
+        raise UserError(f"{where}: {name} has to be a mapping such as {{method: ngram, ...}}, not {given!r}.")
     tokens = given.get("num_speculative_tokens")
     if tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1):
-        raise UserError(f"{where}: {FLAG}.num_speculative_tokens has to be 1 or more, not {tokens!r}.")
+        raise UserError(f"{where}: {name}.num_speculative_tokens has to be 1 or more, not {tokens!r}.")
     if "method" not in given and "model" not in given:
-        raise UserError(f"{where}: {FLAG} names neither a method nor a draft model; give one.")
+        raise UserError(f"{where}: {name} names neither a method nor a draft model; give one.")
     if is_synthetic(given) and given.get("method") not in PROMPT_METHODS:
         return
     if record["model"]["weights"] == "synthetic":

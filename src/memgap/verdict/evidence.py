@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from memgap.datasets.spec import SHARED_PREFIX_KINDS
-from memgap.kinds.locust.point import is_loadtest
+from memgap.engine.given import GivenFlags
+from memgap.kinds.registry import kind_of
 
 Severity = Literal["suspect", "invalid"]
 
@@ -31,13 +31,14 @@ class Evidence:
     @property
     def api_servers(self) -> int:
         """How many API server processes all replicas have together."""
-        server = self.record.get("server", {})
-        return int(server.get("args", {}).get("api-server-count", 1)) * int(server.get("replicas", 1))
+        if "server" not in self.record:
+            return 1
+        return GivenFlags.of(self.record).whole("api_servers", 1) * int(self.record["server"].get("replicas", 1))
 
     @property
     def shares_prefixes(self) -> bool:
         """Whether prefix-cache hits belong to the workload."""
-        return self.record["dataset"]["kind"] in SHARED_PREFIX_KINDS or is_loadtest(self.record)
+        return kind_of(self.record).shares_prefixes(self.record)
 
 
 @dataclass(frozen=True)

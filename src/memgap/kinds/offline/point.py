@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memgap import HARNESS_VERSION
-from memgap.canonical import content_key
+from memgap.engine.given import GivenFlags, without_none
 from memgap.engine.reserved import check_flags, check_variables
 from memgap.errors import UserError
-from memgap.study.point import Point, Record, server_record, whole_flag
+from memgap.points.point import Point, Record, server_key
+from memgap.points.resolve import Resolved
 
 KIND = "offline"
-REQUIRED_ARGUMENTS = ("model", "batch", "prompt_tokens", "output_tokens")
+REQUIRED = ("model", "batch", "prompt_tokens", "output_tokens")
 DEFAULTS: Record = {"detokenize": True, "temperature": 0.0, "warmup_steps": 2, "seed": 0}
 WINDOW_STEPS = 2
 NCU_METRICS = ["roofline", "stalls", "memory"]
@@ -21,36 +22,31 @@ OWN_ARGUMENTS = {
 """Options of the profilers that memgap sets itself, or that would keep it from reading the result."""
 
 
-def is_offline(record: Mapping[str, Any]) -> bool:
-    """Whether a point's record is an offline one."""
-    return record.get("kind") == KIND
-
-
-def make_offline_point(arguments: Mapping[str, Any], engine: Record, model: Record, repeat: int, where: str) -> Point:
-    """Build the point of `arguments` (without lists) with engine and model already resolved.
-
-    Raises UserError where arguments contradict one another; `where` names the study.
-    """
-    flags = {flag: value for flag, value in arguments.get("server", {}).items() if value is not None}
+def make_offline_point(found: Resolved, repeat: int) -> Point:
+    """Build the point of resolved arguments; raises UserError where they contradict one another."""
+    arguments, where, given_flags = found.arguments, found.where, found.flags
+    flags = without_none(arguments.get("server", {}))
     env = dict(arguments.get("env", {}))
-    check_flags(flags, where, "flag", "has no use for an engine in process")
-    if "api-server-count" in flags:
-        raise UserError(f"{where}: the flag 'api-server-count' has no use for an engine in process; remove it.")
+    names = given_flags.names
+    check_flags(flags, where, "flag", "has no use for an engine in process", names.reserved)
+    if "api_servers" in given_flags:
+        raise UserError(f"{where}: the flag {names.api_servers!r} has no use for an engine in process; remove it.")
     check_variables(env, where)
     batch, prompt, output = (int(arguments[name]) for name in ("batch", "prompt_tokens", "output_tokens"))
-    seats = whole_flag(flags, "max-num-seqs", batch, where)
+    seats, longest = given_flags.whole("max_seqs", batch), given_flags.longest(found.model)
     if seats < batch:
-        raise UserError(f"{where}: batch {batch} is above the engine's max-num-seqs {seats}.")
-    longest = whole_flag(flags, "max-model-len", int(model["architecture"]["max_length"]), where)
+        raise UserError(f"{where}: batch {batch} is above the engine's {names.max_seqs} {seats}.")
     if prompt + output > longest:
-        raise UserError(f"{where}: {prompt} prompt and {output} output tokens are above max-model-len {longest}.")
+        raise UserError(
+            f"{where}: {prompt} prompt and {output} output tokens are above {names.max_model_len} {longest}."
+        )
     given = arguments.get("profiler")
     record: Record = {
         "harness": HARNESS_VERSION,
         "kind": KIND,
-        "engine": engine,
-        "model": model,
-        "server": {"args": flags, "env": env, "profiler": _profiler(given, flags, where)},
+        "engine": found.engine,
+        "model": found.model,
+        "server": {"args": flags, "env": env, "profiler": _profiler(given, given_flags, where)},
         "batch": batch,
         "prompt_tokens": prompt,
         "output_tokens": output,
@@ -62,33 +58,33 @@ def make_offline_point(arguments: Mapping[str, Any], engine: Record, model: Reco
         record["outputs"] = arguments["outputs"]
     if given is not None:
         record["window"] = _window(given, output, where)
-    return Point(key=content_key(record), record=record, session=offline_session_name(record))
+    return Point.of(record, offline_session_name(record))
 
 
 def offline_session_name(record: Mapping[str, Any]) -> str:
     """Return the name of the session that measures an offline point: one engine, one profiler."""
     profiler = record["server"]["profiler"]
     watched = f"-{profiler['source']}" if profiler else ""
-    return (
-        f"{record['model']['name']}-{record['engine']['name']}-offline{watched}-{content_key(server_record(record), 8)}"
-    )
+    return f"{record['model']['name']}-{record['engine']['name']}-offline{watched}-{server_key(record)}"
 
 
 def mode_of(record: Mapping[str, Any]) -> str:
     """Return what the flags ask for: "eager", "compiled" (without CUDA graphs) or "graphs"."""
-    compilation = record["server"]["args"].get("compilation-config", {})
+    given = GivenFlags.of(record)
+    compilation = given.get("compilation", {})
     without = isinstance(compilation, Mapping) and str(compilation.get("cudagraph_mode", "")).upper() == "NONE"
-    if record["server"]["args"].get("enforce-eager"):
+    if given.get("eager"):
         return "eager"
     return "compiled" if without else "graphs"
 
 
-def _profiler(given: Mapping[str, Any] | None, flags: Record, where: str) -> Record | None:
+def _profiler(given: Mapping[str, Any] | None, flags: GivenFlags, where: str) -> Record | None:
     if given is None:
         return None
-    if flags.get("async-scheduling") is not False:
+    if flags.get("async_scheduling") is not False:
         raise UserError(
-            f"{where}: a profiler needs `server: {{async-scheduling: false}}`, or kernels land in the next step."
+            f"{where}: a profiler needs `server: {{{flags.name('async_scheduling')}: false}}`, or kernels land in the "
+            "next step."
         )
     source = given["source"]
     profiler: Record = {"source": source}

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.canonical import canonical_json
+from memgap.engine.given import GivenFlags
 from memgap.errors import DAMAGE, UserError
 from memgap.kinds.offline.point import mode_of
 from memgap.kinds.offline.steps import SEGMENTS
@@ -192,7 +193,7 @@ class _Study:
             **{name: record[name] for name in ("batch", "prompt_tokens", "output_tokens", "repeat")},
             "mode": mode_of(record),
             "profiler": profiler["source"] if profiler else "none",
-            "async_scheduling": "yes" if record["server"]["args"].get("async-scheduling", True) else "no",
+            "async_scheduling": "yes" if GivenFlags.of(record).get("async_scheduling", True) else "no",
             "detokenize": "yes" if record["detokenize"] else "no",
             "server_args": canonical_json(record["server"]["args"]),
             "kv_bytes_per_token": ModelArchitecture.from_dict(record["model"]["architecture"]).kv_bytes_per_token(

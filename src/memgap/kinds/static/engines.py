@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.errors import UserError
-from memgap.kinds.static.record import is_static
+from memgap.kinds.static.point import is_static
 from memgap.store.points import PointStore
 
 COLUMNS = (

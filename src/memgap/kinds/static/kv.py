@@ -11,7 +11,7 @@ import pandas as pd
 from memgap.errors import UserError
 from memgap.kinds.static import layouts
 from memgap.kinds.static.layouts import REASONS, Held, Lengths
-from memgap.kinds.static.record import is_static
+from memgap.kinds.static.point import is_static
 from memgap.tables.requests import events_of, measured_points, requests_of, telemetry_of
 
 COLUMNS = (

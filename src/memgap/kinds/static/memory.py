@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from memgap.kinds.static.kv import startup_of, steps_of, used_tokens_at
-from memgap.kinds.static.record import is_static
+from memgap.kinds.static.point import is_static
 from memgap.models.architecture import ModelArchitecture
 from memgap.tables.requests import events_of, measured_points, requests_of, telemetry_of
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from memgap.canonical import content_key
-from memgap.study.point import Point, Record
-
-from .records import store_point
+from memgap.points.point import Point, Record
+from tests.support.records import store_point
 
 VALID = {"verdict": "valid", "limit": "engine", "reasons": []}
 DOUBTFUL = {

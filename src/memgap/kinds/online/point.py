@@ -1,20 +1,18 @@
-"""One point of a sweep: its full record, its key, and the server that it needs."""
+"""One point of a sweep of servers: its full record and the session that measures it."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from memgap import HARNESS_VERSION
-from memgap.canonical import content_key
 from memgap.engine.adapters import adapter_for, require
+from memgap.engine.given import GivenFlags, without_none
 from memgap.engine.reserved import check_flags, check_variables
 from memgap.errors import UserError
-from memgap.kinds.static.record import is_static, static_record
+from memgap.kinds.static.point import static_point
 from memgap.models.architecture import ModelArchitecture
 from memgap.models.synthetic import encodes_text
-
-Record = dict[str, Any]
+from memgap.points.point import Point, Record, server_key
 
 LOAD_DEFAULTS: Record = {
     "burstiness": 1.0,
@@ -31,15 +29,6 @@ SCALED = ("requests_per_slot", "min_requests", "max_requests", "warmup_requests"
 ARRIVAL_ONLY = {"rate_end_req_s": "ramp", "burst_requests": "bursts", "burst_every_s": "bursts"}
 TOGETHER_FRACTION = 0.9
 """Share of the GPU's memory that replicas may take together."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """A point: `record` is everything that its measurement depends on, `key` the hash of that record."""
-
-    key: str
-    record: Record
-    session: str
 
 
 def make_point(
@@ -62,12 +51,11 @@ def make_point(
     if adapter_for(engine["adapter"]).capabilities.static_batches:
         _environment(arguments, where)
         requests = _requests(arguments.get("load", {}), batch_cap, where)
-        static = static_record(arguments, engine, model, dataset, requests, repeat, where)
-        return Point(key=content_key(static), record=static, session=session_name(static))
+        return static_point(arguments, engine, model, dataset, requests, repeat, where)
     _check_engine(arguments, engine, model, where)
     flags = _server_arguments(arguments, engine, cap_side, batch_cap, where, queue)
     server = {
-        "args": share_memory(flags, replicas) if replicas > 1 else flags,
+        "args": share_memory(engine["adapter"], flags, replicas) if replicas > 1 else flags,
         "env": _environment(arguments, where),
         "replicas": replicas,
         "mps": bool(arguments.get("mps", False)),
@@ -89,24 +77,17 @@ def make_point(
     if (record["load"]["arrival"] == "trace") and dataset["kind"] != "trace":
         raise UserError(f"{where}: load.arrival 'trace' needs a dataset of kind trace, not {dataset['kind']}.")
     _check_turns(record, where)
-    return Point(key=content_key(record), record=record, session=session_name(record))
-
-
-def server_record(record: Mapping[str, Any]) -> Record:
-    """Return the part of a point's record that decides which server it needs."""
-    return {part: record[part] for part in ("harness", "engine", "model", "server")}
+    return Point.of(record, session_name(record))
 
 
 def session_name(record: Mapping[str, Any]) -> str:
     """Return the name of the session that measures the point: readable, and unique for its server."""
     cap = f"cap{record['batch_cap']}" if record["cap_side"] == "server" else "warm"
-    if is_static(record):
-        cap = "static"
     replicas, mps = record["server"]["replicas"], record["server"]["mps"]
     shared = (f"-x{replicas}" if replicas > 1 else "") + ("-mps" if mps else "")
     shared += "-profiled" if "profile" in record["server"] else ""
     name = f"{record['model']['name']}-{record['engine']['name']}-{cap}{shared}"
-    return f"{name}-{content_key(server_record(record), 8)}"
+    return f"{name}-{server_key(record)}"
 
 
 def _check_chat(record: Record, where: str) -> None:
@@ -152,35 +133,27 @@ def _check_engine(arguments: Mapping[str, Any], engine: Record, model: Record, w
 def _server_arguments(
     arguments: Mapping[str, Any], engine: Record, cap_side: str, batch_cap: int, where: str, queue: bool
 ) -> Record:
-    named = adapter_for(engine["adapter"]).flags
-    flags = {flag: value for flag, value in arguments.get("server", {}).items() if value is not None}
-    check_flags(flags, where, reserved=named.reserved)
-    most = str(named.max_seqs)
+    flags = without_none(arguments.get("server", {}))
+    given = GivenFlags(engine["adapter"], flags, where)
+    check_flags(flags, where, reserved=given.names.reserved)
+    most = str(given.name("max_seqs"))
     if cap_side == "server":
-        if most in flags:
+        if "max_seqs" in given:
             raise UserError(f"{where}: with `cap_side: server` the flag {most} is batch_cap; remove it from `server`.")
         flags[most] = batch_cap
-    elif whole_flag(flags, most, batch_cap, where) < batch_cap and not queue:
-        raise UserError(f"{where}: batch_cap {batch_cap} is above the server's {most} {flags[most]}.")
+    elif given.whole("max_seqs", batch_cap) < batch_cap and not queue:
+        raise UserError(f"{where}: batch_cap {batch_cap} is above the server's {most} {given.get('max_seqs')}.")
     return flags
 
 
-def share_memory(flags: Record, replicas: int) -> Record:
+def share_memory(adapter: str, flags: Record, replicas: int) -> Record:
     """Return one replica's flags: the memory that all may take together, 0.9 of the GPU by default, is divided."""
-    shared = dict(flags)
-    if "kv-cache-memory-bytes" in flags:
-        shared["kv-cache-memory-bytes"] = int(flags["kv-cache-memory-bytes"]) // replicas
-    together = float(flags.get("gpu-memory-utilization", TOGETHER_FRACTION))
-    shared["gpu-memory-utilization"] = math.floor(together / replicas * 1e4) / 1e4
+    given, shared = GivenFlags(adapter, flags), dict(flags)
+    if "kv_bytes" in given:
+        shared[str(given.name("kv_bytes"))] = int(given.get("kv_bytes")) // replicas
+    together = float(given.get("memory_fraction", TOGETHER_FRACTION))
+    shared[str(given.name("memory_fraction"))] = math.floor(together / replicas * 1e4) / 1e4
     return shared
-
-
-def whole_flag(flags: Mapping[str, Any], flag: str, default: int, where: str) -> int:
-    """Return a server flag that memgap has to know as a whole number; raises UserError for another value."""
-    value = flags.get(flag, default)
-    if isinstance(value, bool) or not str(value).isdigit():
-        raise UserError(f"{where}: the server flag {flag} has to be a whole number here, not {value!r}.")
-    return int(value)
 
 
 def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, replicas: int, where: str) -> Record:

@@ -1,10 +1,19 @@
-"""Load tests on the simulated engine for the tests, and whether Locust is there."""
+"""Load tests on the simulated engine for the tests, how they are measured, and whether Locust is there."""
 
+import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from memgap.datasets import build_dataset, save_dataset
 from memgap.kinds.locust.environment import installed_note
+from memgap.kinds.locust.session import LoadTestSession
+from memgap.models import write_synthetic_model
+from memgap.session.progress import Progress
+from memgap.session.watch import StopWatch
+from memgap.study.study import Study
+from memgap.workflow import load_study
 
 needs_locust = pytest.mark.skipif(
     installed_note() is None, reason="NOT CHECKED HERE: Locust is not installed in .venv-locust: `make install-locust`"
@@ -31,3 +40,15 @@ def loadtest_config(server: dict[str, Any] | None = None, **changes: Any) -> dic
         "loadtests": {"asking": {"fixed": {**fixed, **changes}}},
         "collectors": {"interval_s": 0.05},
     }
+
+
+def measure(config: dict[str, Any], folder: Path) -> Study:
+    """Measure all points of a configuration below a folder."""
+    study = load_study(config)
+    for key, spec in study.datasets.items():
+        save_dataset(folder / f"datasets/{key}.npz", spec, build_dataset(spec))
+    for name, model in study.model_folders.items():
+        write_synthetic_model(model, folder / "models" / name)
+    (session,) = study.sessions
+    LoadTestSession(study.session_plan(session), folder, Progress("test", io.StringIO()), StopWatch()).run()
+    return study

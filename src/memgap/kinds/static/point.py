@@ -7,6 +7,7 @@ from memgap import HARNESS_VERSION
 from memgap.engine.adapters import require
 from memgap.engine.hf import KV_CACHES, OPTIONS
 from memgap.errors import UserError
+from memgap.points.point import Point, Record, server_key
 
 ARRIVAL = "static"
 """`load.arrival` of such a point: `batch_cap` requests are there at once, the next ones when all of them are done."""
@@ -16,25 +17,28 @@ MOST_WARMUP = 64
 """Without a number of warm-up requests there is one batch of the same size, but of no more requests than this."""
 LOAD_KEYS = ("warmup_requests", "temperature", "endpoint", "ignore_eos", *IGNORED_LOAD)
 
-Record = dict[str, Any]
-
 
 def is_static(record: Mapping[str, Any]) -> bool:
     """Whether a point's record is one of static batches."""
     return bool(record.get("load", {}).get("arrival") == ARRIVAL)
 
 
-def static_record(
+def static_session_name(record: Mapping[str, Any]) -> str:
+    """Return the name of the session that measures static batches: one worker."""
+    return f"{record['model']['name']}-{record['engine']['name']}-static-{server_key(record)}"
+
+
+def static_point(
     arguments: Mapping[str, Any], engine: Record, model: Record, dataset: Record, requests: int, repeat: int, where: str
-) -> Record:
-    """Return the record of `arguments` (without lists): its batches are the dataset's first `requests`, `batch_cap` at
+) -> Point:
+    """Return the point of `arguments` (without lists): its batches are the dataset's first `requests`, `batch_cap` at
     a time in the dataset's order.
 
     Raises UserError where something is asked for that static batches do not have.
     """
     _check(arguments, engine, dataset, where)
     load, batch = arguments.get("load", {}), int(arguments["batch_cap"])
-    return {
+    record: Record = {
         "harness": HARNESS_VERSION,
         "engine": engine,
         "model": model,
@@ -55,6 +59,7 @@ def static_record(
         "cap_side": "client",
         "repeat": repeat,
     }
+    return Point.of(record, static_session_name(record))
 
 
 def options(arguments: Mapping[str, Any], model: Mapping[str, Any], dataset: Mapping[str, Any], where: str) -> Record:

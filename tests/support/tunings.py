@@ -3,7 +3,7 @@
 from copy import deepcopy
 from typing import Any
 
-from memgap.study.point import Record
+from memgap.points.point import Record
 from memgap.workflow import load_study
 
 CONFIG: dict[str, Any] = {

@@ -1,0 +1,1 @@
+"""Sweeps of servers: the kind of measurement whose points have no `kind` in their record."""

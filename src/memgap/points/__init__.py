@@ -1,0 +1,1 @@
+"""From the arguments of a configuration to a point: expansion, resolution of names, record, key."""
