@@ -29,6 +29,7 @@ def test_every_known_model_resolves_without_a_config(name: str) -> None:
     assert set(model) == FIELDS
     assert ModelArchitecture.from_dict(model["architecture"]) == load_registry()[name].architecture
     assert (model["weights"] == "hub") == (model["hub_id"] is not None) == (model["revision"] is not None)
+    assert (model["weights"] == "hub") == (load_registry()[name].revision is not None)
     assert canonical_json(json.loads(canonical_json(model))) == canonical_json(model)
 
 

@@ -33,6 +33,9 @@ MINIMUM_VOCABULARY = 32
 
 AUTO = "auto"
 
+ENDLESS = 2**20
+"""Longest context of a model that names none, since nothing in it depends on the length."""
+
 
 def dtype_bytes(dtype: str) -> int:
     """Return the bytes of one element of `dtype`; raises UserError for an unknown name."""
@@ -139,7 +142,7 @@ class ModelArchitecture:
             head_dim=first.key_width if first else decoder.hidden // heads,
             ffn_size=max(_ffn(one) for one in decoder.blocks),
             vocabulary_size=decoder.vocabulary,
-            max_length=_max_length(keys),
+            max_length=_max_length(keys, needed=bool(attentions) and not keys.kind.startswith("recurrent")),
             tied_embeddings=decoder.tied,
             activation=keys.text("activation", "silu"),
             word_embed_proj_dim=decoder.embedding_width,
@@ -302,11 +305,11 @@ def _ffn(block: Block) -> int:
     return max(block.ffn_size, block.experts.ffn_size if block.experts else 0, 1)
 
 
-def _max_length(keys: Keys) -> int:
+def _max_length(keys: Keys, needed: bool) -> int:
     found = keys.optional("length")
-    if found is None:
+    if found is None and needed:
         raise UserError(f"{keys.where}: {ALIASES['length'][0]} is missing")
-    return found
+    return found or ENDLESS
 
 
 def _own_config(shape: ModelArchitecture) -> dict[str, Any]:

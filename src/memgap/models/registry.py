@@ -1,5 +1,6 @@
 """Models known by name, and what a config makes of them."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Mapping
@@ -11,18 +12,24 @@ from typing import Any
 import yaml
 
 from memgap.errors import UserError
-from memgap.models.architecture import WEIGHT_DTYPES, ModelArchitecture
+from memgap.models.architecture import DECODER, WEIGHT_DTYPES, ModelArchitecture
 from memgap.models.fields import Fields, suggest
+from memgap.models.formats import quantization_config
 from memgap.models.hf_config import from_hf_config, hf_config_dtype
+from memgap.models.keys import ALIASES, NESTED
 
 WEIGHTS = ("synthetic", "hub", "path")
 
-_ENTRY_FIELDS = ("base", "architecture", "weights", "path", "hub_id", "revision", "dtype", "trust_remote_code")
+_ENTRY_FIELDS = (
+    *("base", "architecture", "quantization", "weights", "path", "hub_id", "revision", "dtype", "trust_remote_code"),
+)
+BESIDE = ("hf_quant_config.json", "quantize_config.json")
+"""Files beside config.json that say how the weights are stored: NVIDIA ModelOpt's, and early GPTQ's."""
 
 
 @dataclass(frozen=True)
 class RegistryEntry:
-    """One known model; `hub_id` and `revision` are None for a made-up one."""
+    """One known model; `hub_id` is None for a made-up one, `revision` where no commit is pinned."""
 
     name: str
     hub_id: str | None
@@ -54,9 +61,9 @@ def resolve_model(name: str, config_models: Mapping[str, Any] | None = None) -> 
 
     `config_models` is the config's `models:` mapping; an entry there overrides or defines a model:
     `base` (a registry name; the entry's own name where that is known), `architecture` (fields that override
-    the base's, or the whole shape), `weights` (synthetic, hub or path), `path`, `hub_id`, `revision` and
-    `dtype`.
-    Without `weights`, a `path` means path, a hub id means hub, and neither means synthetic.
+    the base's, or the whole shape), `quantization` (a format of weights by name, or a `quantization_config`), `weights`
+    (synthetic, hub or path), `path`, `hub_id`, `revision` and `dtype`.
+    Without `weights`, a `path` means path, a hub id with a commit means hub, and neither means synthetic.
     What does not bear on the chosen weights is None, so that it cannot change a point's key.
     `trust_remote_code` is in the record only where it is true.
 
@@ -73,10 +80,11 @@ def resolve_model(name: str, config_models: Mapping[str, Any] | None = None) -> 
     base = _base(name, given, registry)
     path = given.optional_text("path")
     hub_id = given.optional_text("hub_id") or (base.hub_id if base else None)
-    weights = given.text("weights", choices=WEIGHTS, default="path" if path else "hub" if hub_id else "synthetic")
+    pinned = given.given("hub_id") or (base is not None and base.revision is not None)
+    weights = given.text("weights", choices=WEIGHTS, default="path" if path else "hub" if pinned else "synthetic")
     _check_weights(given, weights, path, hub_id)
     hf_config = _own_config(path, where) if path and weights == "path" and not _shape_given(given, base) else None
-    architecture = _architecture(given, base, hf_config)
+    architecture = _quantized(given, _architecture(given, base, hf_config), hf_config)
     return {
         "name": name,
         "weights": weights,
@@ -121,8 +129,8 @@ def _check_weights(given: Fields, weights: str, path: str | None, hub_id: str | 
         raise UserError(f"{given.where}: revision is given, but weights is {weights}; drop one of the two")
 
 
-def _own_config(path: str, where: str) -> dict[str, Any]:
-    file = Path(path) / "config.json"
+def _own_config(path: str, where: str, name: str = "config.json") -> dict[str, Any]:
+    file = Path(path) / name
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -139,7 +147,8 @@ def _own_config(path: str, where: str) -> dict[str, Any]:
 
 def _architecture(given: Fields, base: RegistryEntry | None, hf_config: Mapping[str, Any] | None) -> ModelArchitecture:
     if hf_config is not None:
-        return from_hf_config(hf_config, f"{given.where}, {given.values['path']}/config.json")
+        folder = str(given.values["path"])
+        return from_hf_config(hf_config, f"{given.where}, {folder}/config.json", _beside(folder, given.where))
     own = given.values.get("architecture")
     where = f"{given.where}.architecture"
     if base is None:
@@ -153,9 +162,34 @@ def _architecture(given: Fields, base: RegistryEntry | None, hf_config: Mapping[
     return ModelArchitecture.from_dict(_overridden(base.architecture, own), where)
 
 
+def _beside(path: str, where: str) -> dict[str, Any] | None:
+    """Return what a file beside config.json says of the weights' format, None where there is none."""
+    for name in BESIDE:
+        if (Path(path) / name).exists():
+            return _own_config(path, where, name)
+    return None
+
+
+def _quantized(
+    given: Fields, architecture: ModelArchitecture, hf_config: Mapping[str, Any] | None
+) -> ModelArchitecture:
+    """Return the architecture with the format that the entry asks for."""
+    asked = given.values.get("quantization")
+    if asked is None:
+        return architecture
+    if hf_config is not None:
+        raise UserError(f"{given.where}: quantization is given, but the folder's own files say how it is stored; drop it")
+    if asked == "none":
+        return dataclasses.replace(architecture, quantization=None)
+    content = quantization_config(asked, f"{given.where}.quantization")
+    return dataclasses.replace(architecture, quantization=content)
+
+
 def _overridden(architecture: ModelArchitecture, own: Mapping[str, Any]) -> dict[str, Any]:
     """Lay `own` over the shape; widths that were derived follow the new ones unless they are given too."""
     values = architecture.to_dict()
+    if architecture.config is not None and own.get("family", architecture.family) == architecture.family:
+        return _overridden_config(architecture.config, own) | {"quantization": architecture.quantization}
     if architecture.heads == architecture.kv_heads and "heads" in own:
         values["kv_heads"] = None
     if architecture.heads * architecture.head_dim == architecture.hidden_size:
@@ -165,6 +199,23 @@ def _overridden(architecture: ModelArchitecture, own: Mapping[str, Any]) -> dict
     if own.get("family", architecture.family) != architecture.family:
         values = {}
     return values | dict(own)
+
+
+def _overridden_config(config: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `own` over a shape that its config tells: keys of `config`, or `layers` for a smaller copy."""
+    given = own.get("config", {})
+    changed = dict(given) if isinstance(given, Mapping) else {}
+    inner = next((name for name in NESTED if isinstance(config.get(name), Mapping)), None)
+    part = dict(config[inner]) if inner else dict(config)
+    if "layers" in own:
+        layers = own["layers"]
+        if isinstance(layers, int):  # lists with an entry a layer follow
+            per_layer = {name: value for name, value in part.items() if isinstance(value, list) and len(value) > layers}
+            part |= {name: value[:layers] for name, value in per_layer.items() if name.endswith(("_types", "_type", "_pattern"))}
+        changed[next((name for name in ALIASES["layers"] if name in part), ALIASES["layers"][0])] = own["layers"]
+    part |= changed
+    rest = {name: value for name, value in own.items() if name not in ("config", "layers")}
+    return {"family": DECODER, "config": {**config, inner: part} if inner else part, **rest}
 
 
 def _revision(given: Fields, base: RegistryEntry | None, hub_id: str | None) -> str:

@@ -73,13 +73,8 @@ def _llama4(part: Part, hidden: int, _outer: Part) -> int:
     middle, out = _size(part, "projector_input_dim", default=4096), _size(part, "projector_output_dim", default=4096)
     given = _size(part, "vision_output_dim", default=7680)
     stem = width + ((image // patch) ** 2 + 1) * width + 3 * patch * patch * width + 4 * width
-    adapter = int(width / _size_float(part, "pixel_shuffle_ratio", 0.5) ** 2) * middle + middle * out
+    adapter = ffn * middle + middle * out
     return layers * _plain_layer(width, ffn, False, True, 2) + stem + adapter + given * hidden
-
-
-def _size_float(part: Part, name: str, default: float) -> float:
-    value = part.get(name)
-    return float(value) if isinstance(value, float | int) and not isinstance(value, bool) and value > 0 else default
 
 
 def _gemma4(part: Part, hidden: int, _outer: Part) -> int:
