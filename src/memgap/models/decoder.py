@@ -44,6 +44,7 @@ _TYPES: Mapping[str, str] = {
     "mlp": FEED_FORWARD,
     "moe": EXPERTS_ONLY,
 }
+MOST_LAYERS = 4096
 _MAMBA_KINDS = ("bamba", "granitemoehybrid", "jamba", "nemotron_h", "falcon_h1")
 _ALL_SLIDE = ("mistral", "phi3", "starcoder2", "mixtral", "phimoe")
 _REFUSED: Mapping[str, str] = {
@@ -85,6 +86,8 @@ def describe(config: Mapping[str, Any], where: str, quantization: Quantization |
     keys = Keys(config, where)
     traits = _traits(keys)
     layers = keys.integer("layers")
+    if layers > MOST_LAYERS:
+        raise UserError(f"{where}: num_hidden_layers is {layers}, but must be at most {MOST_LAYERS}")
     kinds = layer_kinds(keys, traits, layers)
     blocks = _grouped(
         [_with_formats(_layer(keys, traits, kind, index), index, quantization) for index, kind in enumerate(kinds)]
@@ -138,7 +141,7 @@ def _adapted(keys: Keys, traits: Traits) -> Traits:
     """Return the traits with what depends on further keys."""
     if keys.kind in ("falcon", "RefinedWeb", "RefinedWebModel"):
         if keys.flag("new_decoder_architecture"):
-            return dataclasses.replace(traits, norms=keys.integer("num_ln_in_parallel_attn", 2))
+            return dataclasses.replace(traits, norms=min(keys.integer("num_ln_in_parallel_attn", 2), 2))
         return dataclasses.replace(traits, norms=1 if keys.flag("parallel_attn") else 2)
     if keys.kind == "stablelm" and keys.flag("use_parallel_residual"):
         return dataclasses.replace(traits, norms=1)
@@ -168,7 +171,7 @@ def layer_kinds(keys: Keys, traits: Traits, layers: int) -> list[str]:
         own = keys.listed("block_types") or ["recurrent", "recurrent", "attention"]
         return [SLIDING if own[index % len(own)] == "attention" else RECURRENT for index in range(layers)]
     if given is not None:
-        unknown = [one for one in given if one not in _TYPES]
+        unknown = [one for one in given if not isinstance(one, str) or one not in _TYPES]
         if unknown:
             raise UserError(f"{keys.where}: layer_types has {unknown[0]!r}, which is not described here")
         if len(given) < layers:
@@ -358,14 +361,12 @@ def has_experts(keys: Keys, index: int) -> bool:
         return index in own if own else (index + 1) % step == 0
     if keys.optional("expert_layer_period"):
         return index % keys.integer("expert_layer_period") == keys.integer("expert_layer_offset", 0, minimum=0)
-    if index in (keys.listed("mlp_only_layers") or []):
+    if index in (keys.listed("mlp_only_layers") or ()):
         return False
     if keys.raw("decoder_sparse_step") is not None:
         return (index + 1) % keys.integer("decoder_sparse_step") == 0
-    first = keys.raw(*ALIASES["dense_first"])
-    if isinstance(first, list):
-        first = min(first)
-    if isinstance(first, int) and index < first:
+    first = keys.largest("dense_first") or 0
+    if index < first:
         return False
     last = keys.raw("moe_layer_end_index")
     if isinstance(last, int) and 0 <= last < index:
@@ -375,26 +376,22 @@ def has_experts(keys: Keys, index: int) -> bool:
 
 
 def _expert_count(keys: Keys) -> int | None:
-    inner = keys.part("ffn_config") if keys.kind == "dbrx" else {}
-    if inner:
-        return int(inner.get("moe_num_experts") or 0)
-    for name in ALIASES["experts"]:
-        if isinstance(keys.values.get(name), list):
-            return int(max(keys.values[name]))
+    if keys.kind == "dbrx":
+        return keys.inner("ffn_config", "moe_num_experts")
     if keys.kind == "granitemoehybrid" and keys.values.get("num_local_experts") == 0:
         return 0
-    return keys.optional("experts", minimum=0)
+    return keys.largest("experts")
 
 
 def _experts(keys: Keys, traits: Traits) -> tuple[Experts, list[Linear], int]:
     """Return a layer's experts, the matrices beside them (router and shared experts), and further parameters."""
     hidden, count = keys.integer("hidden"), _expert_count(keys) or 0
-    inner = keys.part("ffn_config") if keys.kind == "dbrx" else {}
-    chosen = inner.get("moe_top_k") if inner else None
-    if chosen is None:
-        raw = keys.raw(*ALIASES["experts_per_token"])
-        chosen = max(raw) if isinstance(raw, list) else keys.integer("experts_per_token")
-    ffn = int(inner["ffn_hidden_size"]) if inner else _expert_width(keys)
+    own = keys.kind == "dbrx"
+    chosen = keys.inner("ffn_config", "moe_top_k") if own else keys.largest("experts_per_token")
+    ffn = keys.inner("ffn_config", "ffn_hidden_size") if own else _expert_width(keys)
+    if not chosen or not ffn:
+        missing = "ffn_config" if own else ALIASES["experts_per_token"][0]
+        raise UserError(f"{keys.where}: {missing} does not tell the experts of a token and their width")
     if chosen > count:
         raise UserError(f"{keys.where}: num_experts_per_tok {chosen} is more than the {count} experts")
     latent = keys.optional("moe_latent_size") or hidden
@@ -419,27 +416,23 @@ def _experts(keys: Keys, traits: Traits) -> tuple[Experts, list[Linear], int]:
         )
     if keys.kind in ("qwen2_moe", "qwen3_next", "qwen3_5_moe", "qwen3_5_moe_text") and shared:
         matrices.append(Linear("shared_gate", 1, hidden, names=("mlp.shared_expert_gate",), role=ROUTER, split=WHOLE))
-    return Experts(count, int(chosen), tuple(routed), ffn), matrices, 0
+    return Experts(count, chosen, tuple(routed), ffn), matrices, 0
 
 
 def _expert_width(keys: Keys) -> int:
-    raw = keys.raw(*ALIASES["expert_ffn"])
-    if isinstance(raw, list):
-        return int(max(raw))
-    return keys.optional("expert_ffn") or keys.integer("ffn")
+    return keys.largest("expert_ffn") or keys.integer("ffn")
 
 
 def _shared_width(keys: Keys, ffn: int) -> int:
     if keys.kind in ("llama4", "llama4_text"):
         return keys.integer("ffn")
-    raw = keys.raw(*ALIASES["shared_experts"])
-    count = max(raw) if isinstance(raw, list) and raw else raw
+    count = keys.largest("shared_experts") or 0
     own = keys.optional("shared_ffn", minimum=0)
     if keys.kind in ("granitemoe", "mixtral", "gpt_oss", "minimax_m2"):
         return 0
     if own is not None:
-        return own * (int(count) if keys.kind == "nemotron_h" and isinstance(count, int) and count else 1)
-    return int(count) * ffn if isinstance(count, int) and not isinstance(count, bool) else 0
+        return own * (count if keys.kind == "nemotron_h" and count else 1)
+    return count * ffn
 
 
 def _dense_width(keys: Keys, index: int) -> int:
@@ -461,11 +454,10 @@ def _dense_width(keys: Keys, index: int) -> int:
         return keys.integer("ffn") * (2 if index >= keys.integer("layers") - shared else 1)
     if keys.optional("dense_intermediate_size"):
         return keys.integer("dense_intermediate_size")
-    widths = keys.raw(*ALIASES["ffn"])
-    if isinstance(widths, list):
-        return int(widths[min(index, len(widths) - 1)])
-    default = 4 * keys.integer("hidden") if keys.kind in _FOUR_TIMES else None
-    return keys.integer("ffn", default)
+    width = keys.entry("ffn", index)
+    if width is not None:
+        return width
+    return keys.integer("ffn", 4 * keys.integer("hidden") if keys.kind in _FOUR_TIMES else None)
 
 
 _FOUR_TIMES = ("gpt2", "gpt_bigcode", "gpt_neo", "gptj", "codegen", "bloom", "falcon", "RefinedWeb", "RefinedWebModel")

@@ -11,6 +11,9 @@ from memgap.errors import UserError
 NESTED = ("text_config", "llm_config", "language_config")
 """Keys under which a model of several modalities keeps the shape of its decoder."""
 
+MOST = 2**40
+"""No size of a model reaches it."""
+
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
     "hidden": ("hidden_size", "n_embd", "d_model"),
@@ -118,12 +121,39 @@ class Keys:
         """Return a whole number, or None where there is none; raises UserError for anything else."""
         names = self._names(name)
         value = self.raw(*names)
-        if value is None:
-            return None
+        return None if value is None else self.whole(value, self._used(names), minimum=minimum)
+
+    def whole(self, value: object, key: str, *, minimum: int = 1) -> int:
+        """Return `value`, found under `key`, as a whole number; raises UserError where it is none."""
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise self.error(self._used(names), f"a whole number of at least {minimum}")
+        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value < MOST:
+            raise self.error(key, f"a whole number of at least {minimum}")
+        return value
+
+    def largest(self, name: str) -> int | None:
+        """Return a whole number, the greatest one of a list, or None where there is none; raises UserError."""
+        names = self._names(name)
+        value = self.raw(*names)
+        if not isinstance(value, list):
+            return self.optional(name, minimum=0)
+        return max((self.whole(one, self._used(names), minimum=0) for one in value), default=None)
+
+    def entry(self, name: str, index: int) -> int | None:
+        """Return a whole number, or that of one layer where there is a list of them; None where there is none."""
+        names = self._names(name)
+        value = self.raw(*names)
+        if not isinstance(value, list):
+            return self.optional(name)
+        return None if not value else self.whole(value[min(index, len(value) - 1)], self._used(names))
+
+    def inner(self, part: str, key: str, *, minimum: int = 1) -> int | None:
+        """Return a whole number of the mapping `part`, None where it is not there; raises UserError for another value."""
+        value = self.part(part).get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value < MOST:
+            raise UserError(f"{self.where}: {part}.{key} is {value!r}, but must be a whole number of at least {minimum}")
         return value
 
     def flag(self, name: str, default: bool = False) -> bool:
@@ -140,8 +170,8 @@ class Keys:
         value = self.raw(*self._names(name))
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.error(self._used(self._names(name)), "a number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MOST:
+            raise self.error(self._used(self._names(name)), "a number of at least 0")
         return float(value)
 
     def text(self, name: str, default: str = "") -> str:

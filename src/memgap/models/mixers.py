@@ -94,9 +94,8 @@ def _kv_heads(keys: Keys, heads: int, reach: str) -> int:
         return 1 if keys.flag("multi_query") else heads
     if keys.kind == "chatglm" and not keys.flag("multi_query_attention"):
         return heads
-    inner = keys.part("attn_config") if keys.kind in ("mpt", "dbrx") else {}
-    if isinstance(inner.get("kv_n_heads"), int):
-        return int(inner["kv_n_heads"])
+    if keys.kind in ("mpt", "dbrx"):
+        return keys.inner("attn_config", "kv_n_heads") or heads
     return keys.integer("kv_heads", heads)
 
 
@@ -297,10 +296,10 @@ def gated_delta(keys: Keys) -> Mixer:
 
 def kimi_delta(keys: Keys) -> Mixer:
     """Return Kimi's delta attention, by the keys of Kimi-Linear (`linear_attn_config` or its flat form)."""
-    hidden, part = keys.integer("hidden"), keys.part("linear_attn_config")
-    heads = int(part.get("num_heads") or keys.integer("linear_num_heads"))
-    width = int(part.get("head_dim") or keys.integer("linear_head_dim"))
-    kernel = int(part.get("short_conv_kernel_size") or keys.integer("linear_conv_kernel_dim"))
+    hidden, part = keys.integer("hidden"), "linear_attn_config"
+    heads = keys.inner(part, "num_heads") or keys.integer("linear_num_heads")
+    width = keys.inner(part, "head_dim") or keys.integer("linear_head_dim")
+    kernel = keys.inner(part, "short_conv_kernel_size") or keys.integer("linear_conv_kernel_dim")
     inner = heads * width
     elements = heads * width * width
     return Mixer(
