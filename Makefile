@@ -54,6 +54,7 @@ audit: install-dev
 docs: .venv/.installed
 	@$(BIN)/python -m memgap.config.reference docs/config.md
 	@$(BIN)/python -m memgap.engine.reference docs/engines.md
+	@$(BIN)/python -m memgap.tables.reference docs/figures.md
 
 clean:
 	rm -rf .venv .venv-engine .venv-locust .snakemake

@@ -17,14 +17,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memgap.advisor.verify import read_verifications, verification, verification_plan
+from memgap.advisor.files import read_advice, read_verifications
+from memgap.advisor.verify import verification, verification_plan
 from memgap.datasets import build_dataset, load_dataset, save_dataset
 from memgap.datasets.sharegpt import read_conversations
 from memgap.datasets.traces import read_trace as read_request_trace
 from memgap.engine.vllm import LATENCY_HISTOGRAMS, VllmAdapter
-from memgap.figures.offline_inputs import read_offline
 from memgap.figures.paper import read_paper
-from memgap.figures.plot import read_advice
 from memgap.kinds.registry import session_of
 from memgap.load import sse
 from memgap.load.decode import ReplyDecoder, ReplyError
@@ -41,10 +40,9 @@ from memgap.recorded.export import export
 from memgap.recorded.files import all_points, read_series
 from memgap.recorded.load import restore
 from memgap.roofline.gpus import read_gpus
-from memgap.roofline.predictions import read_predictions
 from memgap.session.run import check_plan
 from memgap.store.points import PointStore
-from memgap.tables.kernels import read_kernels_table
+from memgap.tables import kernels, offline_study, predictions
 from memgap.tables.points import as_table, collect, read_table
 from memgap.tables.requests import events_of, requests_of, telemetry_of
 from memgap.telemetry.histograms import server_latencies
@@ -502,11 +500,11 @@ def test_tables(folder: Path) -> None:
     [
         ("requests.csv.gz", lambda path: requests_of(path.parent), "index,status,ttft_s"),
         ("telemetry.csv.gz", lambda path: telemetry_of(path.parent), "time_s,num_requests_running"),
-        ("kernels.csv", read_kernels_table, "sweep,key,name,start_s"),
-        ("predictions.csv", read_predictions, "model,gpu,batch"),
+        ("kernels.csv", kernels.READ["kernels"].read, "sweep,key,name,start_s"),
+        ("predictions.csv", predictions.READ["predictions"].read, "model,gpu,batch"),
         (
             "gpu.csv",
-            lambda path: read_offline({"gpu": path}),
+            offline_study.READ["gpu"].read,
             "key,model,phase,metric,profiler,batch,time_ms,value_fraction",
         ),
         ("fig02.csv", lambda path: read_paper(path.parent, "fig02", ["model"]), "model,batch"),

@@ -8,9 +8,9 @@ import pytest
 
 from memgap.datasets import build_dataset, save_dataset
 from memgap.kinds.locust.environment import installed_note
-from memgap.kinds.locust.session import LoadTestSession
 from memgap.models import write_synthetic_model
 from memgap.session.progress import Progress
+from memgap.session.run import Session
 from memgap.session.watch import StopWatch
 from memgap.study.study import Study
 from memgap.workflow import load_study
@@ -50,5 +50,5 @@ def measure(config: dict[str, Any], folder: Path) -> Study:
     for name, model in study.model_folders.items():
         write_synthetic_model(model, folder / "models" / name)
     (session,) = study.sessions
-    LoadTestSession(study.session_plan(session), folder, Progress("test", io.StringIO()), StopWatch()).run()
+    Session(study.session_plan(session), folder, Progress("test", io.StringIO()), StopWatch()).run()
     return study

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.figures.offline_inputs import OfflineTables, checked
+from memgap.tables.offline_study import READ, OfflineTables
 
 BATCHES = (1.0, 8.0, 64.0, 512.0)
 LAYERS = 24
@@ -226,5 +226,7 @@ def offline_study(**without: bool) -> OfflineTables:
         for time in range(10)
     ]
     given = {"classes": classes, "kernels": kernels, "counters": counters, "gpu": gpu}
-    tables = {kind: checked(pd.DataFrame(rows), kind, kind) for kind, rows in given.items() if without.get(kind, True)}
-    return OfflineTables(points=checked(pd.DataFrame(points), "offline", "points"), **tables)
+    tables = {
+        kind: READ[kind].checked(pd.DataFrame(rows), kind) for kind, rows in given.items() if without.get(kind, True)
+    }
+    return OfflineTables(points=READ["offline"].checked(pd.DataFrame(points), "points"), **tables)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,24 +11,24 @@ from matplotlib.figure import Figure
 
 from memgap.datasets.build import build_dataset
 from memgap.errors import UserError
-from memgap.figures.comparison_inputs import ComparisonTables, read_comparison
-from memgap.figures.inputs import FigureInputs
 from memgap.figures.memory_over_time import common_points
-from memgap.figures.plot import COMPARISONS, draw
 from memgap.kinds.static.engines import engines_table
 from memgap.kinds.static.kv import kv_table, used_tokens_at
 from memgap.kinds.static.layouts import paged, static
 from memgap.kinds.static.memory import memory_table
 from memgap.kinds.static.point import is_static
 from memgap.kinds.static.result import NO_CLIENT, STEP_COLUMNS, load_result, step_rows, worked
+from memgap.kinds.static.tables import READ
 from memgap.load.latency import summarize
 from memgap.load.records import LoadResult, RequestResult, TokenEvents
 from memgap.recorded.export import export
 from memgap.recorded.load import restore
-from memgap.session.measure import result_files
+from memgap.session.phases import result_files
 from memgap.store.points import PointStore, csv_gz
 from memgap.study.study import Study
+from memgap.tables.inputs import Inputs
 from memgap.workflow import load_study
+from tests.support.drawing import draw, reading
 from tests.support.records import small_config, store_point
 
 BLOCK, POOL, TOKEN_BYTES = 4, 400, 8192
@@ -98,6 +98,18 @@ def served(prompts: list[Any]) -> tuple[LoadResult, list[dict[str, float]]]:
         np.ones(len(moments), dtype=np.int32),
     )
     return LoadResult(results, events, [], 1e9, 50.0, now_s, "token_ids", NO_CLIENT), rows
+
+
+class ComparisonTables(NamedTuple):
+    """The tables of a comparison."""
+
+    engines: pd.DataFrame
+    kv: pd.DataFrame
+    memory: pd.DataFrame
+
+    def inputs(self) -> Inputs:
+        """Return them as figures take them."""
+        return Inputs({f"comparison.{kind}": table for kind, table in self._asdict().items()})
 
 
 @pytest.fixture(scope="module")
@@ -217,24 +229,23 @@ def test_a_damaged_file_is_one_sentence(made: tuple[dict[str, Any], Path, list[A
         kv_table(plan, copy)
 
 
-@pytest.mark.parametrize("name", sorted(COMPARISONS))
+@pytest.mark.parametrize("name", reading("comparison.engines"))
 def test_a_figure_draws_the_tables_that_were_written(name: str, tables: ComparisonTables, tmp_path: Path) -> None:
-    for kind, table in vars(tables).items():
+    for kind, table in tables._asdict().items():
         table.to_csv(tmp_path / f"{kind}.csv", index=False)
-    read = read_comparison({kind: tmp_path / f"{kind}.csv" for kind in ("engines", "kv", "memory")})
-    figure, data = draw(name, FigureInputs(table=pd.DataFrame(), comparison=read))
+    figure, data = draw(name, Inputs({f"comparison.{kind}": tmp_path / f"{kind}.csv" for kind in tables._fields}))
     figure.savefig(tmp_path / "figure.png")
     assert len(data)
     assert "oom" in words(figure)
     assert "SIMULATED, not measured; memgap-mock" in words(figure)
 
 
-@pytest.mark.parametrize("name", sorted(COMPARISONS))
+@pytest.mark.parametrize("name", reading("comparison.engines"))
 def test_a_figure_without_points_says_so(name: str, tables: ComparisonTables) -> None:
     nothing = ComparisonTables(
         engines=tables.engines.assign(status="crash"), kv=tables.kv.iloc[:0], memory=tables.memory.iloc[:0]
     )
-    figure, data = draw(name, FigureInputs(table=pd.DataFrame(), comparison=nothing))
+    figure, data = draw(name, nothing.inputs())
     assert data.empty
     assert "no point of this comparison was measured" in words(figure)
     assert "crash" in words(figure)
@@ -250,9 +261,9 @@ def test_the_largest_batch_that_all_engines_have_is_drawn(tables: ComparisonTabl
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="the column sweep is missing"):
-        read_comparison({"kv": tmp_path / "x.csv"})
-    with pytest.raises(UserError, match="no table of a comparison"):
-        read_comparison({"kv": tmp_path / "absent.csv"})
+        READ["kv"].read(tmp_path / "x.csv")
+    with pytest.raises(UserError, match="not a table of a comparison"):
+        READ["kv"].read(tmp_path / "absent.csv")
 
 
 def words(figure: Figure) -> str:
@@ -292,5 +303,5 @@ def test_a_recorded_comparison_is_drawn_again(
         for one in (tables.memory, again[2])
     )
     pd.testing.assert_frame_equal(after, before)
-    figure, _ = draw("memory_over_time", FigureInputs(table=pd.DataFrame(), comparison=ComparisonTables(*again)))
+    figure, _ = draw("memory_over_time", ComparisonTables(*again).inputs())
     assert "recorded data" in words(figure)

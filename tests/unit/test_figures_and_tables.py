@@ -10,20 +10,21 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from memgap.advisor.files import read_advice
 from memgap.advisor.report import advice_for
 from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.figures.files import write_figure
-from memgap.figures.inputs import FigureInputs
-from memgap.figures.plot import ONLINE, draw, read_advice
 from memgap.figures.points import failure_note, per_cap
-from memgap.figures.provenance import provenance_line
+from memgap.tables.forms import write_table
 from memgap.tables.kernels import kernels_table
-from memgap.tables.points import COLUMNS, as_table, collect, read_table, write_table
+from memgap.tables.points import COLUMNS, as_table, collect, read_table
+from memgap.tables.provenance import provenance_line
+from tests.support.drawing import draw, of_sweep, reading
 from tests.support.figures import texts
 from tests.support.records import small_config, small_study, store_point
 
-OF_POINTS = sorted(set(ONLINE) - {"roofline"})
+OF_POINTS = sorted(set(reading("sweep.points")) - {"roofline"})
 """The roofline needs predictions and has tests of its own."""
 OF_RATES = sorted(set(OF_POINTS) - {"fig13"})
 """Figure 13 draws timelines of profiled points, whose rates do not count."""
@@ -120,7 +121,7 @@ def advice() -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", OF_RATES)
 def test_every_figure_names_what_it_does_not_draw(name: str, table: pd.DataFrame) -> None:
-    figure, data = draw(name, FigureInputs(table, {"tiny-opt": advice()}))
+    figure, data = draw(name, of_sweep(table, {"tiny-opt": advice()}))
     named = "tiny-opt short" if name == "fig12" else "tiny-opt"
     assert f"not drawn: 1 oom ({named} cap 8)" in texts(figure)
     assert "4 points, 1 preempted, 1 failed" in texts(figure)
@@ -134,23 +135,23 @@ def test_every_figure_can_be_drawn_from_nothing(name: str, plan: dict[str, Any],
     none["rule"] = {**none["rule"], "slo_ms": None}
     none["memory"] = {}
     no_kernels = kernels_table({"sweep": "small", "points": []}, tmp_path)
-    figure, data = draw(name, FigureInputs(collect(plan, tmp_path), {"tiny-opt": none}, kernels=no_kernels))
+    figure, data = draw(name, of_sweep(collect(plan, tmp_path), {"tiny-opt": none}, kernels=no_kernels))
     assert data.empty
     assert re.search("no (point|cap|memory)[a-z ]* of this sweep", texts(figure))
-    figure, _ = draw(name, FigureInputs(as_table([]), kernels=no_kernels))
+    figure, _ = draw(name, of_sweep(as_table([]), kernels=no_kernels))
     assert isinstance(figure, Figure)
 
 
 def test_equal_data_give_equal_files(tmp_path: Path, table: pd.DataFrame) -> None:
     for folder in ("a", "b"):
         paths = [tmp_path / folder / f"f.{kind}" for kind in ("pdf", "png", "csv")]
-        write_figure(*draw("fig02", FigureInputs(table)), *paths)
+        write_figure(*draw("fig02", of_sweep(table)), *paths)
     for kind in ("pdf", "png", "csv"):
         assert (tmp_path / f"a/f.{kind}").read_bytes() == (tmp_path / f"b/f.{kind}").read_bytes()
 
 
 def test_preempted_points_are_not_part_of_the_line(table: pd.DataFrame) -> None:
-    figure, data = draw("fig02", FigureInputs(table))
+    figure, data = draw("fig02", of_sweep(table))
     assert list(data["fate"]) == ["good", "good", "preempted"]
     line = figure.axes[0].lines[0]
     assert list(line.get_xdata()) == pytest.approx([0.95, 1.9])
@@ -179,13 +180,13 @@ def test_a_point_measured_once_has_the_interval_within_its_run_or_none(table: pd
 
 @pytest.mark.parametrize("name", WITH_BARS)
 def test_every_figure_says_what_its_bars_are(name: str, table: pd.DataFrame) -> None:
-    assert "no bars: no interval is known" in texts(draw(name, FigureInputs(table, {"tiny-opt": advice()}))[0])
+    assert "no bars: no interval is known" in texts(draw(name, of_sweep(table, {"tiny-opt": advice()}))[0])
     noisy = table.assign(
         repeat=1, itl_mean_ms=table["itl_mean_ms"] + 0.1, total_throughput_tok_s=table["total_throughput_tok_s"] + 1
     )
     both = pd.concat([table, noisy])
     advised = advice_for(both, "tiny-opt", check_config(small_config())["advisor"])
-    figure, data = draw(name, FigureInputs(both, {"tiny-opt": advised}))
+    figure, data = draw(name, of_sweep(both, {"tiny-opt": advised}))
     assert "bars their intervals: 2 repeats, Student t, 95 %" in texts(figure)
     assert list(data["repeats"][:2]) == [2, 2]
     assert set(data["interval_source"][:2]) == {"2 repeats, Student t, 95 %"}
@@ -203,20 +204,18 @@ def test_provenance_and_failures_in_words(table: pd.DataFrame) -> None:
 
 def test_the_papers_numbers_are_read_from_a_folder(tmp_path: Path, table: pd.DataFrame) -> None:
     with pytest.raises(UserError, match="paper_reference: cannot read"):
-        draw("fig03", FigureInputs(table, paper_reference=tmp_path))
+        draw("fig03", of_sweep(table, paper_reference=tmp_path))
     (tmp_path / "fig03.csv").write_text("model,kv_cache_max_usage_pct\nm,1\n")
     with pytest.raises(UserError, match="has no column"):
-        draw("fig03", FigureInputs(table, paper_reference=tmp_path))
+        draw("fig03", of_sweep(table, paper_reference=tmp_path))
     (tmp_path / "fig03.csv").write_text(
         "model,kv_cache_max_usage_pct,total_token_throughput_tok_per_s,plotted\nm,1,5,True\nm,2,6,False\n"
     )
-    figure, _ = draw("fig03", FigureInputs(table, paper_reference=tmp_path))
+    figure, _ = draw("fig03", of_sweep(table, paper_reference=tmp_path))
     assert "paper (H100, 64 GB)" in texts(figure)
 
 
-def test_unknown_figures_and_bad_advice_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown figure 'fig2'"):
-        draw("fig2", FigureInputs(as_table([])))
+def test_bad_advice_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("model: x\n")
     with pytest.raises(UserError, match="not an advice file"):
         read_advice([tmp_path / "a.yaml"])
@@ -225,19 +224,7 @@ def test_unknown_figures_and_bad_advice_are_one_sentence(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "command",
     [
-        [
-            "collect.py",
-            "--plan",
-            "none.json",
-            "--points",
-            "p",
-            "--parquet",
-            "t.parquet",
-            "--csv",
-            "t.csv",
-            "--html",
-            "t.html",
-        ],
+        ["tabulate.py", "--plan", "none.json", "--table", "points", "--write", "points=t.parquet"],
         [
             "advise.py",
             "--plan",
@@ -251,7 +238,9 @@ def test_unknown_figures_and_bad_advice_are_one_sentence(tmp_path: Path) -> None
             "--html",
             "a.html",
         ],
-        ["plot_figure.py", "--figure", "fig02", "--table", "none.parquet", "--pdf", "a", "--png", "b", "--csv", "c"],
+        ["draw.py", "--figure", "fig02", "--read", "sweep.points=none", "--pdf", "a", "--png", "b", "--csv", "c"],
+        ["draw.py", "--figure", "fig02", "--pdf", "a", "--png", "b", "--csv", "c"],
+        ["draw.py", "--figure", "fig2", "--pdf", "a", "--png", "b", "--csv", "c"],
         ["write_model.py", "--out", "m"],
     ],
 )

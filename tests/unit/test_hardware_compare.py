@@ -8,14 +8,13 @@ import pytest
 
 from memgap.config.load import check_config
 from memgap.errors import UserError
-from memgap.figures.inputs import FigureInputs
-from memgap.figures.plot import draw
 from memgap.models import load_registry
 from memgap.roofline.gpus import find_gpu
 from memgap.roofline.predict import Setup, predict_decode
 from memgap.roofline.predictions import planned_predictions
 from memgap.tables.points import as_table
 from memgap.tables.roofline_error import PREDICTED, compare_steps, error_summary, offline_points, online_points
+from tests.support.drawing import draw, of_sweep
 from tests.support.records import small_config
 
 ARCHITECTURES = {"opt-1.3b": load_registry()["opt-1.3b"].architecture}
@@ -125,18 +124,16 @@ def test_the_summary_splits_by_model_batch_and_servers() -> None:
 def test_the_figure_draws_measured_points_beside_predictions() -> None:
     plan = {"models": ["opt-1.3b"], "gpus": ["A100", "H200"], "batch": [1, 64, 4096], "context_tokens": 400}
     table = as_table([online_row(), online_row(key="p", batch_cap=128, flags="preempted")])
-    figure, data = draw(
-        "roofline", FigureInputs(table, predictions=planned_predictions(plan), architectures=ARCHITECTURES)
-    )
+    figure, data = draw("roofline", of_sweep(table, predictions=planned_predictions(plan), architectures=ARCHITECTURES))
     assert data["kind"].value_counts().to_dict() == {"predicted": 3, "measured": 2}
     assert set(data["gpu"]) == {"H200"}, "the GPU that was measured"
     assert figure.axes[0].get_title() == "Roofline of the H200"
     assert data["fits"].tolist() == ["yes", "yes", "no", "yes", "yes"]
-    only, data = draw("roofline", FigureInputs(as_table([]), predictions=planned_predictions(plan)))
+    only, data = draw("roofline", of_sweep(as_table([]), predictions=planned_predictions(plan)))
     assert set(data["gpu"]) == {"A100"}
     assert only.axes[0].get_title() == "Roofline of the A100"
     with pytest.raises(UserError, match="no predictions are given"):
-        draw("roofline", FigureInputs(table))
+        draw("roofline", of_sweep(table))
 
 
 def test_the_configuration_is_checked() -> None:

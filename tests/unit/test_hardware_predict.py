@@ -20,8 +20,9 @@ from memgap.roofline.predict import (
     predict_prefill_s,
     throughput_ceiling,
 )
-from memgap.roofline.predictions import COLUMNS, NEVER, planned_predictions, read_predictions, setup_of
+from memgap.roofline.predictions import COLUMNS, NEVER, planned_predictions, setup_of
 from memgap.roofline.work import decode_step, total
+from memgap.tables.predictions import READ
 
 OPT = Setup(load_registry()["opt-1.3b"].architecture, find_gpu("H200"))
 GQA = Setup(load_registry()["llama-3-8b"].architecture, find_gpu("H200"), "bfloat16")
@@ -137,10 +138,10 @@ def test_the_table_has_a_row_for_each_batch() -> None:
 
 def test_a_table_that_is_none_is_one_sentence(tmp_path: Any) -> None:
     with pytest.raises(UserError, match="not a table of predictions"):
-        read_predictions(tmp_path / "none.csv")
+        READ["predictions"].read(tmp_path / "none.csv")
     (tmp_path / "x.csv").write_text("a\n1\n")
     with pytest.raises(UserError, match="the column model is missing"):
-        read_predictions(tmp_path / "x.csv")
+        READ["predictions"].read(tmp_path / "x.csv")
 
 
 def test_the_command_prints_tables(capsys: pytest.CaptureFixture[str]) -> None:

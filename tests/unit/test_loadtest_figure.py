@@ -14,12 +14,14 @@ from memgap.kinds.locust.comparison import comparison_table
 from memgap.kinds.locust.page import comparison_page
 from memgap.kinds.locust.tables import (
     POINT_COLUMNS,
+    READ,
     TIMELINE_COLUMNS,
     points_table,
     slice_s,
     timeline_table,
 )
 from memgap.study.plan import plan_of
+from memgap.tables.inputs import Inputs
 from memgap.workflow import load_study
 from tests.support.loadtests import loadtest_config
 
@@ -100,7 +102,7 @@ def test_a_failed_point_takes_its_pair_along() -> None:
 def test_the_figure_draws_a_finished_repeat_names_the_failed_ones_and_shows_the_gpu(tmp_path: Path) -> None:
     points = made_up_points()
     points.loc[0, "status"] = "crash"
-    figure, data = loadtest.draw(points, made_up_timeline(points))
+    figure, data = loadtest.draw(Inputs({"loadtest.loadtest": points, "loadtest.timeline": made_up_timeline(points)}))
     assert set(data["key"]) == {"locust1", "memgap0"}
     assert "Locust: 1 x crash" in figure.axes[0].get_title()
     assert any("dotted: GPU" in axes.get_ylabel() for axes in figure.axes)
@@ -115,10 +117,12 @@ def test_a_load_test_without_any_point_still_has_its_tables_and_figure(tmp_path:
     assert points["status"].tolist() == ["missing", "missing"] and timeline.empty
     for name, table in (("points", points), ("timeline", timeline)):
         table.to_csv(tmp_path / name, index=False)
-    figure, data = loadtest.draw(*loadtest.read(tmp_path / "points", tmp_path / "timeline"))
+    figure, data = loadtest.draw(
+        Inputs({"loadtest.loadtest": tmp_path / "points", "loadtest.timeline": tmp_path / "timeline"})
+    )
     assert data.empty and "Locust: 1 x missing" in figure.axes[0].get_title()
     with pytest.raises(UserError, match="the column time_s is missing"):
-        loadtest.read(tmp_path / "points", tmp_path / "points")
+        READ["timeline"].read(tmp_path / "points")
 
 
 def test_slices_are_few_where_requests_are_few() -> None:

@@ -119,7 +119,7 @@ def test_locust_is_locked_in_the_version_that_the_records_name_and_nowhere_else(
 
 
 def test_gevent_stays_out_of_the_process_of_a_session() -> None:
-    code = "import sys, memgap.kinds.locust.session, memgap.kinds.locust.comparison; print('gevent' in sys.modules)"
+    code = "import sys, memgap.kinds.locust.measure, memgap.kinds.locust.comparison; print('gevent' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -8,31 +8,31 @@ import pytest
 
 from memgap.errors import UserError
 from memgap.figures.device_metrics import phase_metrics
-from memgap.figures.inputs import FigureInputs
-from memgap.figures.offline_inputs import OfflineTables, checked, read_offline
 from memgap.figures.offline_points import main_points
-from memgap.figures.plot import OFFLINE, draw
 from memgap.figures.step_timeline import short_name
+from memgap.tables.inputs import Inputs
+from memgap.tables.offline_study import READ, OfflineTables, offline_of
 from memgap.tables.points import as_table
+from tests.support.drawing import draw, of_study, reading
 from tests.support.figures import texts
 from tests.support.offline_tables import ATTENTION, GEMM, counter_row, offline_study, point, times
 
 
-def drawn(name: str, tables: OfflineTables, **more: object) -> pd.DataFrame:
+def drawn(name: str, tables: OfflineTables) -> pd.DataFrame:
     """Return what a figure of the tables holds."""
-    return draw(name, FigureInputs(as_table([]), offline=tables, **more))[1]  # type: ignore[arg-type]
+    return draw(name, of_study(tables))[1]
 
 
-@pytest.mark.parametrize("name", sorted(OFFLINE))
+@pytest.mark.parametrize("name", reading("study.offline"))
 def test_every_figure_says_in_place_that_nothing_was_measured(name: str) -> None:
-    figure, data = draw(name, FigureInputs(as_table([])))
+    figure, data = draw(name, of_study())
     assert data.empty
     assert "no point of this study" in texts(figure)
 
 
-@pytest.mark.parametrize("name", sorted(OFFLINE))
+@pytest.mark.parametrize("name", reading("study.offline"))
 def test_every_figure_names_the_points_that_failed(name: str) -> None:
-    figure, data = draw(name, FigureInputs(as_table([]), offline=offline_study()))
+    figure, data = draw(name, of_study(offline_study()))
     assert not data.empty
     assert "not drawn: llama-2-7b batch 1024 (oom)" in texts(figure)
     assert "vllm 1; TEST GPU" in texts(figure)
@@ -47,7 +47,7 @@ def test_the_roofline_counts_tensor_cores_and_draws_every_batch() -> None:
     matmul = data[(data["model"] == "opt-1.3b") & (data["kernel_class"] == "matmul")].set_index("batch")
     assert matmul.loc[1.0, "analytic_intensity_flop_byte"] == pytest.approx(1.0, abs=0.01)
     assert matmul.loc[512.0, "analytic_intensity_flop_byte"] > 300
-    figure, _ = draw("fig01", FigureInputs(as_table([]), offline=offline_study()))
+    figure, _ = draw("fig01", of_study(offline_study()))
     assert "FP16 tensor, dense: 989 TFLOP/s" in texts(figure)
     assert "FP32: 67 TFLOP/s" in texts(figure)
     assert "B 1" in texts(figure)
@@ -56,7 +56,7 @@ def test_the_roofline_counts_tensor_cores_and_draws_every_batch() -> None:
 
 def test_a_model_out_of_the_registry_has_no_analytic_intensity() -> None:
     rows = [{**counter_row("opt-1.3b", 1.0, "attention", 0), "model": "mine"}]
-    data = drawn("fig01", OfflineTables(counters=checked(pd.DataFrame(rows), "counters", "c")))
+    data = drawn("fig01", OfflineTables(counters=READ["counters"].checked(pd.DataFrame(rows), "c")))
     assert data["analytic_intensity_flop_byte"].isna().all()
     assert data["intensity_flop_byte"].notna().all()
 
@@ -77,7 +77,7 @@ def test_repeats_are_a_mean_and_another_setting_stays_out() -> None:
         point("opt-1.3b", 1.0, mode="eager"),
         point("opt-1.3b", 8.0, profiler="torch", prefill_s=99.0),
     ]
-    tables = OfflineTables(points=checked(pd.DataFrame(rows), "offline", "o"))
+    tables = OfflineTables(points=READ["offline"].checked(pd.DataFrame(rows), "o"))
     data = drawn("fig04", tables)
     assert list(data["prefill_s"]) == [2.0, 1.0]
     assert list(data["repeats"]) == [2, 1]
@@ -115,8 +115,8 @@ def test_of_nvmls_samples_only_dram_is_believed_and_ncu_gives_the_rest() -> None
 
 def test_nvmls_dram_counter_is_read_and_write() -> None:
     metrics = {"decode_dram_mean_fraction": 0.5, "decode_dram_max_fraction": 0.9, "decode_warps_mean_fraction": 0.1}
-    tables = OfflineTables(points=checked(pd.DataFrame([point("opt-1.3b", 1.0, **metrics)]), "offline", "o"))
-    figure, data = draw("fig05", FigureInputs(as_table([]), offline=tables))
+    tables = OfflineTables(points=READ["offline"].checked(pd.DataFrame([point("opt-1.3b", 1.0, **metrics)]), "o"))
+    figure, data = draw("fig05", of_study(tables))
     assert list(data[data["metric"] == "dram"]["value_fraction"]) == [0.5, 0.9]
     assert "read and write together" in texts(figure)
     assert "NVML GPM" in texts(figure)
@@ -131,14 +131,14 @@ def test_shares_of_a_step_sum_to_one_with_the_idle_gpu_as_cpu_time() -> None:
     assert own["attention"] == pytest.approx((ms["attention"] + ms["kv_write"]) / ms["wall"])
     busy = sum(ms[kind] for kind in ("matmul", "attention", "kv_write", "norm", "sampling", "unclassified"))
     assert own["cpu"] == pytest.approx(1 - busy / ms["wall"])
-    figure, _ = draw("fig06", FigureInputs(as_table([]), offline=offline_study()))
+    figure, _ = draw("fig06", of_study(offline_study()))
     assert "unclassified kernels take at most 0.7% of a step (opt-1.3b, batch 1)" in texts(figure)
 
 
 def test_without_an_unprofiled_step_shares_are_of_the_busy_time() -> None:
     tables = offline_study()
     alone = dataclasses.replace(tables, classes=tables.classes.assign(wall_ms_per_step=float("nan")))
-    figure, data = draw("fig06", FigureInputs(as_table([]), offline=alone))
+    figure, data = draw("fig06", of_study(alone))
     assert data[data["part"] == "cpu"]["share_fraction"].isna().all()
     assert set(data["of"]) == {"time with a kernel"}
     assert "shares of the time with a kernel" in texts(figure)
@@ -158,7 +158,7 @@ def test_kernels_of_a_step_get_their_counters_by_name_and_order() -> None:
 
 
 def test_a_timeline_without_counters_is_drawn_alone() -> None:
-    figure, data = draw("fig07", FigureInputs(as_table([]), offline=offline_study(counters=False)))
+    figure, data = draw("fig07", of_study(offline_study(counters=False)))
     assert len(data) > 0
     assert "no counters of these kernels" in texts(figure)
 
@@ -203,14 +203,14 @@ def test_the_parts_of_a_step_sum_to_its_wall_time() -> None:
     assert own["no", "scheduler"] == pytest.approx(ms["schedule"] + ms["update"])
     assert own["no", "residual"] == pytest.approx(0.02)
     assert own["yes", "detokenizing"] == pytest.approx(512 / 40)
-    figure, _ = draw("timeshare", FigureInputs(as_table([]), offline=offline_study()))
+    figure, _ = draw("timeshare", of_study(offline_study()))
     assert "largest residual: 1.3% of the wall time (opt-1.3b batch 1)" in texts(figure)
 
 
 def test_a_residual_beyond_its_bound_is_an_alert() -> None:
     tables = offline_study()
     longer = dataclasses.replace(tables, points=tables.points.assign(wall_ms=tables.points["wall_ms"] * 1.1))
-    figure, _ = draw("timeshare", FigureInputs(as_table([]), offline=longer))
+    figure, _ = draw("timeshare", of_study(longer))
     assert "unexplained; 9 of 9 bars are beyond 3%" in texts(figure)
 
 
@@ -233,7 +233,7 @@ def online_point(**columns: object) -> dict[str, object]:
 
 
 def test_an_online_token_is_cut_by_the_clocks_of_its_request() -> None:
-    figure, data = draw("timeshare", FigureInputs(as_table([online_point()]), offline=offline_study()))
+    figure, data = draw("timeshare", of_study(offline_study(), as_table([online_point()])))
     own = data[data["batch_cap"] == 512].set_index("part")["ms"]
     assert dict(own) == pytest.approx({"step": 20.0, "prefill": 0.4, "queue": 0.3, "api_server": 0.2, "client": 0.1})
     assert "API server, IPC and client together are at most 1.4% of an online token" in texts(figure)
@@ -248,7 +248,7 @@ def test_an_online_step_stands_beside_the_offline_one_with_as_many_requests() ->
     ]
     tables = dataclasses.replace(tables, points=pd.concat([tables.points, *pair], ignore_index=True))
     rows = [online_point(), online_point(batch_cap=2048, steady_mean_running_reqs=2000.0)]
-    data = draw("timeshare", FigureInputs(as_table(rows), offline=tables))[1]
+    data = draw("timeshare", of_study(tables, as_table(rows)))[1]
     own = data[data["batch_cap"] == 512].set_index("part")["ms"]
     assert own["bare_step"] == pytest.approx(14.0), "between the batches that were measured"
     assert own["added"] == pytest.approx(6.0)
@@ -266,21 +266,21 @@ def test_unprofiled_gpu_time_stays_one_part() -> None:
 def test_wrong_tables_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("key,model\nk,m\n")
     with pytest.raises(UserError, match="not the classes table of an offline study, the column mode is missing"):
-        read_offline({"classes": tmp_path / "a.csv"})
+        READ["classes"].read(tmp_path / "a.csv")
     with pytest.raises(UserError, match=r"not the gpu table of an offline study \(.*none"):
-        read_offline({"gpu": tmp_path / "none.csv"})
+        READ["gpu"].read(tmp_path / "none.csv")
     offline_study().gpu.astype({"value_fraction": object}).assign(value_fraction="much").to_csv(tmp_path / "g.csv")
-    with pytest.raises(UserError, match="a number in the gpu table is none"):
-        read_offline({"gpu": tmp_path / "g.csv"})
+    with pytest.raises(UserError, match=r"not the gpu table of an offline study \(Unable to parse"):
+        READ["gpu"].read(tmp_path / "g.csv")
 
 
 def test_tables_are_read_back(tmp_path: Path) -> None:
     tables = offline_study()
-    paths: dict[str, Path | None] = {"kernels": None}
+    paths = {}
     for kind, table in (("offline", tables.points), ("counters", tables.counters)):
-        paths[kind] = tmp_path / f"{kind}.csv"
-        table.drop(columns="batch_cap", errors="ignore").to_csv(paths[kind], index=False)
-    again = read_offline(paths)
+        paths[f"study.{kind}"] = tmp_path / f"{kind}.csv"
+        table.drop(columns="batch_cap", errors="ignore").to_csv(paths[f"study.{kind}"], index=False)
+    again = offline_of(Inputs(paths))
     assert again.kernels.empty
     pd.testing.assert_frame_equal(drawn("fig04", again), drawn("fig04", tables))
     pd.testing.assert_frame_equal(drawn("fig01", again), drawn("fig01", tables))
@@ -301,5 +301,5 @@ PAPER = {
 @pytest.mark.parametrize("name", sorted(PAPER))
 def test_the_papers_numbers_lie_over_ours(name: str, tmp_path: Path) -> None:
     (tmp_path / f"{name}.csv").write_text(PAPER[name])
-    figure, _ = draw(name, FigureInputs(as_table([]), paper_reference=tmp_path, offline=offline_study()))
+    figure, _ = draw(name, of_study(offline_study(), paper=tmp_path))
     assert "paper (H100, 64 GB)" in texts(figure)

@@ -50,9 +50,12 @@ print("Using FLASH_ATTN attention backend out of potential backends: ['FLASH_ATT
 if told.get("start"):
     sys.exit(told["start"])
 time.sleep(told.get("start_s", 0))
+samples = out.parent / "samples.csv"
+while told.get("sampled") and not (samples.exists() and samples.read_text().count(chr(10)) >= 3):
+    time.sleep(0.05)
 (out / "engine.json").write_text(json.dumps(
-    dict(version="0.26.0", num_gpu_blocks=10, kv_block_tokens=16, kv_pool_tokens=160, max_model_len=64,
-         async_scheduling=False, vocabulary_size=8192, start_s=1.5)))
+    dict(version=told.get("version", "0.26.0"), num_gpu_blocks=10, kv_block_tokens=16, kv_pool_tokens=160,
+         max_model_len=64, async_scheduling=False, vocabulary_size=8192, start_s=1.5)))
 for run in spec["runs"]:
     what = told.get(str(run["batch"]), {{}})
     if "die" in what:
@@ -96,7 +99,8 @@ class Runner:
         self.python.chmod(0o755)
         self.tell(**(worker or {}))
         configuration = config(**{"batch": [1, 2, 4], **changes})
-        configuration["engines"]["vllm"] |= {"python": str(self.python), "startup_timeout_s": 20}
+        engine = {"python": str(self.python), "startup_timeout_s": 20, "version": "0.26.0"}
+        configuration["engines"]["vllm"] |= engine
         self.study: Study = load_study(configuration)
         (self.name,) = self.study.sessions_of("phases")
         self.plan = self.study.session_plan(self.name)
@@ -197,6 +201,84 @@ def test_a_point_has_its_summary_and_what_the_engine_says_of_itself(tmp_path: Pa
     stored = session.results / "points" / point["key"]
     assert len(pd.read_csv(stored / "steps.csv.gz")) == 9
     assert "FLASH_ATTN" in (stored / "server.log").read_text()
+
+
+@pytest.mark.parametrize(("running", "status"), [("0.26.0+cpu", 0), ("0.27.0", 2)])
+def test_an_engine_of_another_version_than_the_points_is_refused(tmp_path: Path, running: str, status: int) -> None:
+    session = Runner(tmp_path, {"version": running})
+    done = subprocess.run(
+        session.command(), capture_output=True, text=True, check=False, timeout=60, env=session.environment()
+    )
+    assert done.returncode == status, done.stderr
+    assert session.left() == []
+    if status:
+        assert "the points belong to vllm 0.26.0, but the engine is 0.27.0; set engines.*.version" in done.stderr
+        assert session.points() == {}
+
+
+FAKE_GPU = """
+import os, pathlib
+import psutil
+
+NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+
+class NVMLError(Exception):
+    pass
+
+def nvmlDeviceGetCount():
+    return 1
+
+def nvmlDeviceGetComputeRunningProcesses(device):
+    class Listed:
+        def __init__(self, pid):
+            self.pid = pid
+    mine = ["-m", "memgap.kinds.offline.worker"]
+    workers = [one.pid for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [])[2:4] == mine]
+    return [Listed(pid) for pid in [*workers, *map(int, os.environ["MEMGAP_TEST_FOREIGN"].split())]]
+
+def nvmlDeviceGetName(device):
+    return "FAKE"
+
+def nvmlDeviceGetMaxClockInfo(device, kind):
+    return 2000
+
+def nvmlDeviceGetClockInfo(device, kind):
+    return int(os.environ["MEMGAP_TEST_CLOCK"])
+
+def __getattr__(name):
+    if not name.startswith("nvml"):
+        raise AttributeError(name)
+    def other(*_):
+        if name not in ("nvmlInit", "nvmlShutdown", "nvmlDeviceGetHandleByIndex"):
+            raise NVMLError("not supported")
+        return 0
+    return other
+"""
+
+
+@pytest.mark.parametrize(
+    ("foreign", "clock", "verdict", "flags"),
+    [
+        (False, "1990", "valid", []),
+        (False, "1200", "suspect", ["low_clock"]),
+        (True, "1990", "invalid", ["foreign_processes"]),
+    ],
+    ids=["alone", "slow clock", "beside another"],
+)
+def test_the_verdict_is_from_what_the_gpu_showed(
+    tmp_path: Path, foreign: bool, clock: str, verdict: str, flags: list[str]
+) -> None:
+    (tmp_path / "nvml").mkdir()
+    (tmp_path / "nvml/pynvml.py").write_text(FAKE_GPU)
+    session = Runner(tmp_path, {"4": {"outcome": {"start_monotonic_s": 0.0}}, "sampled": True}, batch=4)
+    session.plan["options"]["interval_s"] = 0.05
+    pid = os.getpid()
+    path = os.pathsep.join([str(tmp_path / "nvml"), os.environ.get("PYTHONPATH", "")])
+    printed = session.run(PYTHONPATH=path, MEMGAP_TEST_FOREIGN=str(pid) if foreign else "", MEMGAP_TEST_CLOCK=clock)
+    assert (f"already on the GPU: process {pid} (" in printed) is foreign
+    point = session.points()[4]
+    assert (point["status"], point["verdict"]["verdict"], point["flags"]) == ("ok", verdict, flags)
+    assert point["summary"]["gpu_foreign_processes_max"] == float(foreign)
 
 
 def test_the_second_worker_measures_what_the_first_left_and_the_culprit_is_recorded(tmp_path: Path) -> None:

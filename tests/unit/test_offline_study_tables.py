@@ -15,28 +15,22 @@ import pandas as pd
 import pytest
 
 from memgap.errors import UserError
-from memgap.figures.offline_inputs import read_offline
 from memgap.kinds.offline.gpu_counters import GpmSampler, phase_means
 from memgap.kinds.offline.steps import COLUMNS, SEGMENTS
 from memgap.kinds.offline.summary import summarize_steps
 from memgap.kinds.offline.tables import (
-    CLASS_COLUMNS,
-    COUNTER_COLUMNS,
-    GPU_COLUMNS,
-    KERNEL_COLUMNS,
-    KINDS,
-    OFFLINE_COLUMNS,
-    STEP_COLUMNS,
     offline_tables,
 )
 from memgap.store.points import csv_gz
 from memgap.study.study import Study
+from memgap.tables.inputs import Inputs
+from memgap.tables.offline_study import READ, offline_of
 from memgap.telemetry import gpm
 from memgap.workflow import load_study
 from tests.support.offline_studies import SYNCHRONOUS, config
 from tests.support.records import store_point
 
-SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/offline_tables.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/tabulate.py"
 WINDOW = {"prefill_steps": 1, "decode_from": 4, "decode_steps": 2}
 ENGINE = {"attention_backend": "FLASH_ATTN", "weights_bytes": 500, "kv_pool_tokens": 100, "start_s": 30.0}
 CLASSES = ("phase", "kernel_class", "kernels", "gpu_s", "busy_s", "steps", "span_s")
@@ -111,9 +105,9 @@ def test_a_point_without_a_profiler_is_a_row_with_its_steps(tmp_path: Path) -> N
     store = Store(tmp_path, "plain")
     store.put("plain", stored_steps([2.0] * 7))
     tables = store.tables()
-    assert set(tables) == set(KINDS)
+    assert set(tables) == set(READ)
     (point,) = tables["offline"].to_dict("records")
-    assert list(tables["offline"].columns) == list(OFFLINE_COLUMNS)
+    assert list(tables["offline"].columns) == list(READ["offline"].names)
     expected = {
         "sweep": "phases",
         "experiment": "plain",
@@ -140,7 +134,7 @@ def test_a_point_without_a_profiler_is_a_row_with_its_steps(tmp_path: Path) -> N
     assert point["gpu_ms"] == pytest.approx(1.0)
     assert pd.isna(point["slowdown_from_profiler"])
     rows = tables["steps"]
-    assert list(rows.columns) == list(STEP_COLUMNS)
+    assert list(rows.columns) == list(READ["steps"].names)
     assert rows["phase"].tolist() == ["prefill"] + ["decode"] * 7
     assert rows["wall_ms"].tolist() == pytest.approx([10.0] + [2.0] * 7)
     assert {f"{name.removesuffix('_s')}_ms" for name in SEGMENTS} <= set(rows.columns)
@@ -152,7 +146,7 @@ def test_a_profiled_points_wall_is_that_of_the_same_steps_without_profiler(tmp_p
     store.put("torch", torch_files([1.5, 1.5, 1.5, 1.5, 6.0, 6.0]))
     tables = store.tables()
     classes: Any = tables["classes"].set_index(["phase", "kernel_class"])
-    assert list(tables["classes"].columns) == list(CLASS_COLUMNS)
+    assert list(tables["classes"].columns) == list(READ["classes"].names)
     matmul = classes.loc[("decode", "matmul")]
     expected = {"kernels_per_step": 4, "gpu_ms_per_step": 1.0, "busy_ms_per_step": 1.5, "span_ms_per_step": 3.0}
     assert {name: matmul[name] for name in expected} == pytest.approx(expected)
@@ -199,7 +193,7 @@ def test_timelines_and_counters_say_whose_they_are(tmp_path: Path) -> None:
     store.put("torch", torch_files([1.0] * 6))
     counters = [
         {
-            **dict.fromkeys(COUNTER_COLUMNS, 1.0),
+            **dict.fromkeys(READ["counters"].names, 1.0),
             "phase": phase,
             "step": step,
             "name": "flash",
@@ -207,15 +201,15 @@ def test_timelines_and_counters_say_whose_they_are(tmp_path: Path) -> None:
         }
         for phase, step in (("decode", 4), ("prefill", 0))
     ]
-    first = COUNTER_COLUMNS.index("phase")
-    columns = [*COUNTER_COLUMNS[first:-1], "stall_made_up_cycles"]
+    first = READ["counters"].names.index("phase")
+    columns = [*READ["counters"].names[first:-1], "stall_made_up_cycles"]
     store.put("ncu", {**stored_steps([1.0] * 6), "counters.csv.gz": csv_gz(counters, columns)})
     tables = store.tables()
     (kernel,) = tables["kernels"].to_dict("records")
-    assert list(tables["kernels"].columns) == list(KERNEL_COLUMNS)
+    assert list(tables["kernels"].columns) == list(READ["kernels"].names)
     assert (kernel["key"], kernel["prompt_tokens"], kernel["profiler"]) == (store.entries["torch"]["key"], 16, "torch")
     found = tables["counters"]
-    assert set(found.columns) == {*COUNTER_COLUMNS, "stall_made_up_cycles"}
+    assert set(found.columns) == {*READ["counters"].names, "stall_made_up_cycles"}
     assert found["context_tokens"].tolist() == [16 + 5, 16], "prompt and the tokens so far; the prompt in prefill"
     assert set(found["profiler"]) == {"ncu"}
     slowdown = tables["offline"].set_index("profiler")["slowdown_from_profiler"]
@@ -247,7 +241,7 @@ def test_device_counters_over_time_keep_their_source(tmp_path: Path) -> None:
     rows = [{"phase": "decode", "time_ms": 5.0, "metric": "dram", "value_fraction": 0.5, "profiler": "gpm"}]
     store.put("plain", {**stored_steps([1.0] * 7), "gpu.csv.gz": csv_gz(rows, list(rows[0]))})
     (row,) = store.tables()["gpu"].to_dict("records")
-    assert list(row) == list(GPU_COLUMNS)
+    assert list(row) == list(READ["gpu"].names)
     assert (row["batch"], row["profiler"], row["value_fraction"]) == (2, "gpm", 0.5)
 
 
@@ -258,22 +252,23 @@ def script(store: Store, folder: Path) -> dict[str, Path]:
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    argv = ["--plan", str(folder / "plan.json"), "--points", str(store.folder), "--out", str(folder / "phases")]
-    assert module.main(argv) == 0
-    return {kind: folder / f"phases.{kind}.csv" for kind in KINDS}
+    paths = {kind: folder / f"phases.{kind}.csv" for kind in READ}
+    argv = ["--plan", str(folder / "plan.json"), "--table", "offline", "--results", str(store.folder.parent)]
+    assert module.main([*argv, "--write", *(f"{kind}={path}" for kind, path in paths.items())]) == 0
+    return paths
 
 
 def test_tables_without_any_point_have_their_headers_and_can_be_read(tmp_path: Path) -> None:
     paths = script(Store(tmp_path / "points", "plain", "torch", "ncu"), tmp_path)
     headers = {kind: path.read_text().splitlines()[0].split(",") for kind, path in paths.items()}
-    assert headers["classes"] == list(CLASS_COLUMNS)
-    assert headers["kernels"] == list(KERNEL_COLUMNS)
-    assert headers["counters"] == list(COUNTER_COLUMNS)
-    assert headers["gpu"] == list(GPU_COLUMNS)
-    assert headers["steps"] == list(STEP_COLUMNS)
-    assert headers["offline"] == list(OFFLINE_COLUMNS)
+    assert headers["classes"] == list(READ["classes"].names)
+    assert headers["kernels"] == list(READ["kernels"].names)
+    assert headers["counters"] == list(READ["counters"].names)
+    assert headers["gpu"] == list(READ["gpu"].names)
+    assert headers["steps"] == list(READ["steps"].names)
+    assert headers["offline"] == list(READ["offline"].names)
     paths.pop("steps")
-    tables = read_offline(dict(paths))
+    tables = offline_of(Inputs({f"study.{kind}": path for kind, path in paths.items()}))
     assert tables.points["status"].tolist() == ["missing"] * 3
     assert tables.counters.empty and tables.classes.empty and tables.kernels.empty and tables.gpu.empty
 
@@ -284,7 +279,7 @@ def test_full_tables_can_be_read_by_the_figures(tmp_path: Path) -> None:
     store.put("torch", torch_files([2.0] * 6))
     paths = script(store, tmp_path)
     paths.pop("steps")
-    tables = read_offline(dict(paths))
+    tables = offline_of(Inputs({f"study.{kind}": path for kind, path in paths.items()}))
     assert tables.models == ["tiny-opt"]
     assert tables.classes["kernel_class"].tolist() == ["matmul", "attention", "matmul"]
     assert tables.points["decode_step_mean_ms"].tolist() == pytest.approx([2.0, 2.0])

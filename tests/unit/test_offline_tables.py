@@ -5,11 +5,11 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from memgap.figures.offline_inputs import OfflineTables
 from memgap.tables import tab01, tab02, tab03
 from memgap.tables.claim import FAILS, HOLDS, UNKNOWN
 from memgap.tables.claims import Study, claims_table
-from memgap.tables.files import latex, markdown
+from memgap.tables.forms import latex, markdown
+from memgap.tables.offline_study import OfflineTables
 from memgap.tables.points import as_table
 from tests.support.offline_tables import offline_study
 
@@ -55,11 +55,11 @@ def test_a_study_without_rows_gives_a_table_without_rows(table) -> None:  # type
 
 def test_tables_as_markdown_and_latex() -> None:
     table = pd.DataFrame({"a_b": ["x & y|z", None], "share": [0.123456, float("nan")], "n": [512, 1]})
-    page = markdown(table, "T", "source")
+    page = markdown("T", table, "source")
     assert "| a_b | share | n |" in page
     assert "| x & y\\|z | 0.1235 | 512 |" in page
     assert "|  |  | 1 |" in page
-    text = latex(table, "T", "50 % of x")
+    text = latex("T", table, "50 % of x")
     assert r"a\_b & share & n \\" in text
     assert r"x \& y|z & 0.1235 & 512 \\" in text
     assert r"\caption{T. 50 \% of x.}" in text

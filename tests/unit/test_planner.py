@@ -22,7 +22,8 @@ from memgap.planner.program import INFEASIBLE, OPTIMAL, TIME_LIMIT, UNSOLVED, Gr
 from memgap.planner.report import COLUMNS, placement_table, plan_for, write_plan
 from memgap.study.plan import plan_of
 from memgap.study.study import expand_study
-from memgap.tables.points import as_table, write_table
+from memgap.tables.forms import write_table
+from memgap.tables.points import as_table
 from tests.support.records import small_config
 
 

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from memgap.advisor import verify
+from memgap.advisor.files import read_verifications
 from memgap.advisor.report import advice_for, write_advice
-from memgap.advisor.verify import NOT_MEASURED, read_verifications
+from memgap.advisor.verify import NOT_MEASURED
 from memgap.config.files import read_config_files
 from memgap.errors import UserError
-from memgap.figures.provenance import provenance_line
 from memgap.recorded.__main__ import main
 from memgap.recorded.compare import comparison
 from memgap.recorded.export import TELEMETRY_ROWS, export
@@ -26,6 +26,7 @@ from memgap.store.points import PointStore
 from memgap.study.stop import Seen, choose
 from memgap.study.study import Study
 from memgap.tables.points import collect
+from memgap.tables.provenance import provenance_line
 from memgap.workflow import load_study
 from tests.support.records import small_config
 from tests.support.sessions import run_all

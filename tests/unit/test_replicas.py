@@ -12,6 +12,7 @@ import pytest
 
 from memgap.engine.failure import ServerFailureError
 from memgap.host.mps import CONTROL, Mps
+from memgap.host.protocol import HostPlan
 from memgap.host.replicas import Replicas
 from tests.support.records import small_study
 from tests.support.sessions import run_session
@@ -49,7 +50,7 @@ def study_of(replicas: int, mps: bool = False, load: Any = None, **server: Any) 
 def group(tmp_path: Path, replicas: int, mps: bool = False, **server: Any) -> Replicas:
     """Return the servers of such a point."""
     record = next(iter(study_of(replicas, mps, **server).points.values())).record
-    return Replicas(record, "unused", sys.executable, tmp_path / "server.log", 20)
+    return Replicas(HostPlan(record, "unused", sys.executable, tmp_path, tmp_path, 20, 0.25))
 
 
 def test_memory_is_divided_and_the_load_multiplied() -> None:
@@ -106,8 +107,7 @@ def test_mps_runs_with_the_servers_and_is_gone_afterwards(tmp_path: Path, monkey
     with group(tmp_path, 2, mps=True) as servers:
         servers.start()
         assert servers.alive
-        daemon = servers.mps_pid
-        assert daemon is not None
+        (daemon,) = servers.helper_pids
         environment = psutil.Process(servers.pids[0]).environ()
         folder = Path(environment["CUDA_MPS_PIPE_DIRECTORY"])
         assert folder.is_dir()
@@ -119,8 +119,8 @@ def test_mps_that_dies_is_the_points_failure(tmp_path: Path, monkeypatch: pytest
     fake_mps(tmp_path, monkeypatch, RUNS)
     with group(tmp_path, 1, mps=True) as servers:
         servers.start()
-        assert servers.mps_pid is not None
-        os.kill(servers.mps_pid, signal.SIGKILL)
+        (daemon,) = servers.helper_pids
+        os.kill(daemon, signal.SIGKILL)
         psutil.wait_procs(psutil.Process().children(), timeout=3)
         assert not servers.alive
         assert servers.death().kind == "mps_failed"

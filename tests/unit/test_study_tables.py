@@ -8,13 +8,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from memgap.figures.inputs import FigureInputs
-from memgap.figures.plot import draw
 from memgap.tables import tab04
 from memgap.tables.claim import FAILS, HOLDS, SIZE, UNKNOWN
 from memgap.tables.claims import Study, claims_table
 from memgap.tables.kernels import COLUMNS as KERNEL_COLUMNS
 from memgap.tables.points import as_table
+from tests.support.drawing import draw, of_sweep
 
 
 def row(cap: int, tok_s: float, replicas: int = 1, mps: str = "no", **changes: Any) -> dict[str, Any]:
@@ -141,7 +140,7 @@ def test_what_was_not_measured_says_so() -> None:
 
 
 def test_figure_11_draws_every_part_and_names_what_is_freed() -> None:
-    figure, data = draw("fig11", FigureInputs(online(), ADVICE))
+    figure, data = draw("fig11", of_sweep(online(), ADVICE))
     assert set(data["part"]) == {"weights_bytes", "kv_with_margin_bytes", "other_bytes", "kv_freed_bytes"}
     assert data.set_index("part").loc["kv_freed_bytes", "share_fraction"] == pytest.approx(0.6)
     assert any("60% freed" in text.get_text() for text in figure.axes[0].texts)
@@ -149,7 +148,7 @@ def test_figure_11_draws_every_part_and_names_what_is_freed() -> None:
 
 def test_figure_11_without_a_gpu_says_what_it_knows() -> None:
     on_cpu = {"kv_with_margin_bytes": 1e8, "kv_freed_bytes": 2e8, "device_memory_bytes": None, "weights_bytes": None}
-    figure, data = draw("fig11", FigureInputs(online(), {"opt-1.3b": {**ADVICE["opt-1.3b"], "memory": on_cpu}}))
+    figure, data = draw("fig11", of_sweep(online(), {"opt-1.3b": {**ADVICE["opt-1.3b"], "memory": on_cpu}}))
     assert len(data) == 2
     assert "CPU: pool only" in figure.axes[0].get_xticklabels()[0].get_text()
 
@@ -157,7 +156,7 @@ def test_figure_11_without_a_gpu_says_what_it_knows() -> None:
 def test_figure_11_says_where_nothing_was_advised_or_known() -> None:
     nothing = {**ADVICE["opt-1.3b"], "b_opt": None, "memory": {}}
     unknown = {**ADVICE["opt-1.3b"], "memory": {"kv_with_margin_bytes": None}}
-    figure, data = draw("fig11", FigureInputs(online(), {**ADVICE, "none": nothing, "unknown": unknown}))
+    figure, data = draw("fig11", of_sweep(online(), {**ADVICE, "none": nothing, "unknown": unknown}))
     assert set(data["model"]) == {"opt-1.3b"}
     assert {text.get_text() for text in figure.axes[0].texts} >= {"nothing advised: no cap fits", "memory not known"}
 
@@ -165,7 +164,7 @@ def test_figure_11_says_where_nothing_was_advised_or_known() -> None:
 def test_figure_11_tells_a_gpu_of_unknown_memory_from_a_cpu() -> None:
     memory = {"kv_with_margin_bytes": 1e8, "kv_freed_bytes": 2e8, "device_memory_bytes": None, "weights_bytes": 1e9}
     on_gpu = online().assign(device="cuda")
-    figure, _ = draw("fig11", FigureInputs(on_gpu, {"opt-1.3b": {**ADVICE["opt-1.3b"], "memory": memory}}))
+    figure, _ = draw("fig11", of_sweep(on_gpu, {"opt-1.3b": {**ADVICE["opt-1.3b"], "memory": memory}}))
     tick = figure.axes[0].get_xticklabels()[0].get_text()
     assert "CPU" not in tick
     assert "(unknown: other, card's size)" in tick
@@ -174,7 +173,7 @@ def test_figure_11_tells_a_gpu_of_unknown_memory_from_a_cpu() -> None:
 def test_figure_11_names_the_paper_where_it_lacks_the_first_model(tmp_path: Path) -> None:
     (tmp_path / "fig11.csv").write_text("model,component,memory_gb\nopt-1.3b,model_weights,3.0\n")
     advice = {"other-model": ADVICE["opt-1.3b"], **ADVICE}
-    figure, _ = draw("fig11", FigureInputs(online(), advice, paper_reference=tmp_path))
+    figure, _ = draw("fig11", of_sweep(online(), advice, paper_reference=tmp_path))
     legend = figure.axes[0].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()].count("unfilled: paper (H100, 64 GB)") == 1
@@ -194,7 +193,7 @@ def legend_of(figure: Figure) -> list[str]:
 def test_figure_12_has_a_series_for_each_dataset() -> None:
     longer = [of_length(520, cap, 5000.0 + cap) for cap in (8, 32)]
     preempted = row(64, 9000, flags="preempted")
-    figure, data = draw("fig12", FigureInputs(as_table([*longer, row(8, 9000), row(32, 20_000), preempted])))
+    figure, data = draw("fig12", of_sweep(as_table([*longer, row(8, 9000), row(32, 20_000), preempted])))
     assert list(dict.fromkeys(data["dataset"])) == ["out130", "out520"]
     assert sorted(set(data["output_tokens_mean"])) == [130.0, 520.0]
     assert legend_of(figure) == ["130 tokens", "520 tokens", "preempted"]
@@ -203,16 +202,14 @@ def test_figure_12_has_a_series_for_each_dataset() -> None:
 
 def test_figure_12_draws_any_number_of_output_lengths() -> None:
     lengths = [10 * number for number in range(1, 14)]
-    figure, data = draw(
-        "fig12", FigureInputs(as_table([of_length(n, cap, 100.0 * n) for n in lengths for cap in (1, 2)]))
-    )
+    figure, data = draw("fig12", of_sweep(as_table([of_length(n, cap, 100.0 * n) for n in lengths for cap in (1, 2)])))
     assert data["dataset"].nunique() == 13
     assert legend_of(figure) == [f"{length} tokens" for length in lengths]
 
 
 def test_figure_12_keeps_a_dataset_together_whose_caps_differ_in_length() -> None:
     drifting = [row(cap, 1000.0 * cap, dataset="chat", output_tokens=13_000.0 + 100 * cap) for cap in (1, 2, 4)]
-    _, data = draw("fig12", FigureInputs(as_table(drifting)))
+    _, data = draw("fig12", of_sweep(as_table(drifting)))
     assert len(set(data["output_tokens_mean"])) == 1
 
 
@@ -222,7 +219,7 @@ def test_figure_12_tells_datasets_of_one_length_and_sides_of_one_cap_apart() -> 
         row(8, 8000, dataset="chat", output_tokens=13_020.0),
         row(8, 7000, dataset="chat", output_tokens=13_020.0, cap_side="server"),
     ]
-    figure, data = draw("fig12", FigureInputs(as_table(rows)))
+    figure, data = draw("fig12", of_sweep(as_table(rows)))
     assert list(data["total_throughput_tok_s"]) == [9000.0, 8000.0, 7000.0]
     assert legend_of(figure) == [
         "130 tokens (out130), cap on the client",
@@ -233,7 +230,7 @@ def test_figure_12_tells_datasets_of_one_length_and_sides_of_one_cap_apart() -> 
 
 def test_figure_12_has_bars_over_repeats_and_names_datasets_in_its_notes() -> None:
     rows = [row(8, 9000), row(8, 9100, repeat=1), of_length(520, 8, 1.0, status="oom")]
-    figure, data = draw("fig12", FigureInputs(as_table(rows)))
+    figure, data = draw("fig12", of_sweep(as_table(rows)))
     assert list(data["repeats"]) == [2]
     assert data["total_throughput_tok_s_low"].iloc[0] < 9050.0 < data["total_throughput_tok_s_high"].iloc[0]
     footer = figure._supxlabel.get_text()  # type: ignore[attr-defined]
@@ -254,7 +251,7 @@ def kernels(source: str = "kernels") -> pd.DataFrame:
 
 def test_figure_13_tells_busy_and_overlap() -> None:
     table = as_table([row(96, 20_000, 2, "yes", verdict="invalid", flags="profiled")])
-    figure, data = draw("fig13", FigureInputs(table, kernels=kernels()))
+    figure, data = draw("fig13", of_sweep(table, kernels=kernels()))
     title = figure.axes[0].get_title(loc="left")
     assert "2 replicas under MPS" in title
     assert "GPU busy 100.0%" in title
@@ -266,5 +263,5 @@ def test_figure_13_tells_busy_and_overlap() -> None:
 
 def test_figure_13_without_a_profiler_says_so() -> None:
     table = as_table([row(96, 20_000, 2, "yes")])
-    figure, _ = draw("fig13", FigureInputs(table, kernels=kernels("nvml")))
+    figure, _ = draw("fig13", of_sweep(table, kernels=kernels("nvml")))
     assert "by NVML" in figure.axes[0].get_title(loc="left")

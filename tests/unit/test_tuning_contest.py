@@ -13,11 +13,13 @@ from memgap.errors import UserError
 from memgap.points.point import Record
 from memgap.session.watch import StopWatch
 from memgap.store.points import PointStore
-from memgap.tuning.figures import FIGURES, draw, read_configurations
+from memgap.tables.forms import write_contents
+from memgap.tables.inputs import Inputs
 from memgap.tuning.outcome import Outcome
-from memgap.tuning.results import ORIGINAL, write_tables
+from memgap.tuning.results import ORIGINAL, READ, TABLE, make
 from memgap.tuning.run import run_tuning
 from memgap.workflow import load_study
+from tests.support.drawing import draw, reading
 from tests.support.races import MadeServers, made_servers
 from tests.support.tunings import tuning_config, tuning_plan
 
@@ -38,6 +40,13 @@ def race(plan: Record, results: Path) -> tuple[list[Outcome], str]:
     """Run a tuning; returns its outcomes and what it said."""
     said = io.StringIO()
     return run_tuning(plan, results, StopWatch(), said), said.getvalue()
+
+
+def write_tables(plan: Any, results: Path) -> None:
+    """Write the tables of a tuning as the workflow does."""
+    paths = {name: results.parent / path.replace("{group}", "toy") for name, path in TABLE.writes.items()}
+    paths = {name: results / path.relative_to(results.parent / "results") for name, path in paths.items()}
+    write_contents(make(Inputs(plan=plan, points=results / "points")), paths, TABLE.digits)
 
 
 @pytest.fixture
@@ -157,23 +166,23 @@ def test_every_kind_of_parallelism_divides_the_throughput(tmp_path: Path, monkey
     assert outcome["winner"]["name"] == outcome["default"]["name"], "1000 tok/s on one GPU are more than 4000 on eight"
 
 
-@pytest.mark.parametrize("name", sorted(FIGURES))
+@pytest.mark.parametrize("name", reading("tuning.results"))
 def test_figures_are_drawn_from_the_table(name: str, tuned: Tuned) -> None:
     results, _, _ = tuned
-    table = read_configurations(str(results / "tuning/toy/benchmarking_results.csv"))
-    figure, data = draw(name, table)
+    table = READ["results"].read(results / "tuning/toy/benchmarking_results.csv")
+    figure, data = draw(name, Inputs({"tuning.results": table}))
     assert len(data) > 0 and figure.axes
     assert "SIMULATED" in figure.get_supxlabel() and "TEST GPU" in figure.get_supxlabel()
 
 
 def test_an_effect_is_among_configurations_that_are_alike_in_all_else(tuned: Tuned) -> None:
     results, _, _ = tuned
-    table = read_configurations(str(results / "tuning/toy/benchmarking_results.csv")).head(4).copy()
+    table = READ["results"].read(results / "tuning/toy/benchmarking_results.csv").head(4).copy()
     table[["model", "tier", "blocks", "source"]] = ["m", "t", 3, "recorded"]
     flags = [{}, {"seats": 32}, {"seats": 48}, {"step": 1024}]
     table["server_args"] = [json.dumps(one) for one in flags]
     table["output_tps_per_gpu"] = [100.0, 50.0, 60.0, 90.0]
-    figure, data = draw("factors", table)
+    figure, data = draw("factors", Inputs({"tuning.results": table}))
     step = data[data["factor"] == "step"].set_index("value")
     assert list(step.index) == ["not given", "1024"], "seats of 32 and 48 say nothing of the step"
     assert step["relative_percent"].iloc[0] > 0 > step["relative_percent"].iloc[1]

@@ -1,10 +1,13 @@
 """Each doubt about a point is found, says why, and clean points have none."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from memgap.recorded.files import all_points
 from memgap.verdict import judge
+from memgap.verdict.batches import judge_batch, judged_again, machine_summary
 from memgap.verdict.evidence import Evidence
 from tests.support.sessions import runner
 
@@ -125,3 +128,54 @@ def test_a_session_finds_what_the_server_does_wrong(tmp_path: Any, fault: str, c
     assert check in point["flags"]
     if point["status"] == "ok":
         assert point["verdict"]["verdict"] != "valid"
+
+
+GPU = {"device": "cuda", "gpu_sm_clock_max_mhz": 1980}
+
+
+@pytest.mark.parametrize(
+    ("summary", "verdict", "checks"),
+    [
+        ({"gpu_foreign_processes_max": 0.0, "gpu_sm_clock_mean_mhz": 1970.0}, "valid", []),
+        ({"gpu_foreign_processes_max": 1.0}, "invalid", ["foreign_processes"]),
+        ({"gpu_throttled_fraction": 0.5}, "suspect", ["throttled"]),
+        ({"sm_clock_mean_mhz": 1200.0, "gpu_sm_clock_mean_mhz": 1970.0}, "suspect", ["low_clock"]),
+        ({"gpu_throttled_fraction": 0.0, "unclassified_fraction": 0.3}, "suspect", ["unclassified"]),
+        ({"unclassified_fraction": 0.0}, None, ["not_judged"]),
+    ],
+)
+def test_an_offline_point_is_judged_by_what_its_gpu_showed(
+    summary: dict[str, float], verdict: str | None, checks: list[str]
+) -> None:
+    found = judge_batch(Evidence({}, summary, {}, GPU))
+    assert (found.verdict, found.limit, [one.check for one in found.reasons]) == (verdict, None, checks)
+
+
+def test_without_a_gpu_nothing_on_it_can_disturb() -> None:
+    assert judge_batch(Evidence({}, {}, {}, {"device": "cpu"})).verdict == "valid"
+
+
+def test_a_batch_between_two_samples_has_the_processes_of_the_nearest() -> None:
+    sample = {"gpu_foreign_processes": 1.0, "gpu_throttled": 0.0, "gpu_sm_clock_mhz": 300.0}
+    rows = [{"time_s": -3.0, **sample, "gpu_foreign_processes": 0.0}, {"time_s": 0.4, **sample}]
+    assert machine_summary(rows, 0.1, profiled=False) == {"gpu_foreign_processes_max": 1.0}
+    whole = machine_summary(rows, 0.5, profiled=False)
+    assert whole == {
+        "gpu_foreign_processes_max": 1.0,
+        "gpu_throttled_fraction": 0.0,
+        "gpu_sm_clock_mean_mhz": 300.0,
+    }
+    assert "gpu_sm_clock_mean_mhz" not in machine_summary(rows, 0.5, profiled=True)
+    assert machine_summary([], 0.5, profiled=False) == {}
+
+
+def test_recorded_offline_points_are_judged_by_what_was_recorded() -> None:
+    recorded = Path(__file__).resolve().parents[2] / "recorded/h200"
+    offline = [one for one in all_points(recorded) if one["record"].get("kind") == "offline"]
+    for point in offline:
+        again = judged_again(point)
+        judged = "sm_clock_mean_mhz" in point["summary"]
+        assert again["verdict"]["verdict"] == ("valid" if judged else None)
+        assert again["flags"] == ([] if judged else ["not_judged"])
+        assert {**again, "verdict": 0, "flags": 0} == {**point, "verdict": 0, "flags": 0}
+    assert {judged_again(one)["verdict"]["verdict"] for one in offline} == {"valid", None}

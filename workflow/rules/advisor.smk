@@ -1,23 +1,35 @@
-# The batching configuration advisor: B_opt, the memory it needs, ready-to-use server flags.
-ADVISOR_MODULES = ["bca", "flags", "memory", "report", "stability"]
+# From measured points to what to run: the batching configuration advisor, its verification, and the fleet planner.
+@told
+def advised_table(wildcards):
+    return targets.advised_table(STUDY, wildcards.model)
+
+
+def advice_in_report(ending):
+    return in_report(f"results/advisor/{{model}}.{ending}", "Advice", model="{model}")
 
 
 rule advise:
     input:
         table=advised_table,
         script=script("advise.py"),
-        code=[package_path(f"advisor/{name}.py") for name in ADVISOR_MODULES],
+        code=code_of("memgap.advisor.report"),
     output:
         yaml=advice_in_report("yaml"),
         html=advice_in_report("html"),
     log:
         "logs/advisor/{model}.log",
     wildcard_constraints:
-        model=MODEL_NAMES,
+        model=targets.model_names(STUDY),
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     params:
         plan=plan("advisor"),
+        caption=lambda wildcards: (
+            f"What to run {wildcards.model} with: the batch cap B_opt, the memory that it really needs, and server flags"
+            " to paste. The list of candidates says for each cap whether it fits and why not, with the 95 % intervals"
+            ' of throughput and latency; "How sure" says how often B_opt stays the same when these are drawn anew.'
+        ),
     message:
         "Advice for {wildcards.model}"
     shell:
@@ -27,32 +39,50 @@ rule advise:
 
 # The advised server, started and measured: a session of its own, known only once there is an advice. With recorded data
 # nothing is started: the recorded run is taken where there is one.
-rule verify:
+use rule session as verify with:
     input:
         advice="results/advisor/{model}.yaml",
         table=advised_table,
         script=script("verify_advice.py"),
     output:
-        yaml=verification_in_report("yaml"),
-        html=verification_in_report("html"),
+        yaml=advice_in_report("verified.yaml"),
+        html=advice_in_report("verified.html"),
     log:
         "logs/verify/{model}.log",
     wildcard_constraints:
-        model=MODEL_NAMES,
-    container:
-        verified_image
-    threads: 1
-    resources:
-        server=1,
-        gpu=gpus_of_verification,
-        nodes=CONFIG["resources"]["nodes"],
-        mem_mb=CONFIG["resources"]["mem_mb"],
-        cpus_per_task=CONFIG["resources"]["cpus"],
-        runtime=runtime_of_session,
+        model=targets.model_names(STUDY),
     params:
+        name="{model}",
+        options=lambda wildcards, input, output: [
+            *("--advice", input.advice, "--out", output.yaml, "--html", output.html),
+        ],
         plan=plan("verification"),
+        caption=lambda wildcards: (
+            f"What {wildcards.model} did when it ran as advised: predicted against measured, and which of the bounds it"
+            " kept. Throughput within 5 % of the prediction counts as predicted."
+        ),
     message:
         "Verification of the advice for {wildcards.model}"
+
+
+# Which models at which caps on which GPUs, from the sweeps that measured them.
+rule plan_fleet:
+    input:
+        tables=told(lambda wildcards: targets.fleet_tables(STUDY, wildcards.fleet)),
+        script=script("plan_fleet.py"),
+        code=code_of("memgap.planner.__main__"),
+    output:
+        yaml="results/planner/{fleet}.yaml",
+        csv="results/planner/{fleet}.csv",
+    log:
+        "logs/planner/{fleet}.log",
+    localrule: True
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        plan=plan("fleet"),
+    message:
+        "Plan of the fleet {wildcards.fleet}"
     shell:
-        "python {input.script:q} --config $MEMGAP_CONFIG --name {wildcards.model:q} --advice {input.advice:q}"
-        " --results results --out {output.yaml:q} --html {output.html:q} --log {log:q}"
+        "python {input.script:q} --config $MEMGAP_CONFIG --name {wildcards.fleet:q} --table {input.tables:q}"
+        " --out {output.yaml:q} --csv {output.csv:q} 2> {log:q}"

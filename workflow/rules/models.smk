@@ -1,4 +1,8 @@
-# Synthetic models: the right shape, a word-level tokenizer, no weights.
+# What measurements start from: synthetic models (the right shape, a word-level tokenizer, no weights), models of the hub,
+# tokenised workloads, and Locust's environment.
+LOCUST_NOTE, LOCUST_LOCK = locust_files(workflow.basedir)
+
+
 rule synthetic_model:
     input:
         script=ancient(script("write_model.py")),
@@ -11,6 +15,7 @@ rule synthetic_model:
         ),
     log:
         "logs/models/{model}.log",
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     params:
@@ -30,6 +35,7 @@ rule hub_model:
         "results/hub/{model}.json",
     log:
         "logs/models/hub-{model}.log",
+    localrule: True
     conda:
         "../../envs/workflow.yaml"
     params:
@@ -39,6 +45,45 @@ rule hub_model:
     shell:
         "python {input.script:q} --config $MEMGAP_CONFIG --name {wildcards.model:q}"
         " --results results --out {output:q} 2> {log:q}"
+
+
+# Workloads, tokenised once and kept by content.
+rule dataset:
+    input:
+        script=ancient(script("make_dataset.py")),
+    output:
+        prompts="results/datasets/{dataset}.npz",
+        description="results/datasets/{dataset}.json",
+    log:
+        "logs/datasets/{dataset}.log",
+    localrule: True
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        plan=plan("dataset"),
+    message:
+        "Dataset {wildcards.dataset}"
+    shell:
+        "python {input.script:q} --config $MEMGAP_CONFIG --name {wildcards.dataset:q}"
+        " --out {output.prompts:q} 2> {log:q}"
+
+
+rule locust_environment:
+    input:
+        script=ancient(script("install_locust.py")),
+    output:
+        LOCUST_NOTE,
+    log:
+        "logs/locust.log",
+    localrule: True
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        lock=LOCUST_LOCK,
+    message:
+        "Locust, into an environment of its own"
+    shell:
+        "python {input.script:q} --folder .venv-locust --lock {params.lock:q} > {log:q} 2>&1"
 
 
 # All that jobs read, to be made before nodes without a network, or scripts submitted by hand, need it.

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from memgap.advisor.files import read_advice
 from memgap.advisor.verify import verification, verification_plan
-from memgap.figures.plot import read_advice
 from memgap.session.run import run_sessions
 from memgap.store.atomic import write_text
 from memgap.store.points import PointStore

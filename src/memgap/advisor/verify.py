@@ -14,20 +14,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from memgap.advisor.files import CLOSE, read_advice
 from memgap.canonical import canonical_json, content_key
 from memgap.config.files import read_config_files
 from memgap.errors import DAMAGE, UserError
-from memgap.figures.plot import read_advice
 from memgap.script import run_script
 from memgap.session.inputs import write_inputs
 from memgap.store.atomic import write_text
 from memgap.study.plan import plan_of
 from memgap.workflow import load_study
 
-CLOSE = 0.05
-"""Throughput and latency within this share of the prediction count as predicted."""
 NOT_MEASURED = "Not measured: the recorded data have no run of the advised server."
 Record = dict[str, Any]
 
@@ -122,18 +118,6 @@ def _verification(advice: Mapping[str, Any], point: Mapping[str, Any] | None) ->
     end = "The advice holds." if not failed else f"It does not hold: not met is {', '.join(failed)}."
     sentence = f"Run as advised: {told}. {end}"
     return {**head, "holds": not failed, "sentence": sentence, "checks": checks, "predicted_and_measured": rows}
-
-
-def read_verifications(paths: Sequence[Path]) -> dict[str, Record]:
-    """Return stored verifications by model; raises UserError where a file is none."""
-    found = {}
-    for path in paths:
-        try:
-            one = yaml.safe_load(path.read_text(encoding="utf-8"))
-            found[str(one["model"])] = {**one, "holds": one["holds"], "sentence": str(one["sentence"])}
-        except (yaml.YAMLError, *DAMAGE) as error:
-            raise UserError(f"{path}: not a verification ({error}); let Snakemake make it again.") from error
-    return found
 
 
 def _compared(predicted: float, measured: float | None) -> dict[str, float]:

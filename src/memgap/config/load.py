@@ -12,8 +12,11 @@ import jsonschema
 import yaml
 
 from memgap.config.safety import check_safe
+from memgap.declared import SETTINGS
 from memgap.engine.adapters import ADAPTERS
 from memgap.errors import UserError
+from memgap.figures import spec as figures
+from memgap.tables import spec as tables
 
 Config = dict[str, Any]
 LAST = 100
@@ -34,6 +37,8 @@ def schema() -> dict[str, Any]:
     definitions = whole["$defs"]
     definitions["engine"]["properties"]["adapter"]["enum"] = list(ADAPTERS)
     shared = definitions.pop("shared")["properties"]
+    for part, declared in (("figures", figures), ("tables", tables)):
+        whole["properties"][part]["properties"] = declared.schema()
     properties: dict[str, Any] = {}
     for name, node in whole["properties"].items():
         properties[name] = node
@@ -207,18 +212,10 @@ def _fill_defaults(value: Any, node: Mapping[str, Any]) -> None:
 def _check_references(config: Config) -> None:
     for part in ("figures", "tables"):
         for name, settings in config[part].items():
-            where = f"config: {part}.{name}"
-            for key in settings.keys() & {"sweep", "online", "replication", "comparison"}:
-                known(settings[key], config["sweeps"], "sweep", f"{where}.{key}")
-            if "study" in settings:
-                known(settings["study"], config.get("offline", {}), "offline study", f"{where}.study")
-    predictions = config["figures"].get("roofline", {}).get("predictions")
-    if predictions is not None:
-        known(predictions, config["predictions"], "predictions", "config: figures.roofline.predictions")
-    for sweep in config["tables"].get("roofline_error", {}).get("sweeps", []):
-        known(sweep, config["sweeps"], "sweep", "config: tables.roofline_error.sweeps")
-    for study in config["tables"].get("roofline_error", {}).get("studies", []):
-        known(study, config["offline"], "offline study", "config: tables.roofline_error.studies")
+            for key, named in settings.items():
+                setting = SETTINGS[key]
+                for one in named if setting.many else [named]:
+                    known(one, config[setting.section], setting.what, f"config: {part}.{name}.{key}")
     for fleet, settings in config["fleets"].items():
         for sweep in settings["sweeps"]:
             known(sweep, config["sweeps"], "sweep", f"config: fleets.{fleet}.sweeps")

@@ -8,12 +8,15 @@ _ERROR = re.compile(r"(?:^|\s)((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)): 
 
 
 class ServerFailureError(Exception):
-    """The server did not become ready, or died. `kind` is what a point records; `log_tail` the end of its log."""
+    """The server did not become ready, or died. `kind` is what a point records; `log_tail` the end of its log;
+    `hopeless`: another try on this machine would end the same way.
+    """
 
-    def __init__(self, kind: str, message: str, log_tail: str) -> None:
+    def __init__(self, kind: str, message: str, log_tail: str, hopeless: bool = False) -> None:
         super().__init__(message)
         self.kind = kind
         self.log_tail = log_tail
+        self.hopeless = hopeless
 
 
 def first_error(log: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from memgap import __version__
 from memgap.containers.digest import image_digest
 from memgap.engine.adapters import adapter_for
+from memgap.errors import UserError
 
 ENGINE_FOLDER = ".venv-engine"
 NOT_INSTALLED = "not-installed"
@@ -50,6 +51,20 @@ def _image_record(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         "version": settings["version"],
         "image": pinned or image_digest(settings["image"], None, f"config: engines.{name}"),
     }
+
+
+def check_version(engine: Mapping[str, Any], running: str | None, what: str) -> None:
+    """Raises UserError where what runs (`what`: "server") is of another version than the points' engine declares.
+
+    The part after a plus, such as "+cpu", names a build of the same version. "auto" without a number says nothing.
+    """
+    declared = engine["version"]
+    if running is None or declared in (NOT_INSTALLED, "auto") or running.split("+")[0] == declared.split("+")[0]:
+        return
+    raise UserError(
+        f"the points belong to {engine['package']} {declared}, but the {what} is {running}; "
+        "set engines.*.version to it or install the other one."
+    )
 
 
 def engine_python(setting: str, image: str | None = None) -> str:

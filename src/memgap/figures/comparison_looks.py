@@ -1,6 +1,5 @@
 """What the figures of a comparison of engines share: names and looks of engines and layouts, and the small print."""
 
-import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.provenance import CHARACTERS_PER_IN
-from memgap.figures.style import ALERT, GREY, MARKERS, log2_axis, palette
+from memgap.figures.footer import write_footer
+from memgap.figures.style import MARKERS, log2_axis, palette
+from memgap.tables.provenance import source_line
 
-SIMULATED = "memgap-mock"
 LAYOUT_NAMES: Mapping[str, str] = {
     "paged": "paged",
     "contiguous-max-length": "contiguous,\ngreatest length",
@@ -56,26 +55,9 @@ def drawn(table: pd.DataFrame) -> pd.DataFrame:
 
 def write_small_print(figure: Figure, engines: pd.DataFrame, note: str = "") -> None:
     """Write under the figure: engines, device, requests, a note, and in red the points that are not drawn."""
-    versions = sorted({f"{one.engine} {one.engine_version}" for one in engines.itertuples()})
-    devices = sorted({"CPU" if one == "cpu" else str(one) for one in _devices(engines)})
     models = sorted({f"{one.model} {one.dtype}" for one in engines.itertuples()})
     asked = ", ".join(str(one) for one in sorted(set(engines["requests"].dropna().astype(int))))
-    simulated = ["SIMULATED, not measured"] if (engines["engine"] == SIMULATED).any() else []
-    recorded = ["recorded data"] if (engines["source"] == "recorded").any() else []
-    drivers = [f"driver {one}" for one in sorted(set(engines["driver"].dropna()))]
-    days = sorted({str(one)[:10] for one in engines["date_utc"].dropna()})
-    dates = [days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"] if days else []
-    parts = [*simulated, *recorded, *versions, *devices, *drivers, *dates, *models, f"{asked} requests a point"]
-    text = "; ".join(parts)
-    width = round(CHARACTERS_PER_IN * figure.get_figwidth())
-    lines = [line for one in (text, note) for line in textwrap.wrap(one, width)]
     rest = engines[~engines.index.isin(drawn(engines).index)]
-    failed = [f"{one.engine} batch {one.batch_cap}: {one.status}" for one in rest.itertuples()]
-    if failed:
-        lines += textwrap.wrap("not drawn: " + "; ".join(dict.fromkeys(failed)), width)
-    figure.supxlabel("\n".join(lines), fontsize=6, color=ALERT if failed else GREY)
-
-
-def _devices(engines: pd.DataFrame) -> list[str]:
-    named = engines["gpu_name"].where(engines["gpu_name"].notna(), engines["device"])
-    return [str(one) for one in named.dropna()]
+    failed = dict.fromkeys(f"{one.engine} batch {one.batch_cap}: {one.status}" for one in rest.itertuples())
+    line = source_line(engines, [*models, f"{asked} requests a point"])
+    write_footer(figure, [line, note], ["not drawn: " + "; ".join(failed)] if failed else [])

@@ -6,14 +6,16 @@ from typing import Any
 import pandas as pd
 
 from memgap.figures.analytic_work import step_work
-from memgap.figures.offline_inputs import STALL
 from memgap.figures.offline_points import main_setting
+from memgap.tables.offline_study import STALL
 
 PLANNING = ("prepare_varlen_num_blocks_kernel",)
 """Kernels of FlashAttention 3 that share out its work and touch no key or value; they count as attention's time."""
 ATTENTION, MATMUL = "attention", "matmul"
 FLOP = ("flop_fp32", "flop_fp16", "flop_fp64", "flop_tensor")
 BYTES = ("dram_read_bytes", "dram_write_bytes")
+PAPERS_REASON = "long_scoreboard"
+"""The published "idle cycles" are this reason's share alone: waiting for data from L1, L2 or DRAM."""
 LENGTHS = ("prompt_tokens", "output_tokens")
 GROUP = ["model", "kernel_class", "attention_backend", "batch"]
 

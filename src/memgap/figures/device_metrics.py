@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.figures.counters import decode_counters, weighted_mean
-from memgap.figures.offline_inputs import DEVICE_METRICS, OfflineTables
+from memgap.tables.offline_study import DEVICE_METRICS, OfflineTables
 
 KERNEL_COLUMNS = {
     "sm_active": "sm_active_fraction",

@@ -1,11 +1,4 @@
-"""Figure 1: attention and matrix products of a decode step under the GPU's roofs.
-
-A point is a batch: all FLOP that ncu counted in the kernels of a class (tensor cores, FP16 and FP64 beside FP32) over
-their DRAM traffic, read and written, and over their time. Hollow markers stand at the intensity that the model's shape
-asks for. The published script counts FP32 only, so that matrix products seem to do next to nothing, labels the FP64
-roof as single precision, joins two different kernels to one line, and draws batch 1 and MAX only; here the roofs are
-those of dense FP16 tensor cores and of FP32, every batch is drawn, and all kernels of a class count as they are.
-"""
+"""Figure 1: attention and matrix products of a decode step under the GPU's roofs, a point a batch."""
 
 import numpy as np
 import pandas as pd
@@ -13,20 +6,38 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memgap.figures.counters import ATTENTION, rooflines
-from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.offline_points import batch_label
 from memgap.figures.paper import LABEL, read_paper
+from memgap.figures.spec import FigureSpec
 from memgap.figures.style import GREY, model_looks, new_grid
+from memgap.tables.inputs import Inputs
 
 X, Y, ANALYTIC = "intensity_flop_byte", "flop_s", "analytic_intensity_flop_byte"
 ROOFS = {"peak_flop_tensor_fp16_s": "FP16 tensor, dense", "peak_flop_fp32_s": "FP32"}
 PAPER = ["series", "model", "batch_size", "arithmetic_intensity_flop_per_byte", "performance_flop_per_s"]
+FIGURE = FigureSpec(
+    name="fig01",
+    title="Figure 1: the roofline of attention and matrix products",
+    reads=("study.offline", "study.counters"),
+    paper=True,
+    caption="""
+x is the FLOP of all kernels of a class over their DRAM traffic, y the same FLOP over their time, both counted by ncu
+in decode steps. A marker, one a batch, far under the roofs is held back by neither memory nor compute: too little
+work, or latency. Look whether attention stays left of the ridge at every batch while matrix products move right.
+Hollow markers stand at the intensity of the model's shape: KV cache read once, weights read once. A filled marker far
+from its hollow one means that caches help, that the kernel pads its tiles, or that the counter misses something.
+
+Corrected: the published script counts FP32 only, which leaves out nearly all work of matrix products; labels the FP64
+roof as single precision; joins two different kernels to one line; draws batch 1 and MAX only. Here tensor cores, FP16
+and FP64 count, the roofs are dense FP16 tensor and FP32, all kernels of a class count, and every batch is drawn.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a model, series and batch; FLOP/s, bytes/s, FLOP/byte)."""
-    data = rooflines(inputs.offline.counters)
+    data = rooflines(inputs["study.counters"])
     data.insert(0, "series", _series(data))
     models = list(dict.fromkeys(data["model"]))
     figure, panels = new_grid(len(models))
@@ -48,7 +59,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     hollow = "hollow markers: intensity from the model's shape" if data[ANALYTIC].notna().any() else ""
     write_notes(
         figure,
-        inputs.offline,
+        inputs["study.offline"],
         ["counters by ncu, padding of tiles included; roofs at the kernels' clock; every marker is a batch", hollow],
     )
     return figure, data
@@ -116,7 +127,7 @@ def _draw_series(axes: Axes, line: pd.DataFrame, label: str, colour: object, mar
         )
 
 
-def _overlay_paper(axes: Axes, inputs: FigureInputs, model: str) -> None:
+def _overlay_paper(axes: Axes, inputs: Inputs, model: str) -> None:
     """Draw the published series of a model in grey; they count FP32 work only."""
     assert inputs.paper_reference is not None
     paper = read_paper(inputs.paper_reference, "fig01", PAPER)

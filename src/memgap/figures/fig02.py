@@ -1,28 +1,44 @@
-"""Figure 2: throughput and inter-token latency over the average batch size.
-
-x is the time-weighted mean of running requests inside the benchmark window. The published script averages over all
-samples, the idle seconds before and after the run included, and so shows smaller batches than there were.
-"""
+"""Figure 2: throughput and inter-token latency over the average batch size."""
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.inputs import FigureInputs
+from memgap.figures.footer import write_provenance
 from memgap.figures.marks import draw_models
 from memgap.figures.paper import overlay, read_paper
 from memgap.figures.points import bars_note, per_cap
-from memgap.figures.provenance import write_provenance
+from memgap.figures.spec import FigureSpec
 from memgap.figures.style import ALERT, log2_axis, new_figure, say_in_place
 from memgap.tables.fate import GOOD, PREEMPTED
+from memgap.tables.inputs import Inputs
 
 X, THROUGHPUT, LATENCY = "mean_running_reqs", "total_throughput_tok_s", "itl_mean_ms"
 PAPER = {X: "mean_running_reqs_within_duration", THROUGHPUT: "total_token_throughput_tok_per_s", LATENCY: "mean_itl_ms"}
+FIGURE = FigureSpec(
+    name="fig02",
+    title="Figure 2: throughput and latency over the average batch",
+    reads=("sweep.points",),
+    paper=True,
+    caption="""
+x is the average batch: the time-weighted mean of running requests between the first send and the last reply. Left,
+throughput of prompt and output tokens of completed requests; right, the mean inter-token latency (ITL).
+
+Look for the batch where the left curve leaves its steep part. Up to there a larger batch is almost free; beyond it
+each step reads more KV cache than it gains, the right curve climbs, and the left one flattens: the memory wall.
+Markers are means over repeats, bars their 95 % intervals; the line under the figure says of which kind. Open,
+red-edged markers are points with preemptions: requests were evicted from a full KV cache and computed again. A red
+cross marks the last cap before that.
+
+Corrected against the paper's published script: that averages running requests over all samples, the idle seconds
+before and after the run included, and so shows smaller batches than there were.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a model and cap; means over repeats)."""
-    data = per_cap(inputs.table, [X, THROUGHPUT, LATENCY])
+    data = per_cap(inputs["sweep.points"], [X, THROUGHPUT, LATENCY])
     figure, panels = new_figure(2)
     for axes, column, title in (
         (panels[0], THROUGHPUT, "Throughput, prompt + output (tok/s)"),
@@ -41,7 +57,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
             say_in_place(axes, "no point of this sweep was measured")
     if not data.empty:
         panels[0].legend(fontsize="x-small")
-    write_provenance(figure, inputs.table, bars=bars_note(data[data["fate"] == GOOD]))
+    write_provenance(figure, inputs["sweep.points"], bars=bars_note(data[data["fate"] == GOOD]))
     return figure, data
 
 

@@ -1,27 +1,37 @@
-"""Figure 3: throughput over the KV cache that it takes.
-
-x is the largest share of the KV-cache pool in use inside the benchmark window.
-"""
+"""Figure 3: throughput over the KV cache that it takes."""
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.inputs import FigureInputs
+from memgap.figures.footer import write_provenance
 from memgap.figures.marks import draw_models
 from memgap.figures.paper import overlay, read_paper
 from memgap.figures.points import bars_note, per_cap
-from memgap.figures.provenance import write_provenance
+from memgap.figures.spec import FigureSpec
 from memgap.figures.style import new_figure, say_in_place
 from memgap.tables.fate import GOOD
+from memgap.tables.inputs import Inputs
 
 USAGE, PERCENT, THROUGHPUT = "kv_cache_usage_max_fraction", "kv_cache_usage_max_percent", "total_throughput_tok_s"
 PAPER_X, PAPER_Y = "kv_cache_max_usage_pct", "total_token_throughput_tok_per_s"
+FIGURE = FigureSpec(
+    name="fig03",
+    title="Figure 3: throughput over KV-cache usage",
+    reads=("sweep.points",),
+    paper=True,
+    caption="""
+x is the largest share of the KV-cache pool in use during the run. A curve that is flat on its right says that this
+part of the pool holds requests that add next to nothing; the memory could serve a second replica of the model
+instead.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a model and cap; means over repeats)."""
-    data = per_cap(inputs.table.assign(**{PERCENT: 100 * inputs.table[USAGE]}), [PERCENT, THROUGHPUT])
+    table = inputs["sweep.points"]
+    data = per_cap(table.assign(**{PERCENT: 100 * table[USAGE]}), [PERCENT, THROUGHPUT])
     figure, (axes,) = new_figure(1, width_in=5.4, height_in=3.4)
     if inputs.paper_reference is not None:
         paper = read_paper(inputs.paper_reference, "fig03", [PAPER_X, PAPER_Y, "plotted", "model"])
@@ -36,7 +46,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         say_in_place(axes, "no point of this sweep was measured")
     else:
         axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    write_provenance(figure, inputs.table, bars=bars_note(data[data["fate"] == GOOD]))
+    write_provenance(figure, table, bars=bars_note(data[data["fate"] == GOOD]))
     return figure, data
 
 

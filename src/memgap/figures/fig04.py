@@ -1,30 +1,38 @@
-"""Figure 4: seconds of prefill and of decode over the batch, and how much longer a larger batch takes.
-
-One panel a model; the line is the time of both phases over that of the smallest batch. The phase of a step is the
-scheduler's own. The published logs count the first decode step as prefill and end with an empty decode step.
-"""
+"""Figure 4: seconds of prefill and of decode over the batch, and how much longer a larger batch takes."""
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.inputs import FigureInputs
-from memgap.figures.offline_inputs import OfflineTables
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.offline_points import NONE_MEASURED, batch_label, main_points
 from memgap.figures.paper import LABEL, read_paper
+from memgap.figures.spec import FigureSpec
 from memgap.figures.style import ALERT, GREY, new_grid, palette
+from memgap.tables.inputs import Inputs
+from memgap.tables.offline_study import OfflineTables, offline_of
 
 COLUMNS = ["model", "batch", "prompt_tokens", "output_tokens", "repeats", "prefill_s", "decode_s", "slowdown_ratio"]
 PAPER = ["model", "batch_size", "prefill_time_s", "decode_time_s", "global_slowdown_x", "plotted"]
 
 HEADROOM = 1.2
 """Room for the legend above the bars."""
+FIGURE = FigureSpec(
+    name="fig04",
+    title="Figure 4: prefill and decode over the batch",
+    reads=("study.offline",),
+    paper=True,
+    caption="""
+Bars are seconds, the line how much longer a batch takes than the smallest one. A batch twice as large in less than
+twice the time is a gain. Corrected: the phase of each step is the scheduler's own; the published logs count the first
+decode step as prefill, and their last decode step is empty.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a model and batch; means over repeats)."""
-    data = plotted(inputs.offline)
+    data = plotted(offline_of(inputs))
     models = list(dict.fromkeys(data["model"]))
     figure, panels = new_grid(len(models))
     for axes, model in zip(panels, models, strict=False):
@@ -37,7 +45,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         say_empty(panels[0], NONE_MEASURED)
     lengths = data[["prompt_tokens", "output_tokens"]].drop_duplicates()
     said = "; ".join(f"prompts of {a:g}, outputs of {b:g} tokens" for a, b in lengths.itertuples(index=False))
-    write_notes(figure, inputs.offline, [said])
+    write_notes(figure, inputs["study.offline"], [said])
     return figure, data
 
 
@@ -57,7 +65,7 @@ def plotted(tables: OfflineTables) -> pd.DataFrame:
     return data.assign(slowdown_ratio=total / first)[COLUMNS]
 
 
-def _draw_model(axes: Axes, own: pd.DataFrame, inputs: FigureInputs) -> None:
+def _draw_model(axes: Axes, own: pd.DataFrame, inputs: Inputs) -> None:
     colours = palette(2)
     places = list(range(len(own)))
     axes.bar(places, own["prefill_s"], color=colours[1], width=0.7, label="prefill", linewidth=0)

@@ -1,33 +1,41 @@
-"""Figure 5: DRAM traffic and warps in flight of a decode phase, mean and maximum over the batch.
-
-Above, both over time for the smallest and the largest batch of the model with the most batches; below, one panel a
-model. The sources are named below (see `device_metrics`): device counters over time, NVML's means over the phase, or
-ncu's counters of single kernels, laid along one step above. NVML counts DRAM reads and writes together. The
-published script cuts its series at fixed sample numbers.
-"""
+"""Figure 5: DRAM traffic and warps in flight of a decode phase, mean and maximum over the batch."""
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memgap.figures.device_metrics import METRICS, NCU, phase_metrics, samples_of
-from memgap.figures.inputs import FigureInputs
-from memgap.figures.offline_inputs import OfflineTables
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.offline_points import batch_label, ends, main_points, richest_model
 from memgap.figures.paper import LABEL, read_paper
+from memgap.figures.spec import FigureSpec
 from memgap.figures.step_timeline import as_steps, one_step
 from memgap.figures.style import GREY, apply_style, palette
+from memgap.tables.inputs import Inputs
+from memgap.tables.offline_study import OfflineTables, offline_of
 
 COLUMNS = ["record", "model", "batch", "metric", "statistic", "time_ms", "value_fraction", "source"]
 PAPER_METRICS = {"compute_warps_in_flight": "warps", "dram_read_bandwidth": "dram_read"}
 MOST_SAMPLES = 400
 """Longer series are drawn as the largest value of each of that many equal parts."""
+FIGURE = FigureSpec(
+    name="fig05",
+    title="Figure 5: DRAM traffic and warps in flight",
+    reads=("study.offline", "study.classes", "study.kernels", "study.counters", "study.gpu"),
+    paper=True,
+    caption="""
+Solid is the mean, hatched the maximum over the decode phase; above, both over time at the smallest and the largest
+batch. Each title names its source: device counters over time (nsys GPU metrics); NVML's means over the phase, in
+which DRAM is read and write together; or, where neither is there, ncu's counters of single kernels: their mean
+weighted by duration times the share of the step in which any kernel ran, and the busiest kernel as the maximum. The
+line below names the classes that were counted. The published script cuts its series at fixed sample numbers.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers: a row a bar, and a row a sample over time (record `series`)."""
-    tables = inputs.offline
+    tables = offline_of(inputs)
     bars = _bars(tables)
     models = list(dict.fromkeys(bars["model"]))
     apply_style()
@@ -49,7 +57,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         _draw_bars(figure.add_subplot(spot), bars[bars["model"] == model], inputs)
     if not models:
         say_empty(figure.add_subplot(grid[1, :]), "no point of this study has device metrics of its decode phase")
-    write_notes(figure, tables, [_about(bars, tables)])
+    write_notes(figure, tables.points, [_about(bars, tables)])
     found = [table for table in (bars, *series) if not table.empty]
     return figure, (pd.concat(found, ignore_index=True) if found else bars)[COLUMNS]
 
@@ -69,7 +77,7 @@ def _bars(tables: OfflineTables) -> pd.DataFrame:
     return table.sort_values(["model", "batch"], key=lambda c: c.map(places) if c.name == "model" else c, kind="stable")
 
 
-def _draw_bars(axes: Axes, own: pd.DataFrame, inputs: FigureInputs) -> None:
+def _draw_bars(axes: Axes, own: pd.DataFrame, inputs: Inputs) -> None:
     metrics = list(dict.fromkeys(own["metric"]))
     batches = sorted(set(own["batch"]))
     colours = palette(2)
@@ -98,7 +106,7 @@ def _draw_bars(axes: Axes, own: pd.DataFrame, inputs: FigureInputs) -> None:
 
 
 def _overlay_paper(
-    axes: Axes, inputs: FigureInputs, model: str, metric: str, statistic: str, batches: list[float], shift: float
+    axes: Axes, inputs: Inputs, model: str, metric: str, statistic: str, batches: list[float], shift: float
 ) -> None:
     """Mark the published bar by a grey line across ours."""
     assert inputs.paper_reference is not None

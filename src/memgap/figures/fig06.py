@@ -1,34 +1,37 @@
-"""Figure 6: a decode step by kernel class: attention (with KV-cache writes), matrix products, CPU time, other.
-
-One panel a model, one bar a batch, 100 % being the wall time of an unprofiled decode step. CPU time is what is left of
-that when all the time with any kernel is taken off: the GPU waits for the host. Kernel times come from a profiled run
-of the same point. The published script finds classes by exact kernel names, so that matrix products of unclear name
-are "other", and measures the window under the profiler, whose own cost counts as CPU time.
-"""
-
-import math
+"""Figure 6: a decode step by kernel class: attention (with KV-cache writes), matrix products, CPU time, other."""
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.class_shares import ATTENTION, MATMUL, UNCLASSIFIED, class_ms, class_steps
-from memgap.figures.inputs import FigureInputs
+from memgap.figures.class_shares import BUSY, PARTS, shares
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.offline_points import batch_label
 from memgap.figures.paper import LABEL, read_paper
+from memgap.figures.spec import FigureSpec
 from memgap.figures.style import new_grid, palette
+from memgap.tables.inputs import Inputs
 
-PARTS = ("attention", "matmul", "cpu", "other")
 LABELS = {"attention": "attention", "matmul": "matrix products", "cpu": "CPU time (GPU idle)", "other": "other kernels"}
 PAPER_PARTS = {"attention": "attention", "matrix_multiplication": "matmul", "cpu_time": "cpu", "other_kernels": "other"}
-COLUMNS = ["model", "batch", "part", "share_fraction", "step_ms", "of", "unclassified_fraction", "profiler"]
-WALL, BUSY = "unprofiled step", "time with a kernel"
+FIGURE = FigureSpec(
+    name="fig06",
+    title="Figure 6: a decode step by kernel class",
+    reads=("study.offline", "study.classes"),
+    paper=True,
+    caption="""
+100 % is the wall time of an unprofiled step. Attention includes the writes to the KV cache. CPU time is what no
+kernel fills. Corrected: the published script knows kernels by exact names, so that many matrix products are "other",
+and takes its window under the profiler, whose own cost counts as CPU time. Unclassified kernels are part of "other",
+and their largest share is printed. Without an unprofiled step the bars are shares of the time with a kernel, which
+the line below says.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a model, batch and part; shares of a decode step)."""
-    data = shares(inputs.offline.classes)
+    data = shares(inputs["study.classes"])
     models = list(dict.fromkeys(data["model"]))
     figure, panels = new_grid(len(models))
     for axes, model in zip(panels, models, strict=False):
@@ -42,41 +45,11 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     else:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, fontsize=6, loc="outside upper center", ncols=5)
-    write_notes(figure, inputs.offline, [_about(data)])
+    write_notes(figure, inputs["study.offline"], [_about(data)])
     return figure, data
 
 
-def shares(classes: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a model, batch and part of a decode step with the columns of `COLUMNS`.
-
-    `of` says what the shares are of: the unprofiled step, or, where that was not measured, the time with a kernel.
-    """
-    rows = []
-    for (model, batch), own in class_steps(classes).groupby(["model", "batch"], sort=False):
-        head = own.iloc[0].to_dict()
-        parts = class_ms(own)
-        busy = sum(parts.values())
-        wall = head["wall_ms_per_step"]
-        whole = busy if math.isnan(wall) else max(wall, busy)
-        if not whole > 0:
-            continue
-        found = {name: sum(parts.get(kind, 0.0) for kind in kinds) for name, kinds in _KINDS.items()}
-        found["cpu"] = math.nan if math.isnan(wall) else whole - busy
-        found["other"] = busy - found["attention"] - found["matmul"]
-        unknown = parts.get(UNCLASSIFIED, 0.0) / whole
-        of = BUSY if math.isnan(wall) else WALL
-        for part in PARTS:
-            rows.append((model, batch, part, found[part] / whole, whole, of, unknown, head["profiler"]))
-    data = pd.DataFrame(rows, columns=COLUMNS)
-    places = {model: place for place, model in enumerate(dict.fromkeys(classes["model"]))}
-    order = data.assign(place=data["model"].map(places)).sort_values(["place", "batch"], kind="stable")
-    return order.drop(columns="place").reset_index(drop=True)
-
-
-_KINDS = {"attention": ATTENTION, "matmul": MATMUL}
-
-
-def _draw_model(axes: Axes, own: pd.DataFrame, inputs: FigureInputs) -> None:
+def _draw_model(axes: Axes, own: pd.DataFrame, inputs: Inputs) -> None:
     table = own.pivot_table(index="batch", columns="part", values="share_fraction", dropna=False).reindex(columns=PARTS)
     places = range(len(table))
     bottom = pd.Series(0.0, index=table.index)
@@ -92,7 +65,7 @@ def _draw_model(axes: Axes, own: pd.DataFrame, inputs: FigureInputs) -> None:
         _overlay_paper(axes, inputs, str(own["model"].iloc[0]), list(table.index))
 
 
-def _overlay_paper(axes: Axes, inputs: FigureInputs, model: str, batches: list[float]) -> None:
+def _overlay_paper(axes: Axes, inputs: Inputs, model: str, batches: list[float]) -> None:
     """Mark the published borders between the parts by dashes over our bars."""
     assert inputs.paper_reference is not None
     paper = read_paper(inputs.paper_reference, "fig06", ["model", "batch_size", "time_class", "decode_time_share_pct"])

@@ -1,21 +1,17 @@
-"""Figure 7: inside one decode step: attention and matrix products over time, and how busy each keeps DRAM and warps.
-
-The smallest and the largest batch of one model; a window of some layers from the middle of the step. Rectangles are
-kernels of a profiled step; the curves are ncu's counters of the same kernels, matched by name and order (see
-`step_timeline`), zero where no kernel runs. Where nothing was counted, only the rectangles are drawn. The published
-figure shows samples of the whole GPU each 0.1 ms, longer than many kernels, at fixed sample numbers.
-"""
+"""Figure 7: inside one decode step: attention and matrix products over time; see `step_timeline` for the curves."""
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.offline_points import batch_label, ends, richest_model
 from memgap.figures.paper import LABEL, read_paper
+from memgap.figures.spec import FigureSpec
 from memgap.figures.step_timeline import COUNTED, as_steps, one_step
 from memgap.figures.style import GREY, apply_style, palette
+from memgap.tables.inputs import Inputs
+from memgap.tables.offline_study import offline_of
 
 MODEL = "llama-2-7b"
 """The published figure's model, drawn where the study has it."""
@@ -24,11 +20,22 @@ LAYERS = 4
 CLASSES = {"attention": ("attention", "kv_write"), "matmul": ("matmul",)}
 CURVES = {"dram_read_fraction": "DRAM read", "warps_in_flight_fraction": "warps in flight"}
 COLUMNS = ["model", "batch", "start_ms", "end_ms", "kernel_class", "name", *COUNTED, "profiler"]
+FIGURE = FigureSpec(
+    name="fig07",
+    title="Figure 7: inside one decode step",
+    reads=("study.offline", "study.kernels", "study.counters"),
+    paper=True,
+    caption="""
+About four layers from the middle of a step, at the smallest and the largest batch. Rectangles are kernels; the curves
+are counters of the same kernels in another run, matched by name and order, zero between kernels. The published
+samples of the whole GPU each last 0.1 ms, longer than many kernels.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the kernels in the windows (start and end in ms from the window's beginning)."""
-    timelines = inputs.offline.kernels
+    timelines = inputs["study.kernels"]
     timelines = timelines[timelines["phase"] == "decode"]
     model = richest_model(timelines, MODEL)
     batches = ends(timelines[timelines["model"] == model])
@@ -38,7 +45,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     drawn = []
     for place, batch in enumerate(batches):
         upper, lower = figure.add_subplot(grid[0, place]), figure.add_subplot(grid[1, place])
-        window = _window(one_step(inputs.offline, str(model), batch))
+        window = _window(one_step(offline_of(inputs), str(model), batch))
         _draw_curves(upper, window, f"{model}, batch {batch_label(batch)}")
         _draw_kernels(lower, window)
         if inputs.paper_reference is not None:
@@ -53,7 +60,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         else ""
     )
     shown = f"kernels by {', '.join(sorted(set(data['profiler'])))}" if len(data) else ""
-    write_notes(figure, inputs.offline, [shown, counted])
+    write_notes(figure, inputs["study.offline"], [shown, counted])
     return figure, data[COLUMNS]
 
 
@@ -99,7 +106,7 @@ def _draw_kernels(axes: Axes, window: pd.DataFrame) -> None:
     axes.set_xlabel("Time in the window (ms)", fontsize="small")
 
 
-def _tell_paper(axes: Axes, inputs: FigureInputs, model: str, batch: float) -> None:
+def _tell_paper(axes: Axes, inputs: Inputs, model: str, batch: float) -> None:
     """Draw the published samples of DRAM read in grey where model and end of the batches are the same."""
     assert inputs.paper_reference is not None
     paper = read_paper(

@@ -1,29 +1,38 @@
-"""Figure 8: why the warps of attention kernels wait, at batch 1 and MAX, by model and attention backend.
-
-Each bar is the latency between two issued instructions of a warp, in shares of its reasons; the lowest part, with its
-number, is the share of the long scoreboard (waiting for data from memory), which is all that the published figure
-shows, as "idle cycles". Kernels are weighted by their duration.
-"""
+"""Figure 8: why the warps of attention kernels wait, at batch 1 and MAX, by model and attention backend."""
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memgap.figures.counters import ATTENTION, decode_counters
-from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.offline_points import batch_label, ends
 from memgap.figures.paper import LABEL, read_paper
+from memgap.figures.spec import FigureSpec
 from memgap.figures.stalls import draw_stalls, legend_beside, named_reasons, stall_rows
 from memgap.figures.style import new_figure
+from memgap.tables.inputs import Inputs
 
 COLUMNS = ["attention_backend", "model", "batch", "batch_label", "kernels", "reason", "share_fraction"]
 PAPER_BACKENDS = ("xformers", "flash")
+FIGURE = FigureSpec(
+    name="fig08",
+    title="Figure 8: why attention waits",
+    reads=("study.offline", "study.counters"),
+    paper=True,
+    caption="""
+The latency between two issued instructions of a warp, in shares of its stall reasons, kernels weighted by duration,
+at batch 1 and MAX. The lowest part, with its number, is the long scoreboard, waiting for data of a load: the
+published "idle cycles" are this share alone, and it is no share of idle SMs. Kernels that load by TMA (FlashAttention
+3) wait at barriers for their data, so that on Hopper the number can be low and memory still the reason: read it
+beside figure 1.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a backend, model, batch and stall reason)."""
-    data = stalls_at_ends(inputs.offline.counters)
+    data = stalls_at_ends(inputs["study.counters"])
     backends = list(dict.fromkeys(data["attention_backend"]))
     figure, panels = new_figure(max(len(backends), 1), height_in=3.6)
     reasons = named_reasons(data)
@@ -42,7 +51,9 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         say_empty(panels[0], "no point of this study has stall counters of attention kernels")
     legend_beside(panels)
     write_notes(
-        figure, inputs.offline, ["counters by ncu; numbers: long scoreboard, the published figure's idle cycles"]
+        figure,
+        inputs["study.offline"],
+        ["counters by ncu; numbers: long scoreboard, the published figure's idle cycles"],
     )
     return figure, data
 
@@ -62,7 +73,7 @@ def stalls_at_ends(counters: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _overlay_paper(axes: Axes, inputs: FigureInputs, backend: str, bars: list[pd.DataFrame]) -> None:
+def _overlay_paper(axes: Axes, inputs: Inputs, backend: str, bars: list[pd.DataFrame]) -> None:
     """Mark the published share of the same kind of backend by a dash."""
     assert inputs.paper_reference is not None
     paper = read_paper(

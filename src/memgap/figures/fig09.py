@@ -1,9 +1,4 @@
-"""Figure 9: why the warps of the attention kernel wait over the length of prompt and output, at the smallest batch.
-
-Bars as in figure 8, of the last profiled decode step, at which the context is what the axis and the CSV say. The
-published figure averages the first and the last step, so that its output curve mixes a step whose context never
-changes into every point; and it shows one reason only.
-"""
+"""Figure 9: why the warps of the attention kernel wait over the length of prompt and output, at the smallest batch."""
 
 from typing import Any
 
@@ -12,12 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memgap.figures.counters import ATTENTION, PLANNING, weighted_mean
-from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.offline_points import batch_label
 from memgap.figures.paper import LABEL, read_paper
+from memgap.figures.spec import FigureSpec
 from memgap.figures.stalls import draw_stalls, legend_beside, named_reasons, stall_rows
 from memgap.figures.style import new_figure
+from memgap.tables.inputs import Inputs
 
 VARIED = {"prompt_length": ("prompt_tokens", "output_tokens"), "output_length": ("output_tokens", "prompt_tokens")}
 COLUMNS = [
@@ -25,11 +21,22 @@ COLUMNS = [
     *("reason", "share_fraction"),
 ]
 PAPER = ["varied", "model", "prompt_len_tokens", "output_len_tokens", "idle_cycles_pct"]
+FIGURE = FigureSpec(
+    name="fig09",
+    title="Figure 9: why attention waits, over the length of prompt and output",
+    reads=("study.offline", "study.counters"),
+    paper=True,
+    caption="""
+As figure 8, at the smallest batch, in the last profiled decode step, over the length of the prompt and of the output,
+with the context under each bar. The published figure averages the first and the last step, so that its output curve
+mixes in a step whose context never changes.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a length and stall reason)."""
-    data = stalls_by_length(inputs.offline.counters)
+    data = stalls_by_length(inputs["study.counters"])
     figure, panels = new_figure(2)
     reasons = named_reasons(data)
     for axes, (varied, (moving, fixed)) in zip(panels, VARIED.items(), strict=True):
@@ -53,7 +60,9 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     panels[0].set_ylabel("Share of warp latency (%)", fontsize="small")
     legend_beside(panels)
     write_notes(
-        figure, inputs.offline, ["counters by ncu; numbers: long scoreboard, the published figure's idle cycles"]
+        figure,
+        inputs["study.offline"],
+        ["counters by ncu; numbers: long scoreboard, the published figure's idle cycles"],
     )
     return figure, data
 
@@ -89,7 +98,7 @@ def stalls_by_length(counters: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _overlay_paper(axes: Axes, inputs: FigureInputs, varied: str, model: str, lengths: list[float]) -> None:
+def _overlay_paper(axes: Axes, inputs: Inputs, varied: str, model: str, lengths: list[float]) -> None:
     assert inputs.paper_reference is not None
     paper = read_paper(inputs.paper_reference, "fig09", PAPER)
     column = "prompt_len_tokens" if varied == "prompt_length" else "output_len_tokens"

@@ -1,9 +1,4 @@
-"""Figure 10: the trade-off behind B_opt.
-
-Left, throughput over latency with one marker a cap, the SLO and B_opt; right, the throughput gain T(B) / (B T(1)) over
-the cap, with epsilon and B_opt. The published script plots requests/s under an axis that says tokens/s; here it is
-tokens/s (prompt + output), and the one rule of the advisor decides.
-"""
+"""Figure 10: the trade-off behind B_opt: throughput over latency, and the throughput gain over the cap."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,12 +7,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.inputs import FigureInputs
+from memgap.figures.footer import write_provenance
 from memgap.figures.marks import bars
 from memgap.figures.paper import overlay, read_paper
 from memgap.figures.points import bars_note, failures
-from memgap.figures.provenance import write_provenance
+from memgap.figures.spec import FigureSpec
 from memgap.figures.style import ALERT, GREY, log2_axis, model_looks, new_figure, say_in_place
+from memgap.tables.inputs import Inputs
 
 NUMBERS = [
     *("throughput_tok_s", "throughput_tok_s_low", "throughput_tok_s_high"),
@@ -31,9 +27,26 @@ METRICS = {
     "ttft": "time to first token",
     "e2e": "latency",
 }
+FIGURE = FigureSpec(
+    name="fig10",
+    title="Figure 10: the trade-off behind B_opt",
+    reads=("sweep.points", "sweep.advice"),
+    paper=True,
+    caption="""
+Left, throughput over latency, one marker a cap; the dashed line is the latency bound (SLO). Right, the throughput
+gain T(B) / (B T(1)): 1 is perfect scaling, and the dashed line is epsilon, the least that a batch has to keep. B_opt,
+circled, has the highest throughput among the caps left of the SLO and above epsilon. Bars on the left are the
+intervals of throughput and latency: where one crosses the SLO, or the bars of two caps share a height, the advice may
+change with the next measurement, and the advice says how often. The right panel has no bars. A red x at the bottom is
+a cap without a measurement. When nothing fits, the right panel says which bound is to blame.
+
+Corrected: the published script draws requests/s on an axis that says tokens/s, takes the largest feasible cap instead
+of the one with the highest throughput, and admits preempted runs.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a model and cap, with the advisor's verdict)."""
     data = plotted(inputs.advice)
     figure, (left, right) = new_figure(2)
@@ -68,7 +81,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     for axes, ok in ((left, not drawn.empty), (right, not drawn.empty)):
         if not ok:
             say_in_place(axes, "no cap of this sweep could be judged")
-    write_provenance(figure, inputs.table, bars=bars_note(drawn))
+    write_provenance(figure, inputs["sweep.points"], bars=bars_note(drawn))
     return figure, data
 
 
@@ -109,9 +122,9 @@ def _draw_epsilon(right: Axes, epsilon: float) -> None:
     )
 
 
-def _mark_failures(right: Axes, inputs: FigureInputs) -> None:
+def _mark_failures(right: Axes, inputs: Inputs) -> None:
     """Mark the caps without a measurement at the bottom of the right panel."""
-    failed = failures(inputs.table)
+    failed = failures(inputs["sweep.points"])
     if not failed.empty:
         caps = sorted(set(failed["batch_cap"]))
         right.plot(
@@ -145,7 +158,7 @@ def _name_caps(axes: Axes, own: pd.DataFrame) -> None:
         )
 
 
-def _overlay_paper(left: Axes, right: Axes, inputs: FigureInputs) -> None:
+def _overlay_paper(left: Axes, right: Axes, inputs: Inputs) -> None:
     assert inputs.paper_reference is not None
     paper = read_paper(inputs.paper_reference, "fig10", [*PAPER, "in_paper_figure"])
     paper = paper[paper["in_paper_figure"]]
@@ -153,7 +166,7 @@ def _overlay_paper(left: Axes, right: Axes, inputs: FigureInputs) -> None:
     overlay(right, paper, "batch_size", "throughput_gain_ratio")
 
 
-def _label(left: Axes, right: Axes, inputs: FigureInputs, data: pd.DataFrame) -> None:
+def _label(left: Axes, right: Axes, inputs: Inputs, data: pd.DataFrame) -> None:
     metrics = {str(one["rule"]["latency"]) for one in inputs.advice.values()}
     metric, statistic = next(iter(metrics), "itl_mean_ms").removesuffix("_ms").rsplit("_", 1)
     left.set_xlabel(f"{statistic.capitalize()} {METRICS.get(metric, metric)} (ms)")

@@ -1,10 +1,4 @@
-"""Figure 11: what the GPU's memory holds at B_opt, and what B_opt leaves free.
-
-One bar a model: weights, the KV cache that B_opt needs with its margin, other (activations, graphs, context), and the
-KV cache that is freed. One rule decides B_opt, the same as in figure 10; the published script has a second one here,
-which also admits preempted runs. "Other" ends at gpu_memory_utilization of the card; the paper's holds the rest of the
-card as well, which its engine was told to leave alone.
-"""
+"""Figure 11: what the GPU's memory holds at B_opt, and what B_opt leaves free."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.inputs import FigureInputs
+from memgap.figures.footer import write_provenance
 from memgap.figures.paper import LABEL, read_paper
-from memgap.figures.provenance import write_provenance
+from memgap.figures.spec import FigureSpec
 from memgap.figures.style import ALERT, GREY, new_figure, palette, say_in_place
+from memgap.tables.inputs import Inputs
 
 GIB = 2**30
 PARTS = {
@@ -34,9 +29,26 @@ PAPER_PARTS = {
 }
 COLUMNS = ["model", "b_opt", "part", "memory_gib", "share_fraction"]
 NOT_ADVISED, UNKNOWN = "nothing advised: no cap fits", "memory not known"
+FIGURE = FigureSpec(
+    name="fig11",
+    title="Figure 11: the GPU's memory at B_opt",
+    reads=("sweep.points", "sweep.advice"),
+    paper=True,
+    caption="""
+One bar a model: weights, the KV cache that B_opt needs with its margin, other (activations, graphs, context), and
+what is freed, with its share of the card. A dotted bar says that nothing was advised, or that no memory is known;
+under the axis stands which part is not. Corrected: one rule decides B_opt, the same as in figure 10; the published
+script has a second one here, which also admits preempted runs.
+
+The paper's bars, unfilled, are not like for like in "other". Ours is what the engine kept inside the share of the
+card that it may use (`gpu-memory-utilization`, 0.9), so our bars end at that share. The paper's is the card less
+weights and pool, so its bars end at the whole card, and the tenth that the engine was told to leave alone is most of
+its "other". Its KV cache at B_opt is without a margin, and its B_opt is another rule's, for outputs of 390 tokens.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a model and part; share of the device's memory)."""
     data = plotted(inputs.advice)
     figure, (axes,) = new_figure(1, width_in=5.4, height_in=3.4)
@@ -72,7 +84,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         say_in_place(axes, "no memory is known for any model of this sweep")
     else:
         axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    write_provenance(figure, inputs.table)
+    write_provenance(figure, inputs["sweep.points"])
     return figure, data
 
 
@@ -93,7 +105,7 @@ def _colour(part: str) -> Any:
     return GREY if part == FREED else palette(len(PARTS))[list(PARTS).index(part)]
 
 
-def _tick(model: str, inputs: FigureInputs) -> str:
+def _tick(model: str, inputs: Inputs) -> str:
     """Return a model's name, its B_opt, and which part of its memory is not known."""
     advice = inputs.advice[model]
     if advice["b_opt"] is None:
@@ -109,14 +121,14 @@ def _tick(model: str, inputs: FigureInputs) -> str:
     return named + (f"\n(unknown: {', '.join(unknown)})" if unknown else "")
 
 
-def _on_gpu(model: str, inputs: FigureInputs) -> bool:
+def _on_gpu(model: str, inputs: Inputs) -> bool:
     """Whether the model ran on a GPU, as its points say or its advice, which knows no GPU's memory on a CPU."""
-    devices = inputs.table.loc[inputs.table["model"] == model, "device"].dropna()
+    devices = inputs["sweep.points"].loc[inputs["sweep.points"]["model"] == model, "device"].dropna()
     memory = inputs.advice[model].get("memory") or {}
     return bool((devices == "cuda").any()) or memory.get("device_memory_bytes") is not None
 
 
-def _draw_what_is_missing(axes: Axes, inputs: FigureInputs, data: pd.DataFrame, shift: float, width: float) -> None:
+def _draw_what_is_missing(axes: Axes, inputs: Inputs, data: pd.DataFrame, shift: float, width: float) -> None:
     """Draw an empty bar with a sentence where a model has no part of memory to show."""
     height = float(data.groupby("model")["memory_gib"].sum().max())
     for place, (model, advice) in enumerate(inputs.advice.items()):
@@ -139,7 +151,7 @@ def _name_freed(axes: Axes, data: pd.DataFrame, models: list[str], tops: Mapping
             )
 
 
-def _overlay_paper(axes: Axes, inputs: FigureInputs, models: list[str]) -> None:
+def _overlay_paper(axes: Axes, inputs: Inputs, models: list[str]) -> None:
     """Draw the paper's bars beside ours, unfilled, in the colours of the same parts; its memory is of a 64 GB card."""
     assert inputs.paper_reference is not None
     paper = read_paper(inputs.paper_reference, "fig11", ["model", "component", "memory_gb"])

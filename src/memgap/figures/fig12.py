@@ -1,8 +1,4 @@
-"""Figure 12: throughput over KV-cache usage for several output lengths, one panel a model, one series a dataset.
-
-x is the largest share of the pool in use inside the window. Preempted points are open markers and no part of a line;
-the published script keeps them among the others, and leaves failed runs out in silence.
-"""
+"""Figure 12: throughput over KV-cache usage for several output lengths, one panel a model, one series a dataset."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,27 +9,42 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from memgap.figures.inputs import FigureInputs
+from memgap.figures.footer import write_provenance
 from memgap.figures.marks import SIDE_STYLE, bars
 from memgap.figures.paper import LABEL, overlay, read_paper
 from memgap.figures.points import bars_note, per_cap
-from memgap.figures.provenance import write_provenance
+from memgap.figures.spec import FigureSpec
 from memgap.figures.style import ALERT, GREY, MARKERS, new_grid, palette, say_in_place
 from memgap.tables.fate import DRAWN, GOOD, fate
+from memgap.tables.inputs import Inputs
 
 USAGE, PERCENT, THROUGHPUT = "kv_cache_usage_max_fraction", "kv_cache_usage_max_percent", "total_throughput_tok_s"
 PAPER_X, PAPER_Y = "kv_cache_max_usage_pct", "total_token_throughput_tok_per_s"
 LEGEND_COLUMNS = 5
+FIGURE = FigureSpec(
+    name="fig12",
+    title="Figure 12: throughput over KV-cache usage by output length",
+    reads=("sweep.points",),
+    paper=True,
+    caption="""
+One panel a model, one line a dataset, named by the mean output length of its completed requests ("130 tokens"; with
+the dataset's name where two round to the same); the CSV has both (`dataset`, `output_tokens_mean`). Longer outputs
+hold their cache for longer, so they need more of it for the same throughput. Bars as in figures 2 and 3. The paper's
+lines have their output length at their end. Corrected: preempted points are open markers; the published script keeps
+them among the others, and leaves failed runs out in silence.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a model, dataset, cap and its side; means over repeats)."""
-    data = plotted(inputs.table)
-    figure, panels = new_grid(len(inputs.models))
+    data = plotted(inputs["sweep.points"])
+    models = list(dict.fromkeys(inputs["sweep.points"]["model"].dropna()))
+    figure, panels = new_grid(len(models))
     labels = series_labels(data)
     looks = _looks(list(dict.fromkeys(dataset for dataset, _ in labels)))
     shown: dict[str, Any] = {}
-    for axes, model in zip(panels, inputs.models, strict=False):
+    for axes, model in zip(panels, models, strict=False):
         own = data[data["model"] == model]
         if inputs.paper_reference is not None:
             _overlay_paper(axes, inputs, model)
@@ -52,7 +63,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     _legend(figure, shown, list(labels.values()))
     figure.supylabel("Throughput, prompt + output (tok/s)", fontsize="medium")
     note = bars_note(data[data["fate"] == GOOD])
-    write_provenance(figure, inputs.table, bars=note, by=("model", "dataset"))
+    write_provenance(figure, inputs["sweep.points"], bars=note, by=("model", "dataset"))
     return figure, data
 
 
@@ -137,7 +148,7 @@ def _legend(figure: Figure, shown: Mapping[str, Any], series: list[str]) -> None
         )
 
 
-def _overlay_paper(axes: Axes, inputs: FigureInputs, model: str) -> None:
+def _overlay_paper(axes: Axes, inputs: Inputs, model: str) -> None:
     """Draw the paper's lines of a model, each with its output length at its end."""
     assert inputs.paper_reference is not None
     paper = read_paper(inputs.paper_reference, "fig12", ["model", "output_len_tokens", PAPER_X, PAPER_Y, "plotted"])

@@ -1,9 +1,4 @@
-"""Figure 13: what runs on the GPU when, for one server, replicas, and replicas under MPS.
-
-One panel a configuration, one row a replica; below each the share of the time in which any replica's kernel ran, and in
-which kernels of two ran at once. From kernel timelines where a profiler recorded them, else from NVML's utilisation,
-whose samples say how busy the GPU was and nothing of overlap; each panel says which.
-"""
+"""Figure 13: what runs on the GPU when, for one server, replicas, and replicas under MPS."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +8,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.errors import UserError
-from memgap.figures.inputs import FigureInputs
+from memgap.figures.footer import write_provenance
 from memgap.figures.paper import read_paper
-from memgap.figures.provenance import write_provenance
+from memgap.figures.spec import FigureSpec
 from memgap.figures.style import GREY, new_rows, palette, say_in_place
 from memgap.profiling.overlap import clip, shares
+from memgap.tables.inputs import Inputs
 from memgap.tables.kernels import KERNELS, NVML
 
 WINDOW_S = (0.020, 0.032)
@@ -26,13 +21,25 @@ WINDOW_S = (0.020, 0.032)
 SHARES_S = (0.005, 0.050)
 """Shares are taken over this part of the record, after the profiler's start."""
 COLUMNS = ["experiment", "replicas", "mps", "replica", "start_ms", "end_ms", "source"]
+FIGURE = FigureSpec(
+    name="fig13",
+    title="Figure 13: kernels over time",
+    reads=("sweep.points", "sweep.kernels"),
+    paper=True,
+    caption="""
+One panel for one server, replicas, replicas under MPS; one row a replica, one bar a kernel. The title gives the share
+of 45 ms in which any kernel ran, and in which kernels of two replicas were open. Without MPS the GPU switches between
+the processes, and a kernel's span goes on while the other has its slice: there nothing runs at once. The kernels come
+from the engines' own profiler (torch.profiler, CUPTI), switched on in all replicas for a moment of the load
+(`profile` in the configuration); it slows the host down, so busy shares are a lower bound. Where no profiler ran,
+NVML's utilisation is drawn, and the title says so.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the drawn intervals (start and end in ms from the beginning of the window)."""
-    if inputs.kernels is None:
-        raise UserError("figure 13 needs the table of kernels of its sweep; let Snakemake make it.")
-    timelines = list(inputs.kernels.groupby("key", sort=False))
+    timelines = list(inputs["sweep.kernels"].groupby("key", sort=False))
     figure, panels = new_rows(max(len(timelines), 1))
     drawn = []
     for axes, (_, own) in zip(panels, timelines, strict=False):
@@ -42,7 +49,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     if inputs.paper_reference is not None:
         _tell_paper(panels, inputs)
     panels[-1].set_xlabel("Time (ms)")
-    write_provenance(figure, inputs.table, rates=False)
+    write_provenance(figure, inputs["sweep.points"], rates=False)
     data = pd.concat(drawn, ignore_index=True) if drawn else pd.DataFrame(columns=COLUMNS)
     return figure, data[COLUMNS]
 
@@ -98,7 +105,7 @@ def _shares(own: pd.DataFrame) -> str:
     return f"{text}, spans of two open {at_once}"  # a kernel's span goes on while the other has its slice
 
 
-def _tell_paper(panels: list[Axes], inputs: FigureInputs) -> None:
+def _tell_paper(panels: list[Axes], inputs: Inputs) -> None:
     """Write the published shares beside the panels of the same configuration."""
     assert inputs.paper_reference is not None
     paper = read_paper(inputs.paper_reference, "fig13_summary", ["config", "gpu_busy_pct", "overlap_pct"])

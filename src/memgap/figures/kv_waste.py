@@ -5,9 +5,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memgap.figures.comparison_looks import LAYOUT_NAMES, batch_axis, write_small_print
-from memgap.figures.inputs import FigureInputs
+from memgap.figures.spec import FigureSpec
 from memgap.figures.style import MARKERS, new_figure, palette, say_in_place
 from memgap.kinds.static.layouts import REASONS
+from memgap.tables.inputs import Inputs
 
 SHARES = ("used", *REASONS)
 LABELS = {
@@ -17,11 +18,22 @@ LABELS = {
     "reserved": "reserved for tokens that are not there",
     "rounding": "rest of the last block",
 }
+FIGURE = FigureSpec(
+    name="kv_waste",
+    title="KV cache held and wasted",
+    reads=("comparison.engines", "comparison.kv", "comparison.memory"),
+    target="hf_vs_vllm",
+    category="Engines compared",
+    caption="""
+What a KV cache holds and what share of it no token is in, by its layout: computed from the requests' lengths, and
+measured where an engine ran so (rings). See docs/hf_vs_vllm.md.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and its numbers: one row a layout and batch, `measured_wasted_fraction` where it ran so."""
-    data = figure_data(inputs.comparison.kv)
+    data = figure_data(inputs["comparison.kv"])
     figure, panels = new_figure(2, width_in=9.0, height_in=3.8)
     if data.empty:
         for axes in panels:
@@ -33,7 +45,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     note = "computed from the requests' lengths, summed over their decode steps; rings are measured"
     if len(blocks := sorted(set(data["block_tokens"]))):
         note += f"; blocks of {', '.join(f'{one:g}' for one in blocks)} tokens"
-    write_small_print(figure, inputs.comparison.engines, note)
+    write_small_print(figure, inputs["comparison.engines"], note)
     return figure, data
 
 

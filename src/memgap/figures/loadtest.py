@@ -1,12 +1,7 @@
-"""A load test over time: requests a second, response time and TTFT, failures, memory, and prefix-cache hits.
-
-One column a scenario, one line a client, of the first repeat that was measured. Lines are means over slices of the
-window; the dotted rate is Locust's own current one, over ten seconds that end two seconds before.
-"""
+"""A load test over time: requests a second, response time and TTFT, failures, memory, and prefix-cache hits."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,20 +9,35 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from memgap.errors import UserError
-from memgap.figures.provenance import write_provenance
+from memgap.figures.footer import write_provenance
+from memgap.figures.spec import FigureSpec
 from memgap.figures.style import ALERT, apply_style, palette, say_in_place
 from memgap.kinds.locust.point import LOCUST, OWN
-from memgap.kinds.locust.tables import POINT_COLUMNS, TIMELINE_COLUMNS
+from memgap.tables.inputs import Inputs
 
 NAMES = {LOCUST: "Locust", OWN: "load generator"}
 GIB = 2**30
 COLUMN_IN, ROW_IN = 2.6, 1.25
-TEXT = ("experiment", "session", "key", "client", "status", "error_kind", "flags", "verdict", "source", "engine")
+FIGURE = FigureSpec(
+    name="loadtest",
+    title="A load test over time",
+    reads=("loadtest.loadtest", "loadtest.timeline"),
+    of="loadtest",
+    file="{group}.loadtest",
+    category="Load tests",
+    target="loadtest",
+    caption="""
+Locust's users against one server, and the same requests from the load generator on the same server, in turns. One
+column a scenario, one line a client, of the first repeat that was finished. Lines are means over slices of the
+window; the dotted rate is Locust's own current one, over ten seconds that end two seconds before. See
+docs/loadtest.md.
+""",
+)
 
 
-def draw(points: pd.DataFrame, timeline: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (the timeline of the drawn points)."""
+    points, timeline = inputs["loadtest.loadtest"], inputs["loadtest.timeline"]
     scenarios = list(dict.fromkeys(zip(points["experiment"], points["session"], strict=True)))
     apply_style()
     rows: Sequence[tuple[str, Callable[[Axes, pd.DataFrame, Any], None]]] = (
@@ -149,24 +159,3 @@ def _legend(figure: Figure, colours: Mapping[str, Any], drawn: pd.DataFrame) -> 
         handles.append(Line2D([], [], color=colours[LOCUST], linestyle=":", label=history))
     if handles:
         figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize="small")
-
-
-def read(points: Path, timeline: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return both tables from their files, with text where text belongs.
-
-    Raises UserError where a file is no such table.
-    """
-    return _read(points, POINT_COLUMNS), _read(timeline, TIMELINE_COLUMNS)
-
-
-def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT, "object"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a table of a load test ({error}); let Snakemake make it again.") from error
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise UserError(
-            f"{path}: not a table of a load test, the column {missing[0]} is missing; let Snakemake make it again."
-        )
-    return table

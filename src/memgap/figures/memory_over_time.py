@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from memgap.figures.comparison_looks import drawn, with_series, write_small_print
-from memgap.figures.inputs import FigureInputs
+from memgap.figures.spec import FigureSpec
 from memgap.figures.style import GREY, apply_style, palette, say_in_place
+from memgap.tables.inputs import Inputs
 
 MIB, GIB = 2**20, 2**30
 PARTS = {
@@ -24,16 +25,28 @@ LINES = {
     "allocated_bytes": ("torch: allocated", ":", GREY),
 }
 """Lines over the stack: a column, its label, line style and colour. On a GPU host memory is not drawn."""
+FIGURE = FigureSpec(
+    name="memory_over_time",
+    title="Memory over time of each engine",
+    reads=("comparison.engines", "comparison.kv", "comparison.memory"),
+    target="hf_vs_vllm",
+    category="Engines compared",
+    caption="""
+Memory of each engine from its start on, at the largest batch that all of them have. The line is what the system
+counts: GPU memory in use, or the process's resident memory on a CPU. The areas split it from readiness on: weights,
+keys and values of running requests, and the rest of what the KV cache holds. See docs/hf_vs_vllm.md.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and its samples: a row of panels for each engine at the largest batch that all of them have.
 
     Left everything from the engine's start on, right the KV cache alone while it serves.
     """
-    engines = with_series(drawn(inputs.comparison.engines))
+    engines = with_series(drawn(inputs["comparison.engines"]))
     chosen = common_points(engines)
-    memory = inputs.comparison.memory
+    memory = inputs["comparison.memory"]
     data = memory[memory["key"].isin(chosen["key"])].merge(chosen[["key", "series"]], on="key")
     data = data.assign(kv_idle_bytes=(data["kv_held_bytes"] - data["kv_used_bytes"]).clip(lower=0))
     apply_style()
@@ -63,7 +76,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     unseen = [str(one["series"]) for one in chosen.to_dict("records") if not _started(data, one["key"])]
     if unseen:
         note += f"; the start of {', '.join(unseen)} was not recorded"
-    write_small_print(figure, inputs.comparison.engines, note)
+    write_small_print(figure, inputs["comparison.engines"], note)
     return figure, data.reset_index(drop=True)
 
 

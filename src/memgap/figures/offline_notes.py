@@ -1,16 +1,15 @@
 """The lines under a figure of an offline study: where its numbers come from, and which points are missing."""
 
-import textwrap
 from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.offline_inputs import OfflineTables
-from memgap.figures.provenance import CHARACTERS_PER_IN, provenance_line
-from memgap.figures.style import ALERT, GREY, say_in_place
+from memgap.figures.footer import write_footer
+from memgap.figures.style import say_in_place
 from memgap.tables.fate import DRAWN, INVALID, UNNEEDED, fate
+from memgap.tables.provenance import provenance_line
 
 
 def lost_points(points: pd.DataFrame) -> str:
@@ -30,13 +29,10 @@ def _under(profiler: str) -> str:
     return "" if profiler in ("", "none") else f" under {profiler}"
 
 
-def write_notes(figure: Figure, tables: OfflineTables, notes: Sequence[str] = (), alerts: Sequence[str] = ()) -> None:
+def write_notes(figure: Figure, points: pd.DataFrame, notes: Sequence[str] = (), alerts: Sequence[str] = ()) -> None:
     """Write under the figure its provenance, `notes` on what is drawn and, in red, `alerts` and the lost points."""
-    width = round(CHARACTERS_PER_IN * figure.get_figwidth())
-    red = [text for text in (*alerts, lost_points(tables.points)) if text]
-    texts = [provenance_line(tables.points), *(note for note in notes if note), *red]
-    lines = [line for text in texts for line in textwrap.wrap(text, width)]
-    figure.supxlabel("\n".join(lines), fontsize=6, color=ALERT if red else GREY)
+    red = [text for text in (*alerts, lost_points(points)) if text]
+    write_footer(figure, [provenance_line(points), *notes], red)
 
 
 def say_empty(axes: Axes, text: str) -> None:

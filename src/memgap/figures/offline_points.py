@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from memgap.figures.offline_inputs import OfflineTables
 from memgap.tables.fate import GOOD, fate
+from memgap.tables.offline_study import OfflineTables
 
 SETTING = ("prompt_tokens", "output_tokens", "mode", "attention_backend", "async_scheduling", "detokenize")
 NONE_MEASURED = "no point of this study was measured"

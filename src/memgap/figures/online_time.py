@@ -13,9 +13,9 @@ import math
 import numpy as np
 import pandas as pd
 
-from memgap.figures.offline_inputs import OfflineTables
 from memgap.figures.offline_points import unprofiled
 from memgap.tables.fate import GOOD, fate, replicated
+from memgap.tables.offline_study import OfflineTables
 
 BARE, ADDED, STEP = "bare_step", "added", "step"
 PARTS = {

@@ -13,11 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memgap.errors import UserError
-from memgap.figures.inputs import FigureInputs
-from memgap.figures.provenance import write_provenance
+from memgap.figures.footer import write_provenance
+from memgap.figures.spec import FigureSpec
 from memgap.figures.style import ALERT, GREY, log2_axis, model_looks, new_figure, say_in_place
 from memgap.roofline.gpus import Gpu, find_gpu, gpu_of_nvml
 from memgap.tables.fate import DRAWN, GOOD, PREEMPTED
+from memgap.tables.inputs import Inputs
 from memgap.tables.roofline_error import compare_steps, online_points
 
 X, Y, STEP = "intensity_flop_byte", "flop_s", "step_ms"
@@ -25,19 +26,32 @@ COLUMNS = ["kind", "model", "gpu", "batch", "context_tokens", X, Y, STEP, "predi
 PREDICTED, MEASURED = "predicted", "measured"
 _SPAN = (0.5, 1000.0)
 _NAMED_BATCHES = (1, 8, 64)
+FIGURE = FigureSpec(
+    name="roofline",
+    title="The roofline",
+    reads=("sweep.points", "predictions.predictions", "config.models"),
+    caption="""
+Left, decode steps in the roofline of their GPU: operations a second over operations a byte, under the memory roof
+(slope), the tensor units' roof and that of FP32. Dots on lines are predicted for batches at one context, from the
+datasheet and the model's shape; open markers are measured points, with the analytic intensity of their mean step. The
+distance between them is what the engine leaves on the table. The dotted line is attention's own intensity: the larger
+the batch, the more of a step stands there. Right, the same as step times over the batch; lines are dashed where the
+KV cache would not hold the batch. Formulas and errors: docs/roofline.md.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (predictions, and measured means over repeats)."""
-    if inputs.predictions is None:
+    if "predictions.predictions" not in inputs:
         raise UserError("figure roofline: no predictions are given; name them in figures.roofline.predictions.")
     measured = measured_points(inputs)
     gpu = _gpu(inputs, measured)
-    data = pd.concat([_predicted(inputs.predictions, gpu), measured], ignore_index=True)[COLUMNS]
+    data = pd.concat([_predicted(inputs["predictions.predictions"], gpu), measured], ignore_index=True)[COLUMNS]
     data = data[data["gpu"] == gpu.alias].reset_index(drop=True)
     figure, (roof, time) = new_figure(2, width_in=7.6, height_in=3.9)
     looks = model_looks(list(dict.fromkeys(data["model"])))
-    _draw_roofs(roof, gpu, inputs.predictions)
+    _draw_roofs(roof, gpu, inputs["predictions.predictions"])
     for model, (colour, marker) in looks.items():
         own = data[data["model"] == model]
         for axes, x, y in ((roof, X, Y), (time, "batch", STEP)):
@@ -66,13 +80,13 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         "lines with dots: predicted by the roofline, nothing fitted, dashed beyond the KV cache; "
         "open markers: measured, with analytic intensity"
     )
-    write_provenance(figure, inputs.table, bars=note)
+    write_provenance(figure, inputs["sweep.points"], bars=note)
     return figure, data
 
 
-def measured_points(inputs: FigureInputs) -> pd.DataFrame:
+def measured_points(inputs: Inputs) -> pd.DataFrame:
     """Return the points of one server as rows of the figure, means over the repeats of a cap."""
-    points = online_points(inputs.table)
+    points = online_points(inputs["sweep.points"])
     points = points[(points["replicas"] <= 1) & points["fate"].isin(DRAWN)]
     if points.empty:
         return pd.DataFrame(columns=COLUMNS)
@@ -87,10 +101,9 @@ def measured_points(inputs: FigureInputs) -> pd.DataFrame:
     return means.assign(kind=MEASURED, fits="yes")[COLUMNS]
 
 
-def _gpu(inputs: FigureInputs, measured: pd.DataFrame) -> Gpu:
+def _gpu(inputs: Inputs, measured: pd.DataFrame) -> Gpu:
     """Return the GPU whose roofline is drawn: that of the measured points, else the first of the predictions."""
-    assert inputs.predictions is not None
-    found = list(measured["gpu"].dropna()) or list(inputs.predictions["gpu"])
+    found = list(measured["gpu"].dropna()) or list(inputs["predictions.predictions"]["gpu"])
     return find_gpu(str(found[0]))
 
 

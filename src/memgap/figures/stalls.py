@@ -5,11 +5,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from memgap.figures.counters import stall_shares
+from memgap.figures.counters import PAPERS_REASON, stall_shares
 from memgap.figures.style import palette
 
-PAPERS_REASON = "long_scoreboard"
-"""The published "idle cycles" are this reason's share alone: waiting for data from L1, L2 or DRAM."""
 NAMED = 7
 """That many reasons, the largest over all bars, have a colour of their own."""
 

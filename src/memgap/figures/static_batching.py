@@ -5,8 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memgap.figures.comparison_looks import batch_axis, drawn, series_looks, with_series, write_small_print
-from memgap.figures.inputs import FigureInputs
+from memgap.figures.spec import FigureSpec
 from memgap.figures.style import new_figure, say_in_place
+from memgap.tables.inputs import Inputs
 
 THROUGHPUT, COMPUTED = "output_throughput_tok_s", "computed_throughput_tok_s"
 PANELS = (
@@ -14,11 +15,23 @@ PANELS = (
     ("duration_s", "Time for the same requests (s)"),
     ("e2e_mean_ms", "Mean latency of a request (ms)"),
 )
+FIGURE = FigureSpec(
+    name="static_batching",
+    title="Static against continuous batching",
+    reads=("comparison.engines", "comparison.kv", "comparison.memory"),
+    target="hf_vs_vllm",
+    category="Engines compared",
+    caption="""
+Output tokens per second that were asked for, time for the same requests, and mean latency, on several engines over
+the batch. Dotted: with the tokens that a static batch makes for requests that have ended already. See
+docs/hf_vs_vllm.md.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers: one row a series and batch, means over repeats."""
-    data = figure_data(inputs.comparison.engines)
+    data = figure_data(inputs["comparison.engines"])
     looks = series_looks(list(dict.fromkeys(data["series"])))
     figure, panels = new_figure(len(PANELS), width_in=9.0, height_in=3.6)
     for axes, (column, title) in zip(panels, PANELS, strict=True):
@@ -33,7 +46,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
         figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=6)
     note = "continuous batching: so many requests in flight; static: so many in a batch, all wait for the longest; "
     note += "dotted: with the tokens that nobody asked for"
-    write_small_print(figure, inputs.comparison.engines, note)
+    write_small_print(figure, inputs["comparison.engines"], note)
     return figure, data
 
 

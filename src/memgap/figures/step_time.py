@@ -8,8 +8,8 @@ clocks. The residual is what is left of the wall time; it is negative where part
 import pandas as pd
 
 from memgap.figures.class_shares import ATTENTION, class_ms, class_steps
-from memgap.figures.offline_inputs import OfflineTables
 from memgap.figures.offline_points import SETTING, main_setting, unprofiled
+from memgap.tables.offline_study import OfflineTables
 
 GPU_PARTS = {
     "weight_reads": "weight reads (matrix products)",

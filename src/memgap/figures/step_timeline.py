@@ -6,8 +6,8 @@ step gets the counters of the k-th counted kernel of that name, or, where fewer 
 
 import pandas as pd
 
-from memgap.figures.offline_inputs import OfflineTables
 from memgap.figures.offline_points import main_setting
+from memgap.tables.offline_study import OfflineTables
 
 COUNTED = ("dram_read_fraction", "warps_in_flight_fraction")
 

@@ -1,33 +1,49 @@
-"""Where the time goes: the wall time of a decode step in its parts, in ms above and in percent below, over the batch.
-
-One column a model. The parts sum to the wall time; the residual is drawn and the largest one printed, in red beyond 3
-%. Where a batch ran in several variants (scheduling, detokenising in the engine's process) each has a bar. With an
-online sweep a third row has the time of a token behind an API server, see `online_time`. The paper has no such figure:
-it names the GPU's memory, and here the host's part stands beside it.
-"""
+"""Where the time goes: the wall time of a decode step in its parts; see `step_time` and `online_time`."""
 
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from memgap.figures.inputs import FigureInputs
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.offline_points import batch_label
 from memgap.figures.online_time import ADDED, BARE, STEP, online_parts
 from memgap.figures.online_time import PARTS as ONLINE_PARTS
+from memgap.figures.spec import FigureSpec
 from memgap.figures.step_time import PARTS, VARIANT, residuals, step_parts
 from memgap.figures.style import apply_style, palette
+from memgap.tables.inputs import Inputs
+from memgap.tables.offline_study import offline_of
 
 RESIDUAL_BOUND = 0.03
 MOST_BARS = 12
 """Of a model with more bars than fit, the variant with the most batches is drawn; the others are in the tables."""
+FIGURE = FigureSpec(
+    name="timeshare",
+    title="Where the time goes",
+    reads=("study.offline", "study.classes", "sweep?.points"),
+    paper=True,
+    settings={"sweep": "Sweep of servers; where the time of its tokens goes is drawn below."},
+    caption="""
+The wall time of a decode step: weight reads (matrix products), KV reads (attention), sampling and other kernels,
+launch gaps (between first launch and sampled tokens, without a kernel), and the host's input preparation, scheduler,
+detokenising, output handling. Kernels come from a profiled run, wall time and the host's parts from an unprofiled
+one. They sum to the wall time; the residual is drawn, and the largest printed, in red beyond 3 %; it is negative
+where parts ran at once (asynchronous scheduling). Where a batch ran with and without detokenising in the engine's
+process it has two bars, "text" and "ids". With `sweep` a third row is a token behind a server, by batch cap: the
+steady ITL; of it, where the study has points with asynchronous scheduling, the offline step of as many requests as
+ran, and what a server's step takes longer (prefill chunks in the same step, longer contexts, messages between
+processes); then the request's own prefill and queue, the API server (its end-to-end time less the engine's) and the
+client with HTTP (its end-to-end time less the server's), each over the request's mean output length. All of these are
+clocks, none is a model. The paper has no such figure; the host's part is the one that it does not name.
+""",
+)
 
 
-def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
+def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (a row a model, batch, variant and part; online by batch cap)."""
-    data = _one_variant(step_parts(inputs.offline))
-    online = online_parts(inputs.offline, inputs.table)
+    data = _one_variant(step_parts(offline_of(inputs)))
+    online = online_parts(offline_of(inputs), inputs["sweep.points"])
     models = list(dict.fromkeys(data["model"]))
     online = online[online["model"].isin(models)]
     apply_style()
@@ -54,7 +70,7 @@ def draw(inputs: FigureInputs) -> tuple[Figure, pd.DataFrame]:
     else:
         say_empty(figure.add_subplot(1, 1, 1), "no point of this study has the parts of its decode step")
     notes, alerts = _residual_note(data)
-    write_notes(figure, inputs.offline, [_about(data, online), *notes], alerts)
+    write_notes(figure, inputs["study.offline"], [_about(data, online), *notes], alerts)
     return figure, pd.concat([data, online], ignore_index=True) if len(online) else data
 
 

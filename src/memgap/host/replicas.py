@@ -2,59 +2,37 @@
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from memgap.engine.adapters import adapter_for
 from memgap.engine.base import EngineFacts
 from memgap.engine.failure import ServerFailureError
 from memgap.host.mps import FAILED, Mps
+from memgap.host.protocol import Check, Entry, HostPlan, Server
 from memgap.host.server import EngineServer
 from memgap.telemetry.startup import StartupSampler
 
 
-class Replicas:
-    """All servers of a server record, as a context manager; they start, fail and stop together.
+class Replicas(Server):
+    """All servers of a server record; they start, fail and stop together.
 
     The record's `server` part says how many (`replicas`) and whether they share the GPU through MPS (`mps`). They have
     one API key, which changes with every start. `facts` are those of the replica with the smallest KV-cache pool.
     """
 
-    def __init__(
-        self,
-        server: Mapping[str, Any],
-        model_target: str,
-        python: str,
-        log: Path,
-        startup_timeout_s: float,
-        port: int | None = None,
-        env: Mapping[str, str] | None = None,
-    ) -> None:
-        self._env = dict(env or {})
-        self._server = server
-        self._model_target = model_target
-        self._python = python
-        self._log = log
-        self._startup_timeout_s = startup_timeout_s
-        self._fixed_port = port
-        self._mps = Mps() if server["server"].get("mps") else None
-        self._number = int(server["server"].get("replicas", 1))
+    noun = "server"
+
+    def __init__(self, plan: HostPlan) -> None:
+        self._plan, self._server = plan, plan.record
+        self._log = plan.scratch / "server.log"
+        self._mps = Mps() if plan.record["server"].get("mps") else None
+        self._number = int(plan.record["server"].get("replicas", 1))
         self.servers: list[EngineServer] = []
         self._starting = StartupSampler(lambda: [pid for pid in self.pids if pid])
-        self.adapter = adapter_for(server["engine"]["adapter"])
-        self.api_key = ""
-        self.start_s = 0.0
-
-    def __enter__(self) -> "Replicas":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+        self.adapter = adapter_for(plan.record["engine"]["adapter"])
 
     @property
     def alive(self) -> bool:
@@ -76,9 +54,18 @@ class Replicas:
         return [one.pid for one in self.servers]
 
     @property
-    def mps_pid(self) -> int | None:
-        """The process id of the MPS daemon, whose own server is on the GPU as well."""
-        return self._mps.pid if self._mps is not None else None
+    def helper_pids(self) -> list[int]:
+        """The MPS daemon, where there is one; its own server is on the GPU as well."""
+        return [self._mps.pid] if self._mps is not None and self._mps.pid is not None else []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """See Host."""
+        return {**self._server["server"]["env"], **self._own_env}
+
+    @property
+    def _own_env(self) -> dict[str, str]:
+        return {**self._plan.env, **(self._mps.env if self._mps is not None else {})}
 
     @property
     def profile_folders(self) -> list[Path]:
@@ -96,7 +83,13 @@ class Replicas:
         known = [one.facts for one in self.servers]
         return min(known, key=lambda one: one.kv_pool_tokens or 0) if known else EngineFacts()
 
-    def start(self, check: Callable[[], None] = lambda: None) -> None:
+    @property
+    def told(self) -> dict[str, Any]:
+        """See Host."""
+        pools = [one.facts.kv_pool_tokens for one in self.servers]
+        return {**super().told, "kv_pool_tokens_by_replica": pools}
+
+    def start(self, check: Check = lambda: None, points: Sequence[Entry] = ()) -> None:
         """Start everything and return when all are ready; `check` is called while waiting and may raise.
 
         Replicas start at once, but one after another where the engine measures the memory that is left for it, since
@@ -123,7 +116,7 @@ class Replicas:
         """Memory over time of the last start, see memgap.telemetry.startup."""
         return self._starting.rows
 
-    def _start_servers(self, check: Callable[[], None]) -> None:
+    def _start_servers(self, check: Check) -> None:
         if self._number > 1 and not self.adapter.measures_free_memory(self._server):
             self._start_together(check)
             return
@@ -132,21 +125,21 @@ class Replicas:
 
     def _replica(self, number: int) -> EngineServer:
         log = self._log if self._number == 1 else self._log.with_stem(f"{self._log.stem}-{number + 1}")
-        port = None if self._fixed_port is None else self._fixed_port + number
+        port = None if self._plan.port is None else self._plan.port + number
         profile = self._log.parent / f"profile-{number + 1}" if self._server["server"].get("profile") else None
         return EngineServer(
             self._server,
-            self._model_target,
-            self._python,
+            self._plan.model_target,
+            self._plan.python,
             log,
-            self._startup_timeout_s,
+            self._plan.startup_timeout_s,
             port,
             api_key=self.api_key,
-            env={**self._env, **(self._mps.env if self._mps is not None else {})},
+            env=self._own_env,
             profile_folder=profile,
         )
 
-    def _start_together(self, check: Callable[[], None]) -> None:
+    def _start_together(self, check: Check) -> None:
         failed: list[BaseException] = []
 
         def start(server: EngineServer) -> None:
@@ -189,7 +182,7 @@ class Replicas:
             return death
         return ServerFailureError(death.kind, f"replica {number} of {self._number}: {death}", death.log_tail)
 
-    def reset_prefix_caches(self) -> bool:
+    def reset_caches(self) -> bool:
         """Empty the prefix cache of every server; false where one cannot."""
         emptied = [self.adapter.reset_prefix_cache(url, self.api_key) for url in self.urls]
         return all(emptied)

@@ -10,11 +10,14 @@ environment: what needs pandas or an engine is imported by the function that nee
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memgap.datasets.spec import SHARED_PREFIX_KINDS
 from memgap.points.point import Point, Record
 from memgap.points.resolve import Resolver
+
+if TYPE_CHECKING:
+    from memgap.session.measuring import Measuring
 
 Expanded = tuple[str, str, Point]
 """Name of the group in the configuration's section, experiment, point."""
@@ -91,6 +94,16 @@ class Kind:
         """Return how long a stored point's window was in seconds, None where it has none."""
         found: float | None = point.get("window", {}).get("duration_s")
         return found
+
+    def measuring(self) -> "Measuring[Any]":
+        """Return how a point is measured: the host, the phases, the judge."""
+        from memgap.kinds.online.measure import MEASURING
+
+        return MEASURING
+
+    def restored(self, point: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a recorded point as it is to be stored."""
+        return point
 
     def shares_prefixes(self, record: Mapping[str, Any]) -> bool:
         """Whether hits of the prefix cache belong to the workload."""

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from memgap.kinds.registry import kind_of
 from memgap.recorded.files import THINNED, points_file, read_points, read_series, series_file, table_gz
 from memgap.store.points import PointStore
 
@@ -26,7 +27,8 @@ def restore(recorded: Path, session: str, keys: Collection[str], store: PointSto
             mine = table[table["key"] == key].drop(columns="key")
             if len(mine):
                 files[f"{kind}.csv.gz"] = table_gz(mine)
-        store.write(key, {**point, "recorded": {"study": recorded.name}}, files)
+        restored_point = kind_of(point["record"]).restored(point)
+        store.write(key, {**restored_point, "recorded": {"study": recorded.name}}, files)
     return restored
 
 

@@ -1,12 +1,10 @@
 """The table of predictions: one row a model, GPU and batch."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from memgap.errors import DAMAGE, UserError
 from memgap.models.architecture import ModelArchitecture
 from memgap.models.registry import resolve_model
 from memgap.roofline.gpus import find_gpu
@@ -134,18 +132,6 @@ def predictions(model: str, setup: Setup, batches: Sequence[int], context_tokens
 
 def _or_never(batch: float | None) -> float | str:
     return NEVER if batch is None else round(batch, 1)
-
-
-def read_predictions(path: Path) -> pd.DataFrame:
-    """Return a table of predictions; raises UserError where the file is none."""
-    try:
-        table = pd.read_csv(path)
-    except DAMAGE as error:
-        raise UserError(f"{path}: not a table of predictions ({error}); let Snakemake make it again.") from error
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
-        raise UserError(f"{path}: not a table of predictions, the column {missing[0]} is missing.")
-    return table
 
 
 def planned_predictions(plan: Mapping[str, Any]) -> pd.DataFrame:

@@ -16,6 +16,11 @@ from memgap.cores import usable_cores
 from memgap.redact import redacted_command
 from memgap.telemetry.nvml import Nvml
 
+UNKNOWN_HARDWARE: dict[str, Any] = dict.fromkeys(
+    ("device", "gpu_name", "gpu_memory_bytes", "driver", "cuda", "cpu_model", "cpu_cores", "host_memory_bytes")
+)
+"""The machine of a server elsewhere."""
+
 
 def hardware() -> dict[str, Any]:
     """Return device ("cuda" with a visible GPU, else "cpu"), GPU, driver, CPU and host memory; null where unknown."""

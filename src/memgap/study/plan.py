@@ -85,8 +85,15 @@ def requested_plan(options: argparse.Namespace, kind: str) -> dict[str, Any]:
         return _read_json(options.plan, f"plan of a {kind}")
     if options.config is None or options.name is None:
         raise UserError("give either --plan FILE, or --config FILE and --name NAME.")
+    return plan_of(requested_study(options), kind, options.name)
+
+
+def requested_study(options: argparse.Namespace) -> Study:
+    """Return the study of the configuration that the command line names; raises UserError where there is none."""
+    if options.config is None:
+        raise UserError("give --config FILE.")
     config = _read_json(options.config, "configuration")
-    return plan_of(fit_sessions(expand_study(check_config(config)), RESULTS), kind, options.name)
+    return fit_sessions(expand_study(check_config(config)), RESULTS)
 
 
 def models_of(config: Path) -> dict[str, ModelArchitecture]:

@@ -7,14 +7,12 @@ from typing import Any
 from memgap.config.load import Config
 from memgap.engine.adapters import adapter_for, require
 from memgap.errors import UserError
+from memgap.figures.spec import figures
 from memgap.kinds.kind import Kind
 from memgap.kinds.registry import KINDS
 from memgap.models.staging import hub_model_name, model_folder_name
 from memgap.points.point import Point, Record
 from memgap.points.resolve import Resolver
-
-ADVISED_FIGURES = {"fig10", "fig11"}
-"""Figures that are drawn from the advice."""
 
 
 @dataclass
@@ -185,7 +183,9 @@ def expand_study(config: Config) -> Study:
 
 def _check_advised(study: Study) -> None:
     """Raise UserError where a figure of the advice is asked of an engine that gets none."""
-    for figure in ADVISED_FIGURES & study.config["figures"].keys():
+    for figure in study.config["figures"]:
+        if "sweep.advice" not in figures()[figure].reads:
+            continue
         sweep = study.config["figures"][figure]["sweep"]
         for _, key in study.groups[sweep].members:
             engine = study.points[key].record["engine"]

@@ -10,12 +10,16 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.advisor.verify import CLOSE as PREDICTED
-from memgap.figures.offline_inputs import OfflineTables
+from memgap.advisor.files import CLOSE as PREDICTED
 from memgap.stats.intervals import column_interval
 from memgap.tables.claim import Claim, Found, verdict
 from memgap.tables.fate import GOOD, fate, replicated
+from memgap.tables.forms import Content, forms
+from memgap.tables.inputs import Inputs
 from memgap.tables.offline_claims import OFFLINE_CLAIMS
+from memgap.tables.offline_study import OfflineTables, offline_of
+from memgap.tables.provenance import provenance_line
+from memgap.tables.spec import TableSpec
 from memgap.tables.tab04 import table as table_iv
 from memgap.tables.tab04 import throughput_at_max
 
@@ -47,6 +51,46 @@ class Study:
     def throughput(self, model: str, cap: int) -> "Found":
         """Return the throughput at a cap with its interval over repeats, or of one run from within it."""
         return _mean_of(self.at(model, cap), "total_throughput_tok_s")
+
+
+TABLE = TableSpec(
+    name="claims",
+    title="What the paper claims against what was measured",
+    reads=(
+        "replication.points",
+        "online.points",
+        "online.advice",
+        "online.verified",
+        "study?.offline",
+        "study?.classes",
+        "study?.counters",
+        "study?.gpu",
+    ),
+    writes={"csv": "results/tables/claims.csv", "page": "results/tables/claims.html"},
+    shown=("csv", "page"),
+    digits=6,
+    settings={"study": "Offline study that the claims on kernels and phases are judged by."},
+    caption="""
+One row a claim and model, with intervals, the rule of each verdict, and what explains a difference; a figure counts
+as the paper's within 10 % or inside the interval. With `study` the claims on kernels and phases are judged by that
+offline study, else they are "not measured"; one row is the host's: what detokenising in the engine's process leaves
+of the throughput.
+""",
+)
+
+
+def make(inputs: Inputs) -> dict[str, Content]:
+    """Return the table in its forms."""
+    replication, offline = inputs["replication.points"], offline_of(inputs)
+    study = Study(
+        inputs["online.points"],
+        replication,
+        inputs.by_model("online.advice"),
+        inputs.by_model("online.verified"),
+        offline,
+    )
+    apart = [provenance_line(replication), *([provenance_line(offline.points)] if len(offline.points) else [])]
+    return forms(TABLE, claims_table(study), "; offline: ".join(apart))
 
 
 def claims_table(study: Study) -> pd.DataFrame:

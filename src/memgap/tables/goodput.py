@@ -10,7 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from memgap.tables.inputs import Inputs
 from memgap.tables.requests import measured_points, requests_of
+from memgap.tables.spec import TableSpec
 
 Z_95 = 1.959964
 COLUMNS = (
@@ -29,6 +31,27 @@ COLUMNS = (
     "goodput_req_s",
     "goodput_output_tok_s",
 )
+
+
+TABLE = TableSpec(
+    name="goodput",
+    title="Goodput of a sweep",
+    of="sweep",
+    plan="goodput",
+    writes={"goodput": "results/tables/{group}.goodput.csv"},
+    wanted=("goodput",),
+    when="slos",
+    shown=("goodput",),
+    caption="""
+Goodput of the sweep {group}: for every point and SLO the requests that kept all its bounds,
+their share with its 95 % Wilson interval, and how many a second they were.
+""",
+)
+
+
+def make(inputs: Inputs) -> dict[str, pd.DataFrame]:
+    """Return the table of the sweep of the inputs' plan."""
+    return {"goodput": goodput_table(inputs.plan, inputs.points)}
 
 
 def goodput_table(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:

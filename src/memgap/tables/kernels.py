@@ -6,8 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.errors import DAMAGE, UserError
+from memgap.tables.columns import Columns
+from memgap.tables.entries import series_of
+from memgap.tables.inputs import Inputs
 from memgap.tables.requests import measured_points
+from memgap.tables.spec import TableSpec
 
 KERNELS, NVML = "kernels", "nvml"
 KEPT_S = 0.06
@@ -15,6 +18,21 @@ COLUMNS = (
     *("sweep", "experiment", "key", "model", "batch_cap", "replicas", "mps", "source"),
     *("replica", "start_s", "duration_s", "busy_fraction", "stream", "name"),
 )
+
+
+TABLE = TableSpec(
+    name="kernels",
+    title="Kernel timelines of a sweep",
+    of="sweep",
+    plan="group",
+    writes={"kernels": "results/tables/{group}.kernels.csv"},
+)
+READ = {"kernels": Columns("a table of kernels", COLUMNS)}
+
+
+def make(inputs: Inputs) -> dict[str, pd.DataFrame]:
+    """Return the table of the sweep of the inputs' plan."""
+    return {"kernels": kernels_table(inputs.plan, inputs.points)}
 
 
 def kernels_table(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
@@ -34,26 +52,15 @@ def kernels_table(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True).reindex(columns=list(COLUMNS))
 
 
-def read_kernels_table(path: Path) -> pd.DataFrame:
-    """Return a table that `kernels_table` made; raises UserError where it is none."""
-    try:
-        table = pd.read_csv(path)
-    except DAMAGE as error:
-        raise UserError(f"{path}: not a table of kernels ({error}); let Snakemake make it again.") from error
-    if list(table.columns) != list(COLUMNS):
-        raise UserError(f"{path}: not a table of kernels; let Snakemake make it again.")
-    return table
-
-
 def _kernels(folder: Path) -> pd.DataFrame:
-    table = _read(folder / "kernels.csv.gz")
+    table = series_of(folder, "kernels", missing=())
     if table.empty:
         return table
     return table[table["start_s"] < KEPT_S].assign(source=KERNELS, busy_fraction=1.0)
 
 
 def _utilisation(folder: Path) -> pd.DataFrame:
-    table = _read(folder / "telemetry.csv.gz")
+    table = series_of(folder, "telemetry", missing=())
     if table.empty or "gpu_util_fraction" not in table or table["gpu_util_fraction"].isna().all():
         return pd.DataFrame()
     inside = table[table["time_s"] >= 0].dropna(subset=["gpu_util_fraction"])
@@ -68,12 +75,3 @@ def _utilisation(folder: Path) -> pd.DataFrame:
             "name": "GPU utilisation",
         }
     )
-
-
-def _read(path: Path) -> pd.DataFrame:
-    if not path.exists():
-        return pd.DataFrame()
-    try:
-        return pd.read_csv(path)
-    except DAMAGE as error:
-        raise UserError(f"{path} is damaged ({error}); measure the point again.") from error

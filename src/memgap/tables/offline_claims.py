@@ -6,13 +6,12 @@ measured.
 
 import pandas as pd
 
-from memgap.figures.counters import ATTENTION, decode_counters, rooflines, stall_shares, weighted_mean
+from memgap.figures.class_shares import shares
+from memgap.figures.counters import ATTENTION, PAPERS_REASON, decode_counters, rooflines, stall_shares, weighted_mean
 from memgap.figures.device_metrics import METRICS, phase_metrics
-from memgap.figures.fig06 import shares
-from memgap.figures.offline_inputs import OfflineTables
 from memgap.figures.offline_points import SETTING, batch_label, ends, main_points, main_setting, unprofiled
-from memgap.figures.stalls import PAPERS_REASON
 from memgap.tables.claim import Claim, Found, single
+from memgap.tables.offline_study import OfflineTables
 from memgap.tables.tab01 import table as table_i
 
 SATURATED, IDLE, FLAT, HOST = 0.7, 0.3, 0.25, 0.9

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from memgap.tables.inputs import Inputs
 from memgap.tables.requests import events_of, measured_points, requests_of, telemetry_of
+from memgap.tables.spec import TableSpec
 
 GAUGES = {
     "running_reqs": "num_requests_running",
@@ -30,6 +32,20 @@ COLUMNS = (
     "ttft_mean_ms",
     *GAUGES,
 )
+
+
+TABLE = TableSpec(
+    name="series",
+    title="Every second of a sweep",
+    of="sweep",
+    plan="group",
+    writes={"series": "results/tables/{group}.series.csv"},
+)
+
+
+def make(inputs: Inputs) -> dict[str, pd.DataFrame]:
+    """Return the table of the sweep of the inputs' plan."""
+    return {"series": series_table(inputs.plan, inputs.points)}
 
 
 def series_table(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
@@ -60,7 +76,7 @@ def point_series(requests: pd.DataFrame, events: pd.DataFrame, telemetry: pd.Dat
         "output_tok_s": np.histogram(events["time_s"], edges, weights=events["tokens"])[0],
         "sent_req_s": np.histogram(sent, edges)[0],
         "done_req_s": np.histogram(end, edges)[0],
-        "in_flight_reqs": _area(sent, edges) - _area(end, edges),
+        "in_flight_reqs": time_weighted(sent, edges) - time_weighted(end, edges),
         "ttft_mean_ms": np.where(counts > 0, sums / np.maximum(counts, 1), np.nan),
     }
     second = np.floor(telemetry["time_s"])
@@ -70,7 +86,7 @@ def point_series(requests: pd.DataFrame, events: pd.DataFrame, telemetry: pd.Dat
     return pd.DataFrame(rows)
 
 
-def _area(moments: "np.typing.NDArray[np.float64]", edges: "np.typing.NDArray[np.float64]") -> Any:
+def time_weighted(moments: "np.typing.NDArray[np.float64]", edges: "np.typing.NDArray[np.float64]") -> Any:
     """Return for each slice the time-weighted mean of how many moments have passed."""
     total = np.array([np.maximum(edge - moments, 0.0).sum() for edge in edges])
     return np.diff(total) / np.diff(edges)

@@ -6,11 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.tables.points import COUNT_COLUMNS
-
 FIRST_COLUMNS = (
     "model",
-    *COUNT_COLUMNS,
+    *("batch_cap", "repeat", "requests", "replicas"),
     "status",
     "flags",
     "total_throughput_tok_s",

@@ -1,20 +1,21 @@
 """The tidy table of a sweep: one row a point, units in the column names, failures included."""
 
-import io
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from memgap.canonical import canonical_json
-from memgap.errors import DAMAGE, UserError, one_line
+from memgap.errors import DAMAGE
 from memgap.models.architecture import ModelArchitecture
 from memgap.roofline.limits import utilization
 from memgap.stats.steady import STEADY_COLUMNS
-from memgap.store.atomic import write_bytes, write_text
-from memgap.store.points import SPARED, PointStore
+from memgap.tables.columns import Columns
+from memgap.tables.entries import Entry, entries
+from memgap.tables.inputs import Inputs
+from memgap.tables.pages import table_page
+from memgap.tables.spec import TableSpec
 
 TEXT_COLUMNS = (
     "sweep",
@@ -120,22 +121,50 @@ NUMBER_COLUMNS = (
 COLUMNS = (*TEXT_COLUMNS, *COUNT_COLUMNS, *NUMBER_COLUMNS)
 
 
+TABLE = TableSpec(
+    name="points",
+    title="Points of a sweep",
+    of="sweep",
+    plan="group",
+    writes={
+        "points": "results/tables/{group}.parquet",
+        "csv": "results/tables/{group}.csv",
+        "page": "results/tables/{group}.html",
+    },
+    wanted=("points", "csv", "page"),
+    shown=("csv", "page"),
+    caption="""
+All points of the sweep {group}, one row each, units in the column names. Failed points are
+rows too: see the columns status, error_kind and error_message.
+""",
+)
+
+
+class _Points(Columns):
+    def typed(self, table: pd.DataFrame) -> pd.DataFrame:
+        return as_table(table.astype(object).where(table.notna(), None).to_dict("records"))
+
+
+READ = {"points": _Points("a table of points", COLUMNS, text=TEXT_COLUMNS)}
+
+
+def make(inputs: Inputs) -> dict[str, pd.DataFrame | str]:
+    """Return the table of the sweep of the inputs' plan, and its page."""
+    table = collect(inputs.plan, inputs.points)
+    return {"points": table, "csv": table, "page": table_page(table)}
+
+
 def collect(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
     """Return the table of a sweep plan: the columns of `COLUMNS`, one row a point in the plan's order.
 
-    A point that is not stored has the status "missing", or "not_needed" with the reason in `error_message` where its
-    session's outcome (beside the store, in `sessions`) says so; one that cannot be read "garbled". Raises UserError
-    where `plan` is no sweep plan.
+    Points that are missing, garbled or spared by a stop rule are rows too, see `memgap.tables.entries.Entry`. Raises
+    UserError where `plan` is no sweep plan.
     """
-    if not {"sweep", "points"} <= plan.keys():
-        raise UserError("not a sweep plan: it needs sweep and points; let Snakemake make it again.")
-    store = PointStore(points)
-    spared = _spared(points.parent / "sessions", {entry["session"] for entry in plan["points"]})
-    rows = [_row(plan["sweep"], entry, store, spared) for entry in plan["points"]]
+    rows = [_row(plan["sweep"], entry) for entry in entries(plan, points)]
     try:
-        return as_table(rows)
+        return as_table([row for row, _ in rows])
     except DAMAGE:  # a value of some point is of another type than its column
-        return as_table([_of_its_types(row, store) for row in rows])
+        return as_table([_of_its_types(row, entry) for row, entry in rows])
 
 
 def as_table(rows: Sequence[Mapping[Any, Any]]) -> pd.DataFrame:
@@ -150,96 +179,34 @@ def as_table(rows: Sequence[Mapping[Any, Any]]) -> pd.DataFrame:
     ).copy()
 
 
-def write_table(table: pd.DataFrame, parquet: Path, csv: Path) -> None:
-    """Write the table in both forms, each whole or not at all."""
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    write_bytes(parquet, buffer.getvalue())
-    write_text(csv, table.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
-
-
 def read_table(path: Path) -> pd.DataFrame:
-    """Return a table written by `write_table` (.parquet or .csv); raises UserError where it is none."""
+    """Return a table of points from its file (.parquet or .csv); raises UserError where it is none."""
+    return READ["points"].read(path)
+
+
+def _row(sweep: str, entry: Entry) -> tuple[dict[str, Any], Entry]:
+    row = {"sweep": sweep, **entry.declared, **_declared(entry.record)}
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        return {**row, **(_measured(entry) if entry.point else entry.outcome)}, entry
     except DAMAGE as error:
-        raise UserError(f"{path}: not a table of points ({error}); let Snakemake make it again.") from error
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
-        raise UserError(
-            f"{path}: not a table of points, the column {missing[0]} is missing; let Snakemake make it again."
-        )
-    try:
-        return as_table(table.astype(object).where(table.notna(), None).to_dict("records"))
-    except DAMAGE as error:
-        raise UserError(f"{path}: not a table of points ({error}); let Snakemake make it again.") from error
+        return {**row, **entry.garbled(error).outcome}, entry
 
 
-def _spared(folder: Path, sessions: Collection[str]) -> dict[str, str]:
-    """Return the keys that the sessions' stop rules spared, with the reason."""
-    spared = {}
-    for path in (folder / f"{session}.json" for session in sorted(sessions)):
-        try:
-            points = json.loads(path.read_text(encoding="utf-8"))["points"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        spared.update({one["key"]: one["reason"] for one in points if one["status"] == SPARED})
-    return spared
-
-
-def _row(sweep: str, entry: Mapping[str, Any], store: PointStore, spared: Mapping[str, str]) -> dict[str, Any]:
-    record = entry["record"]
-    row = {
-        "sweep": sweep,
-        "experiment": entry["experiment"],
-        "key": entry["key"],
-        "session": entry["session"],
-        **_declared(record),
-    }
-    outcome = store.folder.parent / "sessions" / f"{entry['session']}.json"
-    again = f"with `remeasure: [{entry['key']}]` in the configuration the next run measures it again, and no other"
-    try:
-        point = store.read(entry["key"])
-    except UserError:
-        message = f"this point's file in the store is damaged; {again}"
-        return {**row, "status": "garbled", "error_kind": "garbled", "error_message": message}
-    if point:
-        try:
-            return {**row, **_measured(point)}
-        except DAMAGE as error:
-            return _garbled(row, store, error)
-    if entry["key"] in spared:
-        return {**row, "status": SPARED, "error_message": spared[entry["key"]]}
-    if outcome.exists():
-        return {**row, "status": "missing", "error_message": f"the point was removed from the store; {again}"}
-    return {**row, "status": "missing"}
-
-
-def _of_its_types(row: dict[str, Any], store: PointStore) -> dict[str, Any]:
+def _of_its_types(row: dict[str, Any], entry: Entry) -> dict[str, Any]:
     try:
         as_table([row])
     except DAMAGE as error:
-        declared = {name: one for name, one in row.items() if name in ("sweep", "experiment", "key", "session")}
-        return _garbled({**declared, "model": row.get("model"), "batch_cap": row.get("batch_cap")}, store, error)
+        declared = {name: row.get(name) for name in ("sweep", *entry.names, "model", "batch_cap")}
+        return {**declared, **entry.garbled(error).outcome}
     return row
-
-
-def _garbled(row: Mapping[str, Any], store: PointStore, error: Exception) -> dict[str, Any]:
-    said = one_line(f"{store.folder / row['key']}: not a whole point ({type(error).__name__}: {error})")
-    return {**row, "status": "garbled", "error_kind": "garbled", "error_message": said}
 
 
 def _declared(record: Mapping[str, Any]) -> dict[str, Any]:
     architecture = ModelArchitecture.from_dict(record["model"]["architecture"])
     return {
-        "model": record["model"]["name"],
-        "engine": record["engine"]["package"],
-        "engine_version": record["engine"]["version"],
         "cap_side": record["cap_side"],
         "batch_cap": record["batch_cap"],
-        "repeat": record["repeat"],
         "dataset": record["dataset"]["name"],
-        "dtype": record["model"]["dtype"],
         "arrival": record["load"]["arrival"],
         "requests": record["load"]["requests"],
         "replicas": record["server"]["replicas"],
@@ -249,24 +216,14 @@ def _declared(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _measured(point: Mapping[str, Any]) -> dict[str, Any]:
-    error = point["error"] or {}
-    client = point.get("client", {})
-    verdict = point.get("verdict", {})
+def _measured(entry: Entry) -> dict[str, Any]:
+    point = entry.point or {}
+    client, verdict = point.get("client", {}), point.get("verdict", {})
     return {
         **utilization(point),
-        "source": "recorded" if "recorded" in point else "measured",
-        "status": point["status"],
-        "flags": ";".join(point["flags"]),
-        "verdict": verdict.get("verdict"),
+        **entry.outcome,
         "limit": verdict.get("limit"),
         "verdict_reasons": "; ".join(one["text"] for one in verdict.get("reasons", [])) or None,
-        "error_kind": error.get("kind"),
-        "error_message": error.get("message"),
-        "date_utc": point["provenance"]["date_utc"],
-        "device": point["hardware"]["device"],
-        "gpu_name": point["hardware"]["gpu_name"],
-        "driver": point["hardware"]["driver"],
         **{name: point["summary"].get(name) for name in SUMMARY_COLUMNS},
         **{name: point["engine"].get(name) for name in ENGINE_COLUMNS},
         **{name: point["hardware"].get(name) for name in HARDWARE_COLUMNS},

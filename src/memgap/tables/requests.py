@@ -7,39 +7,40 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from memgap.errors import DAMAGE, UserError
+from memgap.errors import DAMAGE
 from memgap.store.points import PointStore
+from memgap.tables.entries import damaged, entries, series_of
 
 
 def measured_points(
     plan: Mapping[str, Any], points: Path, having: str = "requests.csv.gz"
-) -> Iterator[tuple[dict[str, Any], Path, dict[str, Any]]]:
-    """Yield for each stored point of a sweep plan that has a file: what identifies it, its folder, its point.json."""
-    store = PointStore(points)
-    for entry in plan["points"]:
-        record, folder = entry["record"], points / entry["key"]
-        point = store.read(entry["key"])
-        if point is None or not (folder / having).exists():
+) -> Iterator[tuple[dict[str, Any], Path, Mapping[str, Any]]]:
+    """Yield for each stored point of a sweep plan that has a file: what identifies it, its folder, its point.json.
+
+    Points that cannot be read are left out: the table of points says so.
+    """
+    for entry in entries(plan, points):
+        if entry.point is None or not (entry.folder / having).exists():
             continue
         named = {
             "sweep": plan["sweep"],
-            "experiment": entry["experiment"],
-            "key": entry["key"],
-            "model": record["model"]["name"],
-            "batch_cap": record["batch_cap"],
-            "repeat": record["repeat"],
+            "experiment": entry.experiment,
+            "key": entry.key,
+            "model": entry.record["model"]["name"],
+            "batch_cap": entry.record["batch_cap"],
+            "repeat": entry.record["repeat"],
         }
-        yield named, folder, point
+        yield named, entry.folder, entry.point
 
 
 def requests_of(folder: Path) -> pd.DataFrame:
     """Return the requests of a point; raises UserError where the file is damaged."""
-    return _table(folder / "requests.csv.gz")
+    return series_of(folder, "requests")
 
 
 def telemetry_of(folder: Path) -> pd.DataFrame:
     """Return the telemetry of a point; raises UserError where the file is damaged."""
-    return _table(folder / "telemetry.csv.gz")
+    return series_of(folder, "telemetry")
 
 
 def events_of(folder: Path) -> pd.DataFrame:
@@ -53,7 +54,7 @@ def events_of(folder: Path) -> pd.DataFrame:
         with np.load(folder / "tokens.npz", allow_pickle=False) as events:
             return pd.DataFrame({name: events[name] for name in ("request", "time_s", "tokens")})
     except DAMAGE as error:
-        raise UserError(f"{folder / 'tokens.npz'} is damaged ({error}); measure the point again.") from error
+        raise damaged(folder / "tokens.npz", error) from error
 
 
 def _spread(requests: pd.DataFrame) -> pd.DataFrame:
@@ -66,10 +67,3 @@ def _spread(requests: pd.DataFrame) -> pd.DataFrame:
     if not made:
         return pd.DataFrame(columns=["request", "time_s", "tokens"])
     return pd.concat(made, ignore_index=True).sort_values("time_s", kind="stable", ignore_index=True).assign(tokens=1)
-
-
-def _table(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)
-    except DAMAGE as error:
-        raise UserError(f"{path} is damaged ({error}); measure the point again.") from error

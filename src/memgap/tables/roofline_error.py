@@ -13,6 +13,10 @@ from memgap.roofline.gpus import Gpu, gpu_of_nvml
 from memgap.roofline.predict import Setup, lower_bound_s, step_time_s
 from memgap.roofline.work import Kernel, step_kernels, total
 from memgap.tables.fate import FAILED, UNNEEDED, fate
+from memgap.tables.inputs import Inputs
+from memgap.tables.pages import study_page
+from memgap.tables.provenance import provenance_line
+from memgap.tables.spec import TableSpec
 
 REQUIRED = ("model", "batch", "context_tokens", "step_ms")
 PREDICTED = (
@@ -28,6 +32,34 @@ BATCH_RANGES = ((0.0, 8.0), (8.0, 64.0), (64.0, 256.0), (256.0, math.inf))
 ALL = "all"
 ONE, SEVERAL, WALL, GPU = "one", "several", "none, wall", "none, GPU"
 """How many servers a point ran on; an offline point runs on none, and its step has a wall time and a GPU time."""
+
+
+TABLE = TableSpec(
+    name="roofline_error",
+    title="The roofline's prediction against every point of some sweeps",
+    reads=("sweeps.points", "studies?.offline", "config.models"),
+    writes={
+        "csv": "results/tables/roofline_error.csv",
+        "summary": "results/tables/roofline_error.summary.csv",
+        "page": "results/tables/roofline_error.html",
+    },
+    shown=("csv", "page"),
+    digits=6,
+    caption="""
+Measured step times by the predicted ones, over all points of the named sweeps. See
+docs/roofline.md.
+""",
+)
+
+
+def make(inputs: Inputs) -> dict[str, pd.DataFrame | str]:
+    """Return the error of every point, its summary, and the summary as a page."""
+    table = pd.concat(inputs.all("sweeps.points"), ignore_index=True).drop_duplicates("key")
+    points = [online_points(table), *(offline_points(one) for one in inputs.all("studies.offline"))]
+    errors = compare_steps(pd.concat(points, ignore_index=True), inputs.architectures)
+    summary = error_summary(errors)
+    page = study_page("Measured step times by the roofline's prediction", summary, provenance_line(table))
+    return {"csv": errors, "summary": summary, "page": page}
 
 
 def compare_steps(

@@ -1,14 +1,17 @@
 """A process of its own that samples on a fixed clock, so that sampling never delays the load generator.
 
 `python -m memgap.telemetry.sampler --url URL --adapter vllm --pid PID --interval-s 0.25 --out FILE` writes one CSV row
-a tick until its standard input is closed; with several servers, one --url and one --pid each. Times are
+a tick until its standard input is closed; with several servers, one --url and one --pid each. A line on its input with
+{"urls", "pids", "own"} says what is sampled from then on, as servers that start again are other processes. Times are
 CLOCK_MONOTONIC, which all processes of a machine share. A tick that is late is not made up for: the next one comes when
 it is due.
 """
 
 import argparse
+import contextlib
 import csv
 import http.client
+import json
 import select
 import subprocess
 import sys
@@ -89,8 +92,12 @@ def sample_until_stdin_closes(
             out.flush()
             tick = max(tick + 1, int((time.monotonic() - start_s) / interval_s) + 1)
             wait_s = max(0.0, start_s + tick * interval_s - time.monotonic())
-            if select.select([sys.stdin], [], [], wait_s)[0] and not sys.stdin.readline():
-                return
+            if select.select([sys.stdin], [], [], wait_s)[0]:
+                line = sys.stdin.readline()
+                if not line:
+                    return
+                told = json.loads(line)
+                urls, own, processes = told["urls"], told["own"], host.HostSampler(told["pids"])
 
 
 class Sampler:
@@ -119,8 +126,15 @@ class Sampler:
         self._out = out
 
     def __enter__(self) -> "Sampler":
-        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         return self
+
+    def rebind(self, urls: Sequence[str], pids: Sequence[int], own: Sequence[int]) -> None:
+        """Sample these servers and processes from the next tick on; the rows go on in the same file."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # a sampler that has ended is a gap in the rows, which a verdict sees
+            self._process.stdin.write(json.dumps({"urls": list(urls), "pids": list(pids), "own": list(own)}) + "\n")
+            self._process.stdin.flush()
 
     def wait_for_first_row(self, timeout_s: float = 20.0) -> None:
         """Return once the first sample is written, or after `timeout_s`."""
@@ -170,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Sample an engine, its GPU and its host on a fixed clock.")
     parser.add_argument("--url", action="append", default=[], help="a server; none where there is only a process")
     parser.add_argument("--adapter", required=True)
-    parser.add_argument("--pid", type=int, action="append", required=True)
+    parser.add_argument("--pid", type=int, action="append", default=[], help="the root of a server's process tree")
     parser.add_argument("--own", type=int, action="append", default=[], help="a process that is no server but ours")
     parser.add_argument("--interval-s", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)

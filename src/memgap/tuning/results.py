@@ -10,8 +10,11 @@ import pandas as pd
 from memgap.canonical import canonical_json
 from memgap.engine.given import GivenFlags
 from memgap.errors import UserError
-from memgap.store.atomic import write_text
 from memgap.store.points import PointStore
+from memgap.tables.columns import Columns
+from memgap.tables.forms import Content
+from memgap.tables.inputs import Inputs
+from memgap.tables.spec import TableSpec
 from memgap.tuning.failures import failure_class
 from memgap.tuning.formulas import clock_text, cost, per_gpu, price
 from memgap.tuning.outcome import Outcome, read_outcome
@@ -103,6 +106,30 @@ MEANINGS: Mapping[str, str] = {
     "kvc": "kv_dtype",
 }
 """Short name -> what the flag means."""
+
+
+TABLE = TableSpec(
+    name="tuning",
+    title="Tables of a tuning",
+    of="tuning",
+    plan="tuning",
+    writes={
+        "results": "results/tuning/{group}/benchmarking_results.csv",
+        "summary": "results/tuning/{group}/optimization_summary.csv",
+        "measurements": "results/tuning/{group}/measurements.csv",
+        "experiments": "results/tuning/{group}/experiments/",
+    },
+    wanted=("summary",),
+    shown=("results", "summary", "measurements"),
+    category="Tuning",
+    caption="""
+A tuning: races of server configurations on the same requests, in blocks of random order. Gains are over the reference
+of a race, with intervals that hold for all comparisons and looks at once. See docs/tuning.md.
+""",
+)
+READ = {
+    "results": Columns("a table of a tuning", (*ORIGINAL, *ADDED), needed=("tier", "label", "state", "objective_gain")),
+}
 
 
 def read_outcomes(plan: Plan, results: Path) -> list[Outcome]:
@@ -265,21 +292,17 @@ def measurement_rows(outcomes: Iterable[Outcome], store: PointStore) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def write_tables(plan: Plan, results: Path) -> None:
-    """Write benchmarking_results.csv, optimization_summary.csv, measurements.csv and experiments/<name>.csv.
-
-    Raises UserError where no race of the plan was run.
-    """
-    folder = results / "tuning" / plan["tuning"]
-    outcomes, store = read_outcomes(plan, results), PointStore(results / "points")
+def make(inputs: Inputs) -> dict[str, Content]:
+    """Return the tables of the tuning of the inputs' plan; raises UserError where no race of it was run."""
+    plan = inputs.plan
+    outcomes, store = read_outcomes(plan, inputs.points.parent), PointStore(inputs.points)
     table = configuration_rows(plan, outcomes, store)
-    _write(table, folder / "benchmarking_results.csv")
-    _write(optimization_summary(plan, outcomes, table), folder / "optimization_summary.csv")
-    _write(measurement_rows(outcomes, store), folder / "measurements.csv")
-    for experiment in dict.fromkeys(one["name"] for tier in plan["tiers"] for one in tier["experiments"]):
-        mine = [experiment in str(names).split(";") for names in table["experiment"]]
-        _write(table[mine], folder / "experiments" / f"{experiment}.csv")
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
+    experiments = dict.fromkeys(one["name"] for tier in plan["tiers"] for one in tier["experiments"])
+    return {
+        "results": table,
+        "summary": optimization_summary(plan, outcomes, table),
+        "measurements": measurement_rows(outcomes, store),
+        "experiments": {
+            name: table[[name in str(names).split(";") for names in table["experiment"]]] for name in experiments
+        },
+    }

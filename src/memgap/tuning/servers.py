@@ -6,15 +6,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from memgap.containers.inside import check_container
 from memgap.cores import usable_cores
 from memgap.datasets.files import load_dataset
 from memgap.engine.failure import ServerFailureError
 from memgap.errors import UserError
+from memgap.host.protocol import Entry, Host
 from memgap.models.staging import model_folder_name
 from memgap.points.point import Point
 from memgap.session.inputs import write_inputs
-from memgap.session.measure import Measurement
 from memgap.session.progress import Progress
 from memgap.session.run import Session
 from memgap.session.watch import StopWatch
@@ -24,43 +23,38 @@ LEAST_STARTS = 2
 """Servers that are kept up start together, one for so many cores and these at least: a start is mostly one thread."""
 
 
-class ArmSession(Session):
-    """A session that stays open: points are measured as they are asked for."""
+class Arm:
+    """The session of one server, which stays open: points are measured as they are asked for."""
 
     def __init__(
         self, plan: Mapping[str, Any], results: Path, progress: Progress, watch: StopWatch, servers: "Servers"
     ) -> None:
-        super().__init__(plan, results, progress, watch)
+        self._session = Session(plan, results, progress, watch)
+        self._first: Entry = plan["points"][0]
+        self._progress = progress
         self._servers = servers
         self._open = ExitStack()
-        self._failed_starts = 0
 
-    def __enter__(self) -> "ArmSession":
+    def __enter__(self) -> "Arm":
         with ExitStack() as opening:
-            opening.enter_context(self._leases)
-            opening.enter_context(self._lease(f"session {self._plan['session']}"))
-            check_container(self._server_record["engine"])
-            scratch = opening.enter_context(self._scratch())
-            self.server = opening.enter_context(self._servers_in(scratch))
-            self._measurement = Measurement(
-                self.server,
-                self._store,
-                self._results / "datasets",
-                scratch,
-                self._plan["options"]["interval_s"],
-                [],
-                lambda: self._servers.pids_beside(self),
-            )
+            opening.enter_context(self._session.held())
+            self._bench = opening.enter_context(self._session.bench(lambda: self._servers.pids_beside(self)))
             self._open = opening.pop_all()
         return self
 
     def __exit__(self, *what: object) -> None:
         self._open.close()
 
+    @property
+    def server(self) -> Host:
+        """What the session measures on."""
+        host: Host = self._bench.host
+        return host
+
     def start(self) -> None:
         """Start the server before its turn; a failure is left to the first measurement, which tries again."""
         try:
-            self._start(self.server, "the race")
+            self._bench.start(self._first, "the race")
         except ServerFailureError:
             self.server.stop()
 
@@ -68,14 +62,15 @@ class ArmSession(Session):
         """Measure one point, also again, and store what came of it; not what another session stored meanwhile."""
         entry = {"key": point.key, "record": point.record}
         stored = self._stored(point.key)
-        with self._lease(f"point {point.key}"):
+        with self._session.lease(f"point {point.key}"):
             if self._stored(point.key) == stored:
-                self._failed_starts = self._one(self.server, self._measurement, entry, label, self._failed_starts)
+                self._bench.measure(entry, label, [entry])
             else:
                 self._progress.say(f"{label}: measured by another session meanwhile")
 
     def _stored(self, key: str) -> dict[str, Any] | None:
-        return None if self._store.status(key) == "garbled" else self._store.read(key)
+        store = self._session.store
+        return None if store.status(key) == "garbled" else store.read(key)
 
 
 class Servers:
@@ -89,7 +84,7 @@ class Servers:
         self._results = results
         self._progress = progress
         self._watch = watch
-        self._sessions: dict[str, ArmSession] = {}
+        self._sessions: dict[str, Arm] = {}
 
     def __enter__(self) -> "Servers":
         return self
@@ -105,7 +100,7 @@ class Servers:
         opened = [self._session(one) for one in {one.session: one for one in points}.values()]
         idle = [one for one in opened if not one.server.alive]
         with ThreadPoolExecutor(max(LEAST_STARTS, usable_cores() // CORES_PER_START)) as pool:
-            list(pool.map(ArmSession.start, idle))
+            list(pool.map(Arm.start, idle))
 
     def measure(self, points: Sequence[tuple[Point, str]]) -> None:
         """Measure points of one server, each with its label."""
@@ -125,11 +120,11 @@ class Servers:
         for session in set(self._sessions) - set(sessions):
             self.close(session)
 
-    def pids_beside(self, asking: ArmSession) -> list[int]:
+    def pids_beside(self, asking: Arm) -> list[int]:
         """Return the process ids of the other servers."""
         return [pid for one in self._sessions.values() if one is not asking for pid in one.server.pids]
 
-    def _session(self, point: Point) -> ArmSession:
+    def _session(self, point: Point) -> Arm:
         if point.session not in self._sessions:
             plan = {
                 "session": point.session,
@@ -139,7 +134,7 @@ class Servers:
                 "options": {**self._options, "remeasure": [], "remeasure_failed": False},
             }
             _require_inputs(plan, self._results)
-            session = ArmSession(plan, self._results, self._progress, self._watch, self)
+            session = Arm(plan, self._results, self._progress, self._watch, self)
             self._sessions[point.session] = session.__enter__()
         return self._sessions[point.session]
 

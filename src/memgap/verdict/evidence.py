@@ -7,7 +7,7 @@ from typing import Any, Literal
 from memgap.engine.given import GivenFlags
 from memgap.kinds.registry import kind_of
 
-Severity = Literal["suspect", "invalid"]
+Severity = Literal["suspect", "invalid", "unknown"]
 
 
 @dataclass(frozen=True)

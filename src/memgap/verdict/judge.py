@@ -1,11 +1,14 @@
 """The verdict of a point: valid, suspect or invalid, with reasons, and who was its limit."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from memgap.store.document import VerdictDocument
 from memgap.verdict import client, counts, server
 from memgap.verdict.evidence import Evidence, Reason
 
+Level = Literal["valid", "suspect", "invalid"]
 Limit = Literal["engine", "api-server", "client", "offered-load"]
 
 CHECKS = (*client.CHECKS, *counts.CHECKS, *server.CHECKS)
@@ -17,13 +20,16 @@ IDLE_WAITING = 0.5
 
 @dataclass(frozen=True)
 class Verdict:
-    """`verdict` is the worst severity among `reasons`, "valid" without any."""
+    """`verdict` is the worst severity among `reasons`, "valid" without any; None where nothing is known to judge by.
 
-    verdict: Literal["valid", "suspect", "invalid"]
-    limit: Limit
+    `limit` is None where nobody offers a load.
+    """
+
+    verdict: Level | None
+    limit: Limit | None
     reasons: tuple[Reason, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> VerdictDocument:
         """Return it as it is stored in point.json."""
         return {"verdict": self.verdict, "limit": self.limit, "reasons": [asdict(one) for one in self.reasons]}
 
@@ -31,11 +37,13 @@ class Verdict:
 def judge(evidence: Evidence) -> Verdict:
     """Return the verdict of a measured point."""
     reasons = tuple(reason for reason in (check(evidence) for check in CHECKS) if reason is not None)
-    severities = {one.severity for one in reasons}
-    worst: Literal["valid", "suspect", "invalid"] = (
-        "invalid" if "invalid" in severities else "suspect" if severities else "valid"
-    )
-    return Verdict(worst, _limit(evidence, {one.check for one in reasons}), reasons)
+    return Verdict(worst(reasons), _limit(evidence, {one.check for one in reasons}), reasons)
+
+
+def worst(reasons: Collection[Reason]) -> Level:
+    """Return the worst severity among reasons, "valid" without any."""
+    severities = {one.severity for one in reasons} - {"unknown"}
+    return "invalid" if "invalid" in severities else "suspect" if severities else "valid"
 
 
 def _limit(evidence: Evidence, found: set[str]) -> Limit:

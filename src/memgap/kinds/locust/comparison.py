@@ -9,8 +9,8 @@ import pandas as pd
 
 from memgap.kinds.locust import locust_csv
 from memgap.kinds.locust.point import LOCUST, OWN
-from memgap.kinds.locust.tables import stored_points
 from memgap.stats.intervals import mean_interval
+from memgap.tables.entries import entries, series_of
 from memgap.tables.requests import requests_of
 
 SAME, REPORTED, RECOMPUTED, ENGINE, ADDED, CLIENT = (
@@ -136,11 +136,12 @@ def definitions_table(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
     means over the runs of a scenario: definitions and rounding alone make these differences.
     """
     rows = []
-    for entry, point, status in stored_points(plan, points):
-        if point is None or status != "ok" or point["record"]["loadtest"]["client"] != LOCUST:
+    for entry in entries(plan, points):
+        point = entry.point
+        if point is None or entry.status != "ok" or point["record"]["loadtest"]["client"] != LOCUST:
             continue
-        for quantity, said, otherwise, why in _definitions(point, points / entry["key"]):
-            rows.append((entry["experiment"], entry["session"], quantity, said, otherwise, why))
+        for quantity, said, otherwise, why in _definitions(point, entry.folder):
+            rows.append((entry.experiment, entry.session, quantity, said, otherwise, why))
     columns = ["experiment", "session", "quantity", "locust_says", "otherwise", "why"]
     table = pd.DataFrame(rows, columns=columns).dropna()
     if table.empty:
@@ -160,7 +161,7 @@ def _definitions(point: Mapping[str, Any], folder: Path) -> list[tuple[str, floa
         locust_csv.stats(folder, kind) for kind in (locust_csv.REQUESTS, locust_csv.TTFT, locust_csv.AGGREGATED)
     )
     requests = requests_of(folder)
-    seen = pd.read_csv(folder / "locust_rows.csv.gz")
+    seen = series_of(folder, "locust_rows")
     requests, seen = requests[requests["status"] == "ok"], seen[seen["status"] == "ok"]
     whole_ms = (requests["end_s"] - requests["sent_s"]) * 1e3
     ttft_ms = (seen["first_text_s"] - seen["sent_s"]) * 1e3

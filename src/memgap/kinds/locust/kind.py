@@ -1,11 +1,14 @@
 """Load tests: users of Locust who repeat prompts, and the load generator with the same requests beside them."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memgap.kinds.kind import Expanded, Kind, Listed
 from memgap.kinds.locust.point import KIND, REQUIRED, loadtest_points, loadtest_session_name, told
 from memgap.points.resolve import Resolver
+
+if TYPE_CHECKING:
+    from memgap.session.measuring import Measuring
 
 
 class LoadTest(Kind):
@@ -25,6 +28,12 @@ class LoadTest(Kind):
     def session_name(self, record: Mapping[str, Any]) -> str:
         """See Kind."""
         return loadtest_session_name(record)
+
+    def measuring(self) -> "Measuring[Any]":
+        """See Kind."""
+        from memgap.kinds.locust.measure import MEASURING
+
+        return MEASURING
 
     def variant(self, record: Mapping[str, Any]) -> str:
         """See Kind."""

@@ -1,6 +1,6 @@
 """The tables of a load test: its points, and every point over time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,17 @@ import numpy as np
 import pandas as pd
 
 from memgap.canonical import canonical_json
-from memgap.errors import UserError
+from memgap.errors import DAMAGE
 from memgap.kinds.locust import locust_csv
+from memgap.kinds.locust.comparison import comparison_table, definitions_table
+from memgap.kinds.locust.page import comparison_page
 from memgap.kinds.locust.point import LOCUST
-from memgap.store.points import PointStore
+from memgap.tables.columns import Columns
+from memgap.tables.entries import Entry, entries
+from memgap.tables.inputs import Inputs
+from memgap.tables.over_time import time_weighted
 from memgap.tables.requests import events_of, requests_of, telemetry_of
+from memgap.tables.spec import TableSpec
 
 SUMMARY = (
     *("duration_s", "requests_sent", "requests_completed", "requests_failed", "prompt_tokens", "output_tokens"),
@@ -51,77 +57,89 @@ TIMELINE_COLUMNS = (
 )
 MOST_BINS, FEW_BINS, REQUESTS_PER_BIN = 40, 10, 5
 BINS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+TABLE = TableSpec(
+    name="loadtest",
+    title="Tables of a load test",
+    of="loadtest",
+    plan="group",
+    writes={
+        "loadtest": "results/tables/{group}.loadtest.csv",
+        "timeline": "results/tables/{group}.timeline.csv",
+        "comparison": "results/tables/{group}.comparison.csv",
+        "page": "results/tables/{group}.comparison.html",
+        "definitions": "results/tables/{group}.definitions.csv",
+    },
+    wanted=("loadtest", "timeline", "comparison", "page", "definitions"),
+    shown=("comparison", "page", "definitions"),
+    category="Load tests",
+    digits=0,
+    caption="""
+A load test: Locust's users against one server, and the same requests from the load generator on the same server, in
+turns. The comparison holds paired differences with 95 % intervals, and what Locust reports of its own runs against
+what follows from their single requests.
+""",
+)
+_TEXT = ("experiment", "session", "key", "client", "status", "error_kind", "flags", "verdict", "source", "engine")
+READ = {
+    "loadtest": Columns("a table of a load test", POINT_COLUMNS, text=_TEXT),
+    "timeline": Columns("a table of a load test", TIMELINE_COLUMNS, text=("experiment", "session", "key", "client")),
+}
 
-Point = dict[str, Any]
 
-
-def stored_points(plan: Mapping[str, Any], points: Path) -> Iterator[tuple[Mapping[str, Any], Point | None, str]]:
-    """Yield each entry of a plan with its point.json (None where there is none) and its status."""
-    store = PointStore(points)
-    for entry in plan["points"]:
-        try:
-            point = store.read(entry["key"])
-        except UserError:
-            yield entry, None, "garbled"
-        else:
-            yield entry, point, point["status"] if point else "missing"
+def make(inputs: Inputs) -> dict[str, pd.DataFrame | str]:
+    """Return the tables of the load test of the inputs' plan, and their page."""
+    points = points_table(inputs.plan, inputs.points)
+    comparison, definitions = comparison_table(points), definitions_table(inputs.plan, inputs.points)
+    return {
+        "loadtest": points,
+        "timeline": timeline_table(inputs.plan, inputs.points),
+        "comparison": comparison,
+        "definitions": definitions,
+        "page": comparison_page(inputs.plan["sweep"], points, comparison, definitions),
+    }
 
 
 def points_table(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
     """Return one row a point of a load test's plan, those that failed or are missing too."""
-    rows = [_row(plan, points, *one) for one in stored_points(plan, points)]
+    rows = []
+    for entry in entries(plan, points):
+        try:
+            rows.append({"loadtest": plan["sweep"], **_row(entry)})
+        except DAMAGE as error:
+            rows.append({"loadtest": plan["sweep"], **_row(entry.garbled(error))})
     return pd.DataFrame(rows, columns=list(POINT_COLUMNS))
 
 
 def timeline_table(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
     """Return every point in equal slices of its window, as many as `MOST_BINS` at most."""
     tables = []
-    for entry, point, _ in stored_points(plan, points):
-        folder = points / entry["key"]
-        if point is None or not (folder / "requests.csv.gz").exists() or not point["window"]["duration_s"] > 0:
+    for entry in entries(plan, points):
+        point = entry.point
+        if point is None or not (entry.folder / "requests.csv.gz").exists() or not point["window"]["duration_s"] > 0:
             continue
-        named = {name: entry[name] for name in ("experiment", "session", "key")}
-        named |= {"client": point["record"]["loadtest"]["client"], "repeat": point["record"]["repeat"]}
-        tables.append(_timeline(point, folder).assign(**named))
+        named = {**entry.names, "client": point["record"]["loadtest"]["client"], "repeat": point["record"]["repeat"]}
+        tables.append(_timeline(point, entry.folder).assign(**named))
     joined = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     return joined.reindex(columns=list(TIMELINE_COLUMNS))
 
 
-def _row(
-    plan: Mapping[str, Any], points: Path, entry: Mapping[str, Any], point: Point | None, status: str
-) -> dict[str, Any]:
-    record = entry["record"]
+def _row(entry: Entry) -> dict[str, Any]:
+    record, point = entry.record, entry.point
     test = record["loadtest"]
     row: dict[str, Any] = {
-        "loadtest": plan["sweep"],
-        **{name: entry[name] for name in ("experiment", "key", "session")},
+        **entry.declared,
         "client": test["client"],
-        "repeat": record["repeat"],
-        "model": record["model"]["name"],
-        "engine": record["engine"]["package"],
-        "engine_version": record["engine"]["version"],
         "locust_version": test.get("locust"),
         **{name: test.get(name) for name in ("users", "spawn_rate_users_s", "prompts", "stream")},
         "output_tokens_asked": test["output_tokens"],
         "requests": record["load"]["requests"],
         "server_args": canonical_json(record["server"]["args"]),
-        "status": status,
-        "flags": "",
+        **entry.outcome,
     }
     if point is None:
         return row
-    summary, error, client = point["summary"], point["error"] or {}, point.get("client", {})
-    row |= {
-        "server_start": point.get("server_start"),
-        "flags": ";".join(point["flags"]),
-        "verdict": point.get("verdict", {}).get("verdict"),
-        "error_kind": error.get("kind"),
-        "error_message": error.get("message"),
-        "date_utc": point["provenance"]["date_utc"],
-        **{name: point["hardware"].get(name) for name in ("device", "gpu_name", "driver")},
-        "source": "recorded" if "recorded" in point else "measured",
-        **{name: summary.get(name) for name in SUMMARY},
-    }
+    summary, client = point["summary"], point.get("client", {})
+    row |= {"server_start": point.get("server_start"), **{name: summary.get(name) for name in SUMMARY}}
     if summary.get("prefix_cache_queries"):
         row["prefix_hit_fraction"] = summary["prefix_cache_hits"] / summary["prefix_cache_queries"]
     if client:
@@ -131,14 +149,13 @@ def _row(
             cpu_s = client["cpu_fraction"] * summary.get("duration_s", 0.0)
             row["client_cpu_us_per_token"] = cpu_s / client["tokens"] * 1e6
     if test["client"] == LOCUST:
-        folder = points / entry["key"]
         for names, kind in ((CSV, locust_csv.REQUESTS), (CSV_TTFT, locust_csv.TTFT)):
-            said = locust_csv.stats(folder, kind)
+            said = locust_csv.stats(entry.folder, kind)
             row |= {column: said.get(name) for name, column in names.items()}
     return row
 
 
-def _timeline(point: Point, folder: Path) -> pd.DataFrame:
+def _timeline(point: Mapping[str, Any], folder: Path) -> pd.DataFrame:
     duration_s = float(point["window"]["duration_s"])
     requests, telemetry = requests_of(folder), telemetry_of(folder)
     bin_s = slice_s(duration_s, int((requests["status"] == "ok").sum()))
@@ -150,7 +167,7 @@ def _timeline(point: Point, folder: Path) -> pd.DataFrame:
     rows: dict[str, Any] = {
         "time_s": edges[:-1],
         "bin_s": bin_s,
-        "in_flight_requests": _held(sent_s, edges) - _held(end_s, edges),
+        "in_flight_requests": time_weighted(sent_s, edges) - time_weighted(end_s, edges),
         "requests_per_s": np.histogram(end[ok], edges)[0] / bin_s,
         "failures_per_s": np.histogram(end[came & ~ok], edges)[0] / bin_s,
         "response_time_mean_ms": _mean_by(end[ok], (end - requests["sent_s"])[ok] * 1e3, edges),
@@ -185,12 +202,6 @@ def _mean_by(time_s: Any, values: Any, edges: Any) -> Any:
     counts, _ = np.histogram(moments[known], edges)
     sums, _ = np.histogram(moments[known], edges, weights=numbers[known])
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-
-
-def _held(moments: Any, edges: Any) -> Any:
-    """Return for each slice the time-weighted mean of how many moments have passed."""
-    total = np.array([np.maximum(edge - moments, 0.0).sum() for edge in edges])
-    return np.diff(total) / np.diff(edges)
 
 
 def _hit_fraction(telemetry: pd.DataFrame, edges: Any) -> Any:

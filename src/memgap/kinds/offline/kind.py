@@ -1,12 +1,15 @@
 """Offline studies: a batch of fixed size in an engine in process, under a profiler where one is asked for."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memgap.engine.adapters import require
 from memgap.kinds.kind import Expanded, Kind, Listed
 from memgap.kinds.offline.point import KIND, REQUIRED, make_offline_point, offline_session_name
 from memgap.points.resolve import Resolver
+
+if TYPE_CHECKING:
+    from memgap.session.measuring import Measuring
 
 
 class Offline(Kind):
@@ -27,6 +30,18 @@ class Offline(Kind):
     def session_name(self, record: Mapping[str, Any]) -> str:
         """See Kind."""
         return offline_session_name(record)
+
+    def measuring(self) -> "Measuring[Any]":
+        """See Kind."""
+        from memgap.kinds.offline.measure import MEASURING
+
+        return MEASURING
+
+    def restored(self, point: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See Kind. Points recorded before offline points were judged say "valid" whatever was seen."""
+        from memgap.verdict.batches import judged_again
+
+        return judged_again(point)
 
     def label(self, record: Mapping[str, Any]) -> str:
         """See Kind."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from memgap.errors import UserError
+from memgap.host.worker import Bare, Wrapper
 from memgap.kinds.offline.ranges import point_suffix, step_name
 from memgap.profiling.classes import short_name
 from memgap.profiling.metrics import metrics_of
@@ -23,46 +24,22 @@ TIMELINE_STEPS = 2
 """Of a profiled window the timelines of so many decode steps are kept; class sums are of all its steps."""
 
 
-class Profiler(Protocol):
+class Profiler(Wrapper, Protocol):
     """One way to watch a worker."""
-
-    after_the_end: bool
-    """Its results are there only when the worker has ended."""
-    patience: float
-    """How many times longer than usual a worker may take under it."""
-
-    def require(self) -> None:
-        """Raises UserError where it cannot be run on this machine."""
-
-    def command(self, worker: list[str], scratch: Path) -> list[str]:
-        """Return the worker's argument list under the profiler."""
 
     def files(self, key: str, folder: Path, scratch: Path) -> Files:
         """Return the files and summary numbers that it leaves of a point. Raises UserError for unreadable output."""
 
-    def death(self, log: str) -> str:
-        """Return what a worker's early end is called."""
 
-
-class NoProfiler:
+class NoProfiler(Bare):
     """The engine alone."""
-
-    after_the_end = False
-    patience = 1.0
-
-    def require(self) -> None:
-        """Nothing is needed."""
-
-    def command(self, worker: list[str], scratch: Path) -> list[str]:
-        """See Profiler."""
-        return worker
 
     def files(self, key: str, folder: Path, scratch: Path) -> Files:
         """See Profiler."""
         return {}, {}
 
     def death(self, log: str) -> str:
-        """See Profiler."""
+        """See Wrapper."""
         return "the engine died"
 
 

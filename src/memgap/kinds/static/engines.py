@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.errors import UserError
+from memgap.errors import DAMAGE
 from memgap.kinds.static.point import is_static
-from memgap.store.points import PointStore
+from memgap.tables.entries import Entry, entries
 
 COLUMNS = (
     *("sweep", "experiment", "key", "session", "model", "engine", "engine_version", "dtype", "device", "gpu_name"),
@@ -31,43 +31,32 @@ def engines_table(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
     `output_tokens` and the throughputs are of tokens that were asked for; `computed_output_tokens` also holds those
     that a static batch makes for requests that have ended. `batching` is "static" or "continuous".
     """
-    store = PointStore(points)
-    return pd.DataFrame([_row(plan["sweep"], entry, store) for entry in plan["points"]], columns=list(COLUMNS))
+    rows = []
+    for entry in entries(plan, points):
+        try:
+            rows.append({"sweep": plan["sweep"], **_row(entry)})
+        except DAMAGE as error:
+            rows.append({"sweep": plan["sweep"], **_row(entry.garbled(error))})
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _row(sweep: str, entry: Mapping[str, Any], store: PointStore) -> dict[str, Any]:
-    record = entry["record"]
+def _row(entry: Entry) -> dict[str, Any]:
+    record, point = entry.record, entry.point
     static = is_static(record)
-    row: dict[str, Any] = {
-        "sweep": sweep,
-        **{name: entry[name] for name in ("experiment", "key", "session")},
-        "model": record["model"]["name"],
-        "engine": record["engine"]["package"],
-        "engine_version": record["engine"]["version"],
-        "dtype": record["model"]["dtype"],
+    row = {
+        **entry.declared,
         "batching": "static" if static else "continuous",
         "kv_cache": record["server"]["args"]["kv-cache"] if static else "paged",
         "batch_cap": record["batch_cap"],
-        "repeat": record["repeat"],
         "requests": record["load"]["requests"],
-        "status": "missing",
+        **entry.outcome,
     }
-    try:
-        point = store.read(entry["key"])
-    except UserError as error:
-        return {**row, "status": "garbled", "error_message": str(error)}
     if point is None:
         return row
     summary = point["summary"]
     computed = summary.get("computed_output_tokens", summary.get("output_tokens"))
     return {
         **row,
-        "status": point["status"],
-        "verdict": point.get("verdict", {}).get("verdict"),
-        "error_message": (point["error"] or {}).get("message"),
-        **{name: point["hardware"][name] for name in ("device", "gpu_name", "driver")},
-        "date_utc": point["provenance"]["date_utc"],
-        "source": "recorded" if "recorded" in point else "measured",
         **{name: summary.get(name) for name in SUMMARY},
         "computed_output_tokens": computed,
         "useful_fraction": summary["output_tokens"] / computed if computed else None,

@@ -1,10 +1,13 @@
 """Static batches: all requests of a batch begin together, the next ones when the last of them has ended."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memgap.kinds.kind import Kind
 from memgap.kinds.static.point import is_static, static_session_name
+
+if TYPE_CHECKING:
+    from memgap.session.measuring import Measuring
 
 
 class Static(Kind):
@@ -19,6 +22,12 @@ class Static(Kind):
     def session_name(self, record: Mapping[str, Any]) -> str:
         """See Kind."""
         return static_session_name(record)
+
+    def measuring(self) -> "Measuring[Any]":
+        """See Kind."""
+        from memgap.kinds.static.measure import MEASURING
+
+        return MEASURING
 
     def label(self, record: Mapping[str, Any]) -> str:
         """See Kind."""

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from memgap.errors import UserError
 from memgap.kinds.static import layouts
 from memgap.kinds.static.layouts import REASONS, Held, Lengths
 from memgap.kinds.static.point import is_static
+from memgap.tables.entries import series_of
 from memgap.tables.requests import events_of, measured_points, requests_of, telemetry_of
 
 COLUMNS = (
@@ -114,17 +114,9 @@ def static_held(steps: pd.DataFrame, size: int, requests: int) -> int:
 
 def steps_of(folder: Path) -> pd.DataFrame:
     """Return the steps of a point of static batches; raises UserError where the file is damaged."""
-    return _table(folder / "steps.csv.gz")
+    return series_of(folder, "steps")
 
 
 def startup_of(folder: Path) -> pd.DataFrame:
     """Return the memory of a point's server while it started, empty without the file; UserError where it is damaged."""
-    path = folder / "startup.csv.gz"
-    return _table(path) if path.exists() else pd.DataFrame(columns=["time_s", "rss_bytes"])
-
-
-def _table(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged ({error}); measure the point again.") from error
+    return series_of(folder, "startup", missing=("time_s", "rss_bytes"))

@@ -1,0 +1,21 @@
+"""How a point of a sweep is measured: a load on the servers of its record."""
+
+from memgap.host.protocol import Server
+from memgap.host.replicas import Replicas
+from memgap.kinds.online.kind import ONLINE
+from memgap.session.measuring import Measuring
+from memgap.session.phases import ResetCaches, Window
+from memgap.session.progress import clock
+from memgap.store.document import PointDocument
+
+
+def result(point: PointDocument) -> str:
+    """Return throughput, ITL and duration."""
+    summary = point["summary"]
+    return (
+        f"{summary['total_throughput_tok_s']:.0f} tok/s, ITL {summary.get('itl_mean_ms', float('nan')):.1f} ms "
+        f"in {clock(summary['duration_s'])}"
+    )
+
+
+MEASURING: Measuring[Server] = Measuring(Replicas, (ResetCaches(), Window()), ONLINE.label, result, ONLINE.steps)
