@@ -59,14 +59,18 @@ def test_a_folder_says_its_format_beside_config_json(tmp_path: Path) -> None:
     plain = resolve_model("m", {"m": {"path": str(tmp_path)}})["architecture"]
     assert "quantization" not in plain
     quant = {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]}
-    (tmp_path / "hf_quant_config.json").write_text(json.dumps({"producer": {"name": "modelopt"}, "quantization": quant}))
+    (tmp_path / "hf_quant_config.json").write_text(
+        json.dumps({"producer": {"name": "modelopt"}, "quantization": quant})
+    )
     model = ModelArchitecture.from_dict(resolve_model("m", {"m": {"path": str(tmp_path)}})["architecture"])
     assert model.weight_bytes("bfloat16") == pytest.approx(LAYERS + 2 * OUTSIDE, rel=1e-6)
     assert model.kv_dtype("bfloat16") == "fp8"
     assert model.kv_dtype("bfloat16", "auto") == "fp8"
     assert model.kv_dtype("bfloat16", "fp8_e5m2") == "fp8_e5m2"
     (tmp_path / "hf_quant_config.json").unlink()
-    (tmp_path / "quantize_config.json").write_text(json.dumps({"bits": 4, "group_size": 128, "desc_act": True, "sym": True}))
+    (tmp_path / "quantize_config.json").write_text(
+        json.dumps({"bits": 4, "group_size": 128, "desc_act": True, "sym": True})
+    )
     early = ModelArchitecture.from_dict(resolve_model("m", {"m": {"path": str(tmp_path)}})["architecture"])
     assert (early.weight_format, early.kv_dtype("float16")) == ("gptq-int4-g128", "float16")
 

@@ -15,7 +15,7 @@ from typing import Any
 from memgap.engine.base import SCRATCH, EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
 from memgap.engine.flags import flag_list
-from memgap.models.architecture import ModelArchitecture
+from memgap.engine.held import held
 from memgap.telemetry.prometheus import Page, parse_page
 
 GAUGES = {
@@ -149,9 +149,8 @@ class SglangAdapter:
             facts.kv_pool_tokens = int(logged[1])
         if facts.kv_pool_tokens and facts.kv_block_tokens:
             facts.num_gpu_blocks = facts.kv_pool_tokens // facts.kv_block_tokens
-        architecture = ModelArchitecture.from_dict(server["model"]["architecture"])
-        if facts.kv_pool_tokens is not None:
-            facts.kv_pool_bytes = facts.kv_pool_tokens * architecture.kv_bytes_per_token(server["model"]["dtype"])
+        model = held(server["model"], self.flags, server["server"]["args"], info.get("kv_cache_dtype"))
+        facts.kv_pool_bytes = model.pool_bytes(facts.kv_pool_tokens)
         if isinstance(fraction := info.get("mem_fraction_static"), float):
             facts.gpu_memory_utilization = fraction
         if logged := CONTEXT.search(log):
@@ -159,7 +158,7 @@ class SglangAdapter:
         if loaded := WEIGHTS_GIB.search(log):
             facts.weights_bytes, facts.weights_bytes_source = round(float(loaded[1]) * 2**30), "log"
         else:
-            facts.weights_bytes = architecture.weight_bytes(server["model"]["dtype"])
+            facts.weights_bytes = model.weights_bytes
             facts.weights_bytes_source = "architecture"
         return facts
 

@@ -12,7 +12,7 @@ from memgap.canonical import canonical_json
 from memgap.engine.base import EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
 from memgap.engine.flags import flag_list, model_flags
-from memgap.models.architecture import ModelArchitecture
+from memgap.engine.held import held
 from memgap.telemetry.prometheus import Page, labels_of, largest, parse_page, total
 
 GAUGES = {
@@ -170,9 +170,8 @@ class VllmAdapter:
             facts.kv_pool_tokens = int(logged[1].replace(",", ""))
         if facts.kv_pool_tokens is None and facts.num_gpu_blocks and facts.kv_block_tokens:
             facts.kv_pool_tokens = facts.num_gpu_blocks * facts.kv_block_tokens
-        architecture = ModelArchitecture.from_dict(server["model"]["architecture"])
-        if facts.kv_pool_tokens is not None:
-            facts.kv_pool_bytes = facts.kv_pool_tokens * architecture.kv_bytes_per_token(server["model"]["dtype"])
+        model = held(server["model"], self.flags, server["server"]["args"], cache.get("cache_dtype"))
+        facts.kv_pool_bytes = model.pool_bytes(facts.kv_pool_tokens)
         if (utilization := cache.get("gpu_memory_utilization")) not in (None, "None"):
             facts.gpu_memory_utilization = float(str(utilization))
         if logged := MAX_MODEL_LEN.search(log):
@@ -180,7 +179,7 @@ class VllmAdapter:
         if loaded := WEIGHTS_GIB.search(log):
             facts.weights_bytes, facts.weights_bytes_source = round(float(loaded[1]) * 2**30), "log"
         else:
-            facts.weights_bytes = architecture.weight_bytes(server["model"]["dtype"])
+            facts.weights_bytes = model.weights_bytes
             facts.weights_bytes_source = "architecture"
         if logged := ATTENTION.search(log):
             facts.resolved["attention_backend"] = logged[1]

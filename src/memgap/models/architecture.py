@@ -15,7 +15,7 @@ from memgap.models.keys import ALIASES, Keys
 OPT, LLAMA, DECODER = "opt", "llama", "decoder"
 FAMILIES = (OPT, LLAMA, DECODER)
 
-DTYPE_BYTES: Mapping[str, int] = {
+DTYPE_BYTES: Mapping[str, float] = {
     "float32": 4,
     "float16": 2,
     "bfloat16": 2,
@@ -24,8 +24,9 @@ DTYPE_BYTES: Mapping[str, int] = {
     "fp8_e5m2": 1,
     "fp8_inc": 1,
     "int8": 1,
+    "nvfp4": 0.5625,
 }
-"""Bytes of one element; the names of 8 bits are those of KV caches."""
+"""Bytes of one element; the names of 8 bits and less are those of KV caches (NVFP4 with its scales)."""
 
 WEIGHT_DTYPES = ("bfloat16", "float16", "float32")
 
@@ -37,7 +38,7 @@ ENDLESS = 2**20
 """Longest context of a model that names none, since nothing in it depends on the length."""
 
 
-def dtype_bytes(dtype: str) -> int:
+def dtype_bytes(dtype: str) -> float:
     """Return the bytes of one element of `dtype`; raises UserError for an unknown name."""
     try:
         return DTYPE_BYTES[dtype]
@@ -156,7 +157,9 @@ class ModelArchitecture:
             quantization=_quantization(given),
         )
         if decoder.vocabulary < MINIMUM_VOCABULARY:
-            raise UserError(f"{given.where}: vocab_size is {decoder.vocabulary}, but must be {MINIMUM_VOCABULARY} or more")
+            raise UserError(
+                f"{given.where}: vocab_size is {decoder.vocabulary}, but must be {MINIMUM_VOCABULARY} or more"
+            )
         architecture.__dict__["decoder"] = architecture._described()
         return architecture
 
@@ -197,8 +200,8 @@ class ModelArchitecture:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values; `from_dict` of it gives an equal architecture.
 
-        A `decoder` is its config; the others are their fields. What an older version did not know is there only where it
-        says something, so that records of older points stay as they are.
+        A `decoder` is its config; the others are their fields. What an older version did not know is there only where
+        it says something, so that records of older points stay as they are.
         """
         if self.family == DECODER:
             values: dict[str, Any] = {"family": DECODER, "config": self.config}
@@ -268,7 +271,7 @@ class ModelArchitecture:
         return self.decoder.parameter_count()
 
     def weight_bytes(self, dtype: str) -> int:
-        """Return the bytes of all parameters, those of 16 or 32 bits in `dtype`; raises UserError for an unknown one."""
+        """Return the bytes of all weights, those that are not rounded in `dtype`; UserError for an unknown dtype."""
         return round(self.decoder.weight_bytes(dtype_bytes(dtype)))
 
     def kv_bytes_per_token(self, dtype: str) -> int:

@@ -141,13 +141,17 @@ class Block:
     @property
     def parameters(self) -> int:
         """Parameters of one layer."""
-        routed = 0 if self.experts is None else self.experts.count * sum(one.parameters for one in self.experts.matrices)
+        routed = (
+            0 if self.experts is None else self.experts.count * sum(one.parameters for one in self.experts.matrices)
+        )
         return sum(one.parameters for one in self.matrices) + routed + self.others
 
     @property
     def active_parameters(self) -> int:
         """Parameters of one layer that a token meets."""
-        used = 0 if self.experts is None else self.experts.per_token * sum(one.parameters for one in self.experts.matrices)
+        used = (
+            0 if self.experts is None else self.experts.per_token * sum(one.parameters for one in self.experts.matrices)
+        )
         return sum(one.parameters for one in self.matrices) + used + self.others
 
     def weight_bytes(self, element_bytes: float) -> float:

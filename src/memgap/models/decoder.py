@@ -16,8 +16,8 @@ from memgap.models.fields import suggest
 from memgap.models.formats import EXPERT, HEAD, ROUTER, Quantization
 from memgap.models.keys import ALIASES, Keys
 from memgap.models.mixers import CHUNKED, FULL, SLIDING, Mixer, bias_of
-from memgap.models.vision import vision_parameters
 from memgap.models.traits import LLAMA, NORM_PARAMETERS, Traits, known_kinds, traits_of
+from memgap.models.vision import vision_parameters
 
 LINEAR_ATTENTION, MAMBA, CONVOLUTION, RECURRENT, FEED_FORWARD, EXPERTS_ONLY = (
     "linear",
@@ -104,7 +104,9 @@ def _traits(keys: Keys) -> Traits:
     if traits is not None:
         return _adapted(keys, traits)
     if keys.kind in _REFUSED_KINDS:
-        raise UserError(f"{keys.where}: model_type {keys.kind!r} has {_REFUSED_KINDS[keys.kind]}, which is not described here")
+        raise UserError(
+            f"{keys.where}: model_type {keys.kind!r} has {_REFUSED_KINDS[keys.kind]}, which is not described here"
+        )
     if not keys.kind:
         raise UserError(f"{keys.where}: model_type is missing")
     known = {name for names in ALIASES.values() for name in names}
@@ -183,7 +185,9 @@ def layer_kinds(keys: Keys, traits: Traits, layers: int) -> list[str]:
         letters = {"M": MAMBA, "*": FULL, "-": FEED_FORWARD, "E": EXPERTS_ONLY}
         unknown = [one for one in pattern if one not in letters]
         if unknown or len(pattern) < layers:
-            raise UserError(f"{keys.where}: hybrid_override_pattern is {pattern!r}, but must be {layers} of M, *, - and E")
+            raise UserError(
+                f"{keys.where}: hybrid_override_pattern is {pattern!r}, but must be {layers} of M, *, - and E"
+            )
         return [letters[one] for one in pattern[:layers]]
     own_rule = _KIND_RULES.get(keys.kind)
     if own_rule is not None:
@@ -325,8 +329,7 @@ def _mixer(keys: Keys, traits: Traits, kind: str, index: int) -> Mixer:
             return mixers.lightning(keys)
         if keys.kind == "kimi_linear":
             return mixers.kimi_delta(keys)
-        found = mixers.gated_delta(keys)
-        return found
+        return mixers.gated_delta(keys)
     if kind == MAMBA:
         return mixers.mamba1(keys) if keys.kind in ("jamba", "mamba", "falcon_mamba") else mixers.mamba2(keys)
     if kind == CONVOLUTION:
@@ -408,7 +411,10 @@ def _experts(keys: Keys, traits: Traits) -> tuple[Experts, list[Linear], int]:
     )
     matrices = [router]
     if latent != hidden:
-        matrices += [Linear("latent_in", latent, hidden, split=WHOLE), Linear("latent_out", hidden, latent, split=WHOLE)]
+        matrices += [
+            Linear("latent_in", latent, hidden, split=WHOLE),
+            Linear("latent_out", hidden, latent, split=WHOLE),
+        ]
     shared = _shared_width(keys, ffn)
     if shared:
         matrices += _feed_forward(

@@ -1,8 +1,8 @@
 """Number formats of weights and of the KV cache: what a checkpoint or a server's flag says of them, and their bytes.
 
-A format is read from `quantization_config` in config.json, from the files that stand beside it (`hf_quant_config.json` of
-NVIDIA ModelOpt, `quantize_config.json` of early GPTQ), or from the server's flag. Tensors that a checkpoint leaves in 16
-bits are found by name, with the wildcards and regular expressions that the checkpoints use.
+A format is read from `quantization_config` in config.json, from the files that stand beside it (`hf_quant_config.json`
+of NVIDIA ModelOpt, `quantize_config.json` of early GPTQ), or from the server's flag. Tensors that a checkpoint leaves
+in 16 bits are found by name, with the wildcards and regular expressions that the checkpoints use.
 """
 
 import fnmatch
@@ -25,8 +25,8 @@ ROUTER, HEAD, EMBEDDING, LINEAR, EXPERT = "router", "head", "embedding", "linear
 class NumberFormat:
     """How one matrix of n x k elements is stored.
 
-    `scale_rows` and `scale_columns` are the block that shares a scale: 0 means all rows (columns). `peak` is the kind of
-    tensor unit that multiplies it where activations are rounded too; None where it is multiplied in 16 bits.
+    `scale_rows` and `scale_columns` are the block that shares a scale: 0 means all rows (columns). `peak` is the kind
+    of tensor unit that multiplies it where activations are rounded too; None where it is multiplied in 16 bits.
     """
 
     name: str
@@ -253,7 +253,9 @@ def _integers(content: Mapping[str, Any], where: str) -> Quantization:
     chosen = int_group(bits, group, zeros)
     skipped = _patterns(content, "modules_to_not_convert")
     roles = (LINEAR, EXPERT, HEAD) if content.get("lm_head") is True else (LINEAR, EXPERT)
-    return Quantization(f"{str(content.get('quant_method') or 'gptq').lower()}-{chosen.name}", _excluding(chosen, skipped, roles))
+    return Quantization(
+        f"{str(content.get('quant_method') or 'gptq').lower()}-{chosen.name}", _excluding(chosen, skipped, roles)
+    )
 
 
 def _mxfp4(content: Mapping[str, Any], where: str) -> Quantization:
@@ -377,7 +379,9 @@ def _quark(content: Mapping[str, Any], where: str) -> Quantization:
     if name not in known:
         raise UserError(f"{where}: global_quant_config has weights of dtype {name!r}, which are not known here")
     cache = content.get("kv_cache_group") or (content.get("export") or {}).get("kv_cache_group")
-    return Quantization(known[name].name, _excluding(known[name], _patterns(content, "exclude")), "fp8" if cache else None)
+    return Quantization(
+        known[name].name, _excluding(known[name], _patterns(content, "exclude")), "fp8" if cache else None
+    )
 
 
 _METHODS: Mapping[str, Callable[[Mapping[str, Any], str], Quantization]] = {

@@ -148,12 +148,14 @@ class Keys:
         return None if not value else self.whole(value[min(index, len(value) - 1)], self._used(names))
 
     def inner(self, part: str, key: str, *, minimum: int = 1) -> int | None:
-        """Return a whole number of the mapping `part`, None where it is not there; raises UserError for another value."""
+        """Return a whole number of the mapping `part`, None where it is absent; raises UserError for another value."""
         value = self.part(part).get(key)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value < MOST:
-            raise UserError(f"{self.where}: {part}.{key} is {value!r}, but must be a whole number of at least {minimum}")
+            raise UserError(
+                f"{self.where}: {part}.{key} is {value!r}, but must be a whole number of at least {minimum}"
+            )
         return value
 
     def flag(self, name: str, default: bool = False) -> bool:

@@ -38,7 +38,9 @@ def attention(keys: Keys, traits: Traits, reach: str, index: int) -> Mixer:
     kv_heads = _kv_heads(keys, heads, reach)
     width, value_width = _widths(keys, hidden, heads, reach)
     if heads % kv_heads:
-        raise UserError(f"{keys.where}: num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
+        raise UserError(
+            f"{keys.where}: num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"
+        )
     query, key, value = heads * width, kv_heads * width, kv_heads * value_width
     same = keys.flag("attention_k_eq_v") and reach == FULL
     gates = query if traits.gate == "query" else 0
@@ -72,7 +74,9 @@ def attention(keys: Keys, traits: Traits, reach: str, index: int) -> Mixer:
     rotary = 0 if not traits.rotary else int(width * keys.number("partial_rotary_factor", 1.0))
     window = _window(keys, reach)
     return Mixer(
-        tuple(matrices), others, Attention(heads, kv_heads, width, value_width, window, rotary_width=rotary, caches=cached)
+        tuple(matrices),
+        others,
+        Attention(heads, kv_heads, width, value_width, window, rotary_width=rotary, caches=cached),
     )
 
 
@@ -123,30 +127,20 @@ def _caches(keys: Keys, index: int) -> bool:
 
 
 def _qk_norm(keys: Keys, traits: Traits, heads: int, kv_heads: int, width: int) -> int:
-    kind = traits.qk_norm
-    if traits.qk_norm_key and not keys.flag(traits.qk_norm_key):
+    """Return the parameters of the norms of queries and keys."""
+    if traits.qk_norm_key and not keys.flag(traits.qk_norm_key, traits.qk_norm_default):
         return 0
-    if keys.kind in ("cohere", "cohere2", "stablelm", "phi", "persimmon", "minimax_m2", "hunyuan_v1_dense", "llama4_text"):
-        named = {"cohere": "use_qk_norm", "cohere2": "use_qk_norm", "minimax_m2": "use_qk_norm"}
-        key = named.get(keys.kind, "qk_layernorm")
-        if keys.kind == "hunyuan_v1_dense":
-            return 2 * width if keys.flag("use_qk_norm", True) else 0
-        if keys.kind == "llama4_text":
-            return 0
-        if keys.kind == "minimax_m2":
-            return (heads + kv_heads) * width if keys.flag(key, True) else 0
-        if not keys.flag(key):
-            return 0
-        per = {"persimmon": 4 * width, "phi": 4 * width}
-        return per.get(keys.kind, (heads + kv_heads) * width)
-    if kind == "head":
-        return width + (width if kv_heads else 0)
-    return (heads + kv_heads) * width if kind == "width" else 0
+    each = {"": 0, "head": width, "head with shift": 2 * width}
+    if traits.qk_norm in each:
+        return each[traits.qk_norm] * (2 if kv_heads else 1)
+    return (heads + kv_heads) * width
 
 
 def _sinks(keys: Keys, traits: Traits, reach: str) -> bool:
     if keys.kind == "mimo_v2_flash":
-        key, default = ("add_swa_attention_sink_bias", True) if reach == SLIDING else ("add_full_attention_sink_bias", False)
+        key, default = (
+            ("add_swa_attention_sink_bias", True) if reach == SLIDING else ("add_full_attention_sink_bias", False)
+        )
         return keys.flag(key, default)
     return traits.sinks
 
@@ -184,7 +178,11 @@ def latent_attention(keys: Keys, index: int) -> Mixer:
         if kinds is None or index >= len(kinds) or kinds[index] != "shared":
             matrices += [
                 Linear(
-                    "index_q", index_heads * index_width, query_rank or hidden, names=("self_attn.indexer.wq_b",), split=WHOLE
+                    "index_q",
+                    index_heads * index_width,
+                    query_rank or hidden,
+                    names=("self_attn.indexer.wq_b",),
+                    split=WHOLE,
                 ),
                 Linear("index_k", index_width, hidden, names=("self_attn.indexer.wk",), split=WHOLE),
                 Linear("index_weights", index_heads, hidden, names=("self_attn.indexer.weights_proj",), split=WHOLE),
@@ -214,63 +212,59 @@ def mamba2(keys: Keys) -> Mixer:
     """Return a Mamba-2 layer's mixer, by the keys of Bamba, Granite, Falcon-H1, Nemotron-H or Mamba-2 itself."""
     hidden = keys.integer("hidden")
     if keys.kind == "nemotron_h":
-        heads, width = keys.integer("mamba_num_heads"), keys.integer("mamba_head_dim")
-        groups, state = keys.integer("n_groups"), keys.integer("ssm_state_size")
-        kernel, conv_bias, bias = keys.integer("conv_kernel"), keys.flag("use_conv_bias", True), keys.flag("mamba_proj_bias")
-        inner, gated_norm = heads * width, True
+        heads, groups, state = keys.integer("mamba_num_heads"), keys.integer("n_groups"), keys.integer("ssm_state_size")
+        inner, bias = heads * keys.integer("mamba_head_dim"), keys.flag("mamba_proj_bias")
     elif keys.kind == "mamba2":
-        heads, width = keys.integer("heads"), keys.integer("head_dim")
-        groups, state = keys.integer("n_groups"), keys.integer("state_size")
-        kernel, conv_bias, bias = keys.integer("conv_kernel"), keys.flag("use_conv_bias", True), keys.flag("use_bias")
-        inner, gated_norm = int(keys.number("expand", 2) * hidden), True
+        heads, groups, state = keys.integer("heads"), keys.integer("n_groups"), keys.integer("state_size")
+        inner, bias = int(keys.number("expand", 2) * hidden), keys.flag("use_bias")
     else:
-        heads = keys.integer("mamba_n_heads")
-        inner = keys.optional("mamba_d_ssm") if keys.kind == "falcon_h1" else None
-        inner = inner or int(keys.number("mamba_expand", 2) * hidden)
-        width = keys.optional("mamba_d_head") if not isinstance(keys.raw("mamba_d_head"), str) else None
-        width = width or inner // heads
-        groups, state = keys.integer("mamba_n_groups", 1), keys.integer("mamba_d_state")
-        kernel, conv_bias, bias = keys.integer("mamba_d_conv"), keys.flag("mamba_conv_bias", True), keys.flag("mamba_proj_bias")
-        gated_norm = keys.flag("mamba_rms_norm", False) if keys.kind == "falcon_h1" else True
+        heads, groups = keys.integer("mamba_n_heads"), keys.integer("mamba_n_groups", 1)
+        state, bias = keys.integer("mamba_d_state"), keys.flag("mamba_proj_bias")
+        inner = (keys.optional("mamba_d_ssm") if keys.kind == "falcon_h1" else None) or _expanded(keys, hidden)
+    own = keys.kind in ("nemotron_h", "mamba2")
+    kernel = keys.integer("conv_kernel" if own else "mamba_d_conv")
+    conv_bias = keys.flag("use_conv_bias" if own else "mamba_conv_bias", True)
+    gated_norm = keys.kind != "falcon_h1" or keys.flag("mamba_rms_norm")
     mixed = inner + 2 * groups * state
-    others = mixed * kernel + (mixed if conv_bias else 0) + 3 * heads + (inner if gated_norm else 0)
+    others = mixed * (kernel + (1 if conv_bias else 0)) + 3 * heads + (inner if gated_norm else 0)
+    flop = 5.0 * inner * state + 2.0 * mixed * kernel
     return Mixer(
         (
             Linear("ssm_in", inner + mixed + heads, hidden, bias, names=("mamba.in_proj", "mixer.in_proj")),
             Linear("ssm_out", hidden, inner, bias, names=("mamba.out_proj", "mixer.out_proj"), split=ROW),
         ),
         others,
-        state=State("mamba2", inner * state, mixed * (kernel - 1), 5.0 * inner * state + 2.0 * mixed * kernel, FLOAT32_BYTES),
+        state=State("mamba2", inner * state, mixed * (kernel - 1), flop, FLOAT32_BYTES),
     )
+
+
+def _expanded(keys: Keys, hidden: int) -> int:
+    return int(keys.number("mamba_expand", 2) * hidden)
 
 
 def mamba1(keys: Keys) -> Mixer:
     """Return a Mamba layer's mixer, by the keys of Jamba or of Mamba itself."""
     hidden, jamba = keys.integer("hidden"), keys.kind == "jamba"
     if jamba:
-        inner, state, kernel = (
-            int(keys.number("mamba_expand", 2) * hidden),
-            keys.integer("mamba_d_state"),
-            keys.integer("mamba_d_conv"),
-        )
-        rank, conv_bias, bias = keys.raw("mamba_dt_rank"), keys.flag("mamba_conv_bias", True), keys.flag("mamba_proj_bias")
+        inner, state, kernel = _expanded(keys, hidden), keys.integer("mamba_d_state"), keys.integer("mamba_d_conv")
+        rank, conv_bias, bias = "mamba_dt_rank", "mamba_conv_bias", "mamba_proj_bias"
     else:
-        given = keys.values.get("intermediate_size")
-        inner = given if isinstance(given, int) else int(keys.number("expand", 2) * hidden)
+        inner = keys.optional("intermediate_size") or int(keys.number("expand", 2) * hidden)
         state, kernel = keys.integer("state_size"), keys.integer("conv_kernel")
-        rank, conv_bias, bias = keys.raw("time_step_rank"), keys.flag("use_conv_bias", True), keys.flag("use_bias")
-    rank = rank if isinstance(rank, int) and not isinstance(rank, bool) else -(-hidden // 16)
-    others = inner * kernel + (inner if conv_bias else 0) + inner * state + inner
-    others += rank + 2 * state if jamba else 0
+        rank, conv_bias, bias = "time_step_rank", "use_conv_bias", "use_bias"
+    steps = -(-hidden // 16) if isinstance(keys.raw(rank), str) else keys.integer(rank, -(-hidden // 16))
+    others = inner * (kernel + (1 if keys.flag(conv_bias, True) else 0)) + inner * state + inner
+    others += steps + 2 * state if jamba else 0
+    flop = 7.0 * inner * state + 2.0 * inner * kernel
     return Mixer(
         (
-            Linear("ssm_in", 2 * inner, hidden, bias, names=("mamba.in_proj", "mixer.in_proj")),
-            Linear("ssm_x", rank + 2 * state, inner, names=("mamba.x_proj", "mixer.x_proj"), split=ROW),
-            Linear("ssm_dt", inner, rank, True, names=("mamba.dt_proj", "mixer.dt_proj")),
-            Linear("ssm_out", hidden, inner, bias, names=("mamba.out_proj", "mixer.out_proj"), split=ROW),
+            Linear("ssm_in", 2 * inner, hidden, keys.flag(bias), names=("mamba.in_proj", "mixer.in_proj")),
+            Linear("ssm_x", steps + 2 * state, inner, names=("mamba.x_proj", "mixer.x_proj"), split=ROW),
+            Linear("ssm_dt", inner, steps, True, names=("mamba.dt_proj", "mixer.dt_proj")),
+            Linear("ssm_out", hidden, inner, keys.flag(bias), names=("mamba.out_proj", "mixer.out_proj"), split=ROW),
         ),
         others,
-        state=State("mamba", inner * state, inner * (kernel - 1), 7.0 * inner * state + 2.0 * inner * kernel, FLOAT32_BYTES),
+        state=State("mamba", inner * state, inner * (kernel - 1), flop, FLOAT32_BYTES),
     )
 
 
@@ -290,7 +284,9 @@ def gated_delta(keys: Keys) -> Mixer:
             Linear("linear_out", hidden, value, names=("linear_attn.out_proj",), split=ROW),
         ),
         mixed * kernel + 2 * value_heads + value_width,
-        state=State("gated delta", elements, mixed * (kernel - 1), 8.0 * elements + 2.0 * mixed * kernel, FLOAT32_BYTES),
+        state=State(
+            "gated delta", elements, mixed * (kernel - 1), 8.0 * elements + 2.0 * mixed * kernel, FLOAT32_BYTES
+        ),
     )
 
 
@@ -310,7 +306,9 @@ def kimi_delta(keys: Keys) -> Mixer:
             Linear("linear_out", hidden, inner, names=("self_attn.o_proj",), split=ROW),
         ),
         3 * inner * kernel + inner + heads + width,
-        state=State("kimi delta", elements, 3 * inner * (kernel - 1), 8.0 * elements + 6.0 * inner * kernel, FLOAT32_BYTES),
+        state=State(
+            "kimi delta", elements, 3 * inner * (kernel - 1), 8.0 * elements + 6.0 * inner * kernel, FLOAT32_BYTES
+        ),
     )
 
 

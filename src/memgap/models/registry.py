@@ -178,7 +178,9 @@ def _quantized(
     if asked is None:
         return architecture
     if hf_config is not None:
-        raise UserError(f"{given.where}: quantization is given, but the folder's own files say how it is stored; drop it")
+        raise UserError(
+            f"{given.where}: quantization is given, but the folder's own files say how it is stored; drop it"
+        )
     if asked == "none":
         return dataclasses.replace(architecture, quantization=None)
     content = quantization_config(asked, f"{given.where}.quantization")
@@ -211,7 +213,11 @@ def _overridden_config(config: Mapping[str, Any], own: Mapping[str, Any]) -> dic
         layers = own["layers"]
         if isinstance(layers, int):  # lists with an entry a layer follow
             per_layer = {name: value for name, value in part.items() if isinstance(value, list) and len(value) > layers}
-            part |= {name: value[:layers] for name, value in per_layer.items() if name.endswith(("_types", "_type", "_pattern"))}
+            part |= {
+                name: value[:layers]
+                for name, value in per_layer.items()
+                if name.endswith(("_types", "_type", "_pattern"))
+            }
         changed[next((name for name in ALIASES["layers"] if name in part), ALIASES["layers"][0])] = own["layers"]
     part |= changed
     rest = {name: value for name, value in own.items() if name not in ("config", "layers")}

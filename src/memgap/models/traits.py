@@ -15,10 +15,10 @@ NORM_PARAMETERS: Mapping[str, int] = {"rms": 1, "layer": 2, "scale": 1, "none": 
 class Traits:
     """Traits of one model type; the defaults are Llama's.
 
-    A bias is true, false, or the key that says so. `qk_norm` is a norm of each head's width ("head"), of all heads'
-    width ("width"), or none; where `qk_norm_key` is set that key must be true for it. `gate` is an output gate of the
-    attention: "query" (in the query projection), "own" (a matrix of its own). `learned_positions` adds a table of
-    `max_length` + `position_offset` rows.
+    A bias is true, false, or the key that says so. `qk_norm` is a norm of each head's width ("head", "head with
+    shift"), of all heads' width ("width"), or none; where `qk_norm_key` is set that key, or its default, must be true
+    for it. `gate` is an output gate of the attention: "query" (in the query projection), "own" (a matrix of its own).
+    `learned_positions` adds a table of `max_length` + `position_offset` rows.
     """
 
     gated: bool = True
@@ -30,6 +30,7 @@ class Traits:
     head_bias: bool | str = False
     qk_norm: str = ""
     qk_norm_key: str = ""
+    qk_norm_default: bool = False
     gate: str = ""
     learned_positions: bool = False
     position_offset: int = 0
@@ -68,7 +69,7 @@ TRAITS: Mapping[str, Traits] = {
     "seed_oss": replace(LLAMA, out_bias="attention_out_bias"),
     "exaone": replace(LLAMA, qkv_bias=False, out_bias=False),
     "exaone4": replace(LLAMA, qk_norm="head"),
-    "hunyuan_v1_dense": replace(LLAMA, qk_norm="head"),
+    "hunyuan_v1_dense": replace(LLAMA, qk_norm="head", qk_norm_key="use_qk_norm", qk_norm_default=True),
     "olmo": replace(LLAMA, norm="none"),
     "olmo2": replace(LLAMA, qk_norm="width"),
     "olmo3": replace(LLAMA, qk_norm="width"),
@@ -79,7 +80,9 @@ TRAITS: Mapping[str, Traits] = {
     "nemotron": replace(LLAMA, gated=False, norm="layer"),
     "glm": replace(LLAMA, out_bias=False),
     "glm4": replace(LLAMA, out_bias=False, norms=4),
-    "chatglm": replace(LLAMA, qkv_bias="add_qkv_bias", out_bias="add_bias_linear", ffn_bias="add_bias_linear", tied=False),
+    "chatglm": replace(
+        LLAMA, qkv_bias="add_qkv_bias", out_bias="add_bias_linear", ffn_bias="add_bias_linear", tied=False
+    ),
     "internlm2": replace(LLAMA, qkv_bias="bias", out_bias="bias", tied=False),
     "internlm3": replace(LLAMA, qkv_bias="qkv_bias", out_bias="bias", ffn_bias="bias", tied=False),
     "baichuan": replace(LLAMA, tied=False),
@@ -88,28 +91,60 @@ TRAITS: Mapping[str, Traits] = {
     "minicpm": replace(LLAMA, tied=True),
     "phi3": replace(LLAMA, ffn_bias=False),
     "phi": replace(
-        LLAMA, gated=False, norm="layer", norms=1, qkv_bias=True, out_bias=True, ffn_bias=True, head_bias=True
+        LLAMA,
+        gated=False,
+        norm="layer",
+        norms=1,
+        qkv_bias=True,
+        out_bias=True,
+        ffn_bias=True,
+        head_bias=True,
+        qk_norm="head with shift",
+        qk_norm_key="qk_layernorm",
     ),
     "gemma": LLAMA,
     "gemma2": _GEMMA2,
     "vaultgemma": replace(LLAMA, norms=2),
     "gemma3_text": replace(_GEMMA2, qk_norm="head", window_every=6),
-    "cohere": replace(LLAMA, norm="scale", norms=1),
+    "cohere": replace(LLAMA, norm="scale", norms=1, qk_norm="width", qk_norm_key="use_qk_norm"),
     "cohere2": replace(LLAMA, norm="scale", norms=1, window_every=4),
-    "stablelm": replace(LLAMA, norm="layer", qkv_bias="use_qkv_bias", out_bias=False, ffn_bias=False),
-    "starcoder2": replace(LLAMA, gated=False, norm="layer", qkv_bias="use_bias", out_bias="use_bias", ffn_bias="use_bias"),
-    "persimmon": replace(LLAMA, gated=False, norm="layer", qkv_bias=True, out_bias=True, ffn_bias=True),
+    "stablelm": replace(
+        LLAMA,
+        norm="layer",
+        qkv_bias="use_qkv_bias",
+        out_bias=False,
+        ffn_bias=False,
+        qk_norm="width",
+        qk_norm_key="qk_layernorm",
+    ),
+    "starcoder2": replace(
+        LLAMA, gated=False, norm="layer", qkv_bias="use_bias", out_bias="use_bias", ffn_bias="use_bias"
+    ),
+    "persimmon": replace(
+        LLAMA,
+        gated=False,
+        norm="layer",
+        qkv_bias=True,
+        out_bias=True,
+        ffn_bias=True,
+        qk_norm="head with shift",
+        qk_norm_key="qk_layernorm",
+    ),
     "gpt2": _GPT,
     "gpt_bigcode": _GPT,
     "gpt_neo": replace(_GPT, qkv_bias=False),
-    "gptj": replace(_GPT, norms=1, qkv_bias=False, out_bias=False, learned_positions=False, rotary=True, head_bias=True),
-    "codegen": replace(_GPT, norms=1, qkv_bias=False, out_bias=False, learned_positions=False, rotary=True, head_bias=True),
-    "gpt_neox": replace(_GPT, learned_positions=False, rotary=True, qkv_bias="attention_bias", out_bias="attention_bias"),
+    "gptj": replace(
+        _GPT, norms=1, qkv_bias=False, out_bias=False, learned_positions=False, rotary=True, head_bias=True
+    ),
+    "codegen": replace(
+        _GPT, norms=1, qkv_bias=False, out_bias=False, learned_positions=False, rotary=True, head_bias=True
+    ),
+    "gpt_neox": replace(
+        _GPT, learned_positions=False, rotary=True, qkv_bias="attention_bias", out_bias="attention_bias"
+    ),
     "bloom": replace(_GPT, learned_positions=False, embedding_norm=True),
     "mpt": replace(_GPT, norm="scale", qkv_bias=False, out_bias=False, ffn_bias=False, learned_positions=False),
-    "falcon": replace(
-        _GPT, learned_positions=False, rotary=True, qkv_bias="bias", out_bias="bias", ffn_bias="bias"
-    ),
+    "falcon": replace(_GPT, learned_positions=False, rotary=True, qkv_bias="bias", out_bias="bias", ffn_bias="bias"),
     "opt": replace(_GPT, position_offset=2),
     "bitnet": LLAMA,
     # mixtures of experts
@@ -140,7 +175,7 @@ TRAITS: Mapping[str, Traits] = {
     "hunyuan_v1_moe": replace(LLAMA, qk_norm="head"),
     "hy_v3": replace(LLAMA, qk_norm="head"),
     "llama4_text": LLAMA,
-    "minimax_m2": replace(LLAMA, qk_norm="width"),
+    "minimax_m2": replace(LLAMA, qk_norm="width", qk_norm_key="use_qk_norm", qk_norm_default=True),
     "mimo_v2_flash": LLAMA,
     "solar_open": LLAMA,
     "afmoe": replace(LLAMA, norms=4, qk_norm="head", gate="own"),

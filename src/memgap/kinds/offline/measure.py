@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memgap.engine.flags import flag_list, model_flags
+from memgap.engine.held import Held, held_of
 from memgap.engine.vllm import ATTENTION, WEIGHTS_GIB
 from memgap.errors import UserError
 from memgap.host.protocol import Entry, HostPlan
@@ -14,7 +15,6 @@ from memgap.kinds.offline.kind import OFFLINE
 from memgap.kinds.offline.profilers import Profiler, profiler_of
 from memgap.kinds.offline.steps import COLUMNS
 from memgap.kinds.offline.summary import summarize_steps
-from memgap.models.architecture import ModelArchitecture
 from memgap.session.measuring import Measuring, PointRun
 from memgap.session.phases import Collect
 from memgap.store.document import PointDocument
@@ -39,7 +39,7 @@ class Engine(Worker):
         flags = [*model_flags(model, plan.model_target), *flag_list(server["args"])]
 
         def facts(engine: dict[str, Any], log: str, began_s: float) -> dict[str, Any]:
-            return engine_facts(engine, log, model)
+            return engine_facts(engine, log, held_of(plan.record))
 
         job = Job(
             "memgap.kinds.offline.worker",
@@ -61,16 +61,15 @@ def _run(entry: Entry) -> dict[str, Any]:
     return {"key": entry["key"], "window": record.get("window"), "outputs": record.get("outputs", "final"), **known}
 
 
-def engine_facts(engine: Mapping[str, Any], log: str, model: Mapping[str, Any]) -> dict[str, Any]:
+def engine_facts(engine: Mapping[str, Any], log: str, model: Held) -> dict[str, Any]:
     """Return what the engine says of itself, its log's words included."""
     facts = dict(engine)
-    architecture = ModelArchitecture.from_dict(model["architecture"])
     loaded = WEIGHTS_GIB.search(log)
-    facts["weights_bytes"] = round(float(loaded[1]) * 2**30) if loaded else architecture.weight_bytes(model["dtype"])
+    facts["weights_bytes"] = round(float(loaded[1]) * 2**30) if loaded else model.weights_bytes
     facts["weights_bytes_source"] = "log" if loaded else "architecture"
     facts["attention_backend"] = logged[1] if (logged := ATTENTION.search(log)) else None
     if facts.get("kv_pool_tokens"):
-        facts["kv_pool_bytes"] = facts["kv_pool_tokens"] * architecture.kv_bytes_per_token(model["dtype"])
+        facts["kv_pool_bytes"] = model.pool_bytes(facts["kv_pool_tokens"])
     return facts
 
 
