@@ -2,10 +2,12 @@
 # The rules are in workflow/rules, what they run in src/memgap, what is measured in config/.
 from snakemake.utils import min_version
 
+from memgap.config.load import has_points
+
 min_version("9.0")
 
 
-if not any(config.get(part) for part in ("sweeps", "offline", "loadtests", "tuning")):
+if not has_points(config):
 
     configfile: workflow.source_path("config/config.yaml")
 
@@ -41,20 +43,14 @@ rule tables:
         targets.advice_files(STUDY),
 
 
-# What is one of the commands in README.md: the figures and tables of a kind.
-rule loadtest:
-    input:
-        told(lambda wildcards: targets.target_files(STUDY, "loadtest")),
+# The figures and tables of a kind of measurement, such as `snakemake tuning`.
+for target in targets.target_names():
 
-
-rule tuning:
-    input:
-        told(lambda wildcards: targets.target_files(STUDY, "tuning")),
-
-
-rule hf_vs_vllm:
-    input:
-        told(lambda wildcards: targets.target_files(STUDY, "hf_vs_vllm")),
+    rule:
+        name:
+            target
+        input:
+            files_of(target),
 
 
 include: "workflow/rules/models.smk"

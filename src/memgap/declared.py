@@ -38,10 +38,16 @@ SETTINGS: Mapping[str, Setting] = {
     "tuning": Setting("tuning", "tuning", "Name of the tuning."),
     "predictions": Setting("predictions", "predictions", "Name of the predictions that are drawn."),
 }
+"""Settings in other words than their section's name."""
 DOCUMENTS = {"advice": "results/advisor/{}.yaml", "verified": "results/advisor/{}.verified.yaml"}
 """What can be read of each model of a sweep, beside its tables."""
 MODELS = "config.models"
 """Who reads this gets the architectures of the configuration's models."""
+
+
+def setting_of(name: str) -> Setting:
+    """Return what a setting names; one that is not in `SETTINGS` is called as its section of the configuration."""
+    return SETTINGS.get(name) or Setting(name, f"entry of {name}", f"Name of an entry of `{name}`.")
 
 
 @dataclass(frozen=True)
@@ -67,13 +73,13 @@ def reads_of(texts: tuple[str, ...]) -> Iterator[Read]:
 
 def settings_schema(reads: tuple[str, ...], title: str, descriptions: Mapping[str, str]) -> dict[str, Any]:
     """Return the JSON schema of the settings that a declaration's `reads` ask for."""
-    optional = {read.setting: read.optional for read in reads_of(reads) if read.setting in SETTINGS}
+    optional = {read.setting: read.optional for read in reads_of(reads) if read.name != MODELS}
     properties: dict[str, Any] = {}
     for name in optional:
-        described = {"description": descriptions.get(name, SETTINGS[name].description)}
+        described = {"description": descriptions.get(name, setting_of(name).description)}
         many = {"type": "array", "minItems": 1, "items": {"type": "string"}}
-        properties[name] = described | (many if SETTINGS[name].many else {"type": "string"})
-        if SETTINGS[name].many and optional[name]:
+        properties[name] = described | (many if setting_of(name).many else {"type": "string"})
+        if setting_of(name).many and optional[name]:
             del properties[name]["minItems"]
     required = [name for name, is_optional in optional.items() if not is_optional]
     schema = {"description": title, "type": "object", "additionalProperties": False, "properties": properties}

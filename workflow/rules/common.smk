@@ -44,6 +44,11 @@ def told(function):
     return tell
 
 
+def files_of(target):
+    """What a target asks for, which is known once it is wanted."""
+    return told(lambda wildcards: targets.target_files(STUDY, target))
+
+
 def script(name):
     """The path of an entry point, as the rules' shell sees it."""
     return script_path(workflow.basedir, name)

@@ -12,7 +12,7 @@ import jsonschema
 import yaml
 
 from memgap.config.safety import check_safe
-from memgap.declared import SETTINGS
+from memgap.declared import setting_of
 from memgap.engine.adapters import ADAPTERS
 from memgap.errors import UserError
 from memgap.figures import spec as figures
@@ -213,7 +213,7 @@ def _check_references(config: Config) -> None:
     for part in ("figures", "tables"):
         for name, settings in config[part].items():
             for key, named in settings.items():
-                setting = SETTINGS[key]
+                setting = setting_of(key)
                 for one in named if setting.many else [named]:
                     known(one, config[setting.section], setting.what, f"config: {part}.{name}.{key}")
     for fleet, settings in config["fleets"].items():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.declared import SETTINGS
+from memgap.declared import MODELS
 from memgap.models.architecture import ModelArchitecture
 from memgap.tables.columns import Columns
 from memgap.tables.spec import modules, table_of
@@ -71,7 +71,7 @@ class Inputs:
 def columns_of(name: str) -> Columns:
     """Return how a table of that name is read."""
     setting, file = name.split(".")
-    table = table_of(setting, file) if setting in SETTINGS else None
+    table = table_of(setting, file) if name != MODELS else None
     if table is None:
         raise KeyError(f"no table is called {name}")
     columns: Columns = import_module(modules()[table.name]).READ[file]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from memgap.declared import SETTINGS, declared, settings_schema
+from memgap.declared import declared, setting_of, settings_schema
 
 FOLDERS = ("tables", "kinds/*", "tuning")
 GROUP = "{group}"
@@ -55,8 +55,8 @@ def modules() -> dict[str, str]:
 
 def table_of(setting: str, file: str) -> TableSpec | None:
     """Return the table that writes a file of that name for the groups that a setting names, or None."""
-    section = SETTINGS[setting].section
-    own = (table for table in tables().values() if table.of and SETTINGS[table.of].section == section)
+    section = setting_of(setting).section
+    own = (table for table in tables().values() if table.of and setting_of(table.of).section == section)
     return next((table for table in own if file in table.writes), None)
 
 

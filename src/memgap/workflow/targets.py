@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from memgap.canonical import content_key
-from memgap.declared import DOCUMENTS, MODELS, SETTINGS, Read, reads_of
+from memgap.declared import DOCUMENTS, MODELS, Read, reads_of, setting_of
 from memgap.errors import UserError
 from memgap.figures import spec as figures
 from memgap.figures.spec import FigureSpec
@@ -22,7 +22,6 @@ from memgap.workflow.code import code_of
 FORMS = ("pdf", "png", "csv")
 NOTHING = "(?!)"
 """The regular expression of no name."""
-EXAMPLE = {"loadtests": "config/loadtest.yaml", "tuning": "config/tuning.yaml"}
 
 
 def groups(study: Study, section: str) -> Mapping[str, Any]:
@@ -38,7 +37,7 @@ def names_of(study: Study, setting: str) -> str:
     """Return the regular expression of the names that a setting can have; of none without a setting."""
     if not setting:
         return NOTHING
-    return "|".join(map(re.escape, groups(study, SETTINGS[setting].section))) or NOTHING
+    return "|".join(map(re.escape, groups(study, setting_of(setting).section))) or NOTHING
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Made:
     def settings(self) -> Mapping[str, Any]:
         """What the configuration names for it; raises UserError where it is not in there."""
         if self.spec.of:
-            section = SETTINGS[self.spec.of].section
+            section = setting_of(self.spec.of).section
             if self.group not in groups(self.study, section):
                 known = ", ".join(groups(self.study, section)) or "none"
                 raise UserError(f"config: {section}.{self.group} is missing; known are {known}.")
@@ -71,7 +70,7 @@ class Made:
         part = "figures" if isinstance(self.spec, FigureSpec) else "tables"
         found: Mapping[str, Any] | None = self.study.config[part].get(self.spec.name)
         if found is None:
-            wanted = [SETTINGS[read.setting].what for read in reads_of(self.spec.reads) if read.setting in SETTINGS]
+            wanted = [setting_of(read.setting).what for read in reads_of(self.spec.reads) if read.name != MODELS]
             raise UserError(f"config: {part}.{self.spec.name} is missing; name the {wanted[0]} that it is made from.")
         return found
 
@@ -186,7 +185,7 @@ def all_tables(study: Study) -> list[Made]:
 
 def _of_groups(study: Study, specs: Iterable[FigureSpec | TableSpec]) -> list[Made]:
     own = [spec for spec in specs if spec.of]
-    return [Made(study, spec, group) for spec in own for group in groups(study, SETTINGS[spec.of].section)]
+    return [Made(study, spec, group) for spec in own for group in groups(study, setting_of(spec.of).section)]
 
 
 def figure_files(study: Study) -> list[str]:
@@ -206,20 +205,25 @@ def advice_files(study: Study) -> list[str]:
     return [f"results/advisor/{model}.{kind}" for model in models for kind in kinds]
 
 
+def target_names() -> list[str]:
+    """Return the targets beside `figures` and `tables` that figures belong to, one of each kind of measurement."""
+    return list(dict.fromkeys(figure.target for figure in figures.figures().values() if figure.target))
+
+
 def target_files(study: Study, target: str) -> list[str]:
     """Return the figures of a target, such as `tuning`, and the tables of the groups that have them.
 
     Raises UserError where there is no such group.
     """
     members = [figure for figure in figures.figures().values() if figure.target == target]
-    sections = {SETTINGS[figure.of].section for figure in members if figure.of}
+    sections = {setting_of(figure.of).section for figure in members if figure.of}
     for section in sections:
         if not groups(study, section):
             raise UserError(
-                f"config: {section} is missing; describe one there, or take --configfile {EXAMPLE[section]}."
+                f"config: {section} is missing; describe one there, or take --configfile config/{target}.yaml."
             )
     made = _of_groups(study, members) + [Made(study, figure) for figure in members if not figure.of]
-    beside = [one for one in all_tables(study) if one.spec.of and SETTINGS[one.spec.of].section in sections]
+    beside = [one for one in all_tables(study) if one.spec.of and setting_of(one.spec.of).section in sections]
     return [path for one in made for path in one.outputs.values()] + [path for one in beside for path in one.wanted]
 
 
