@@ -460,9 +460,9 @@ def _dense_width(keys: Keys, index: int) -> int:
         return keys.integer("ffn") * (2 if index >= keys.integer("layers") - shared else 1)
     if keys.optional("dense_intermediate_size"):
         return keys.integer("dense_intermediate_size")
-    width = keys.entry("ffn", index)
-    if width is not None:
-        return width
+    own = keys.entry("ffn", index)
+    if own is not None:
+        return own
     return keys.integer("ffn", 4 * keys.integer("hidden") if keys.kind in _FOUR_TIMES else None)
 
 
