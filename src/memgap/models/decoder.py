@@ -422,7 +422,8 @@ def _experts(keys: Keys, traits: Traits) -> tuple[Experts, list[Linear], int]:
         )
     if keys.kind in ("qwen2_moe", "qwen3_next", "qwen3_5_moe", "qwen3_5_moe_text") and shared:
         matrices.append(Linear("shared_gate", 1, hidden, names=("mlp.shared_expert_gate",), role=ROUTER, split=WHOLE))
-    return Experts(count, chosen, tuple(routed), ffn), matrices, 0
+    corrections = count if keys.kind in _CORRECTED else 0
+    return Experts(count, chosen, tuple(routed), ffn), matrices, corrections
 
 
 def _expert_width(keys: Keys) -> int:
@@ -466,6 +467,8 @@ def _dense_width(keys: Keys, index: int) -> int:
     return keys.integer("ffn", 4 * keys.integer("hidden") if keys.kind in _FOUR_TIMES else None)
 
 
+_CORRECTED = ("ernie4_5_moe", "afmoe")
+"""Families that learn a correction for each expert's score; others keep it outside their parameters."""
 _FOUR_TIMES = ("gpt2", "gpt_bigcode", "gpt_neo", "gptj", "codegen", "bloom", "falcon", "RefinedWeb", "RefinedWebModel")
 
 

@@ -90,7 +90,19 @@ SHORT: Mapping[str, Mapping[str, Any]] = {
         },
     },
     "awq": {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"},
-    "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True},
+    "gptq": {
+        "quant_method": "gptq",
+        "bits": 4,
+        "group_size": 128,
+        "desc_act": False,
+        "sym": True,
+        "modules_in_block_to_quantize": [
+            ["self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj"],
+            ["self_attn.o_proj"],
+            ["mlp.up_proj", "mlp.gate_proj"],
+            ["mlp.down_proj"],
+        ],
+    },
     "mxfp4": {"quant_method": "mxfp4"},
     "nvfp4": {
         "quant_method": "modelopt",
@@ -100,7 +112,8 @@ SHORT: Mapping[str, Mapping[str, Any]] = {
         "exclude_modules": ["lm_head"],
     },
 }
-"""Formats by a short name, each as the checkpoints' `quantization_config` says it."""
+"""Formats by a short name, each as the checkpoints' `quantization_config` says it. The modules of GPTQ are named
+because vLLM looks for them in the weights' files otherwise, and serves a model without files in 16 bits."""
 
 _ALGORITHMS: Mapping[str, NumberFormat] = {
     "FP8": FP8_TENSOR,

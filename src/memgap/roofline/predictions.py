@@ -1,6 +1,7 @@
 """The table of predictions: one row a model, GPU and batch."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -152,7 +153,7 @@ def predictions(model: str, setup: Setup, batches: Sequence[int], context_tokens
                 "mfu_fraction": found.mfu_fraction,
                 "matmul_ms": 1000 * matmul,
                 "attention_ms": 1000 * attention,
-                "communication_ms": None if told is None else 1000 * told,
+                "communication_ms": math.nan if told is None else 1000 * told,
                 "other_ms": 1000 * (found.step_s - matmul - attention - (told or 0.0)),
                 "matmul_intensity_flop_byte": found.class_intensity["matmul"],
                 "attention_intensity_flop_byte": found.class_intensity.get("attention", 0.0),

@@ -91,8 +91,9 @@ def _gpus(row: "pd.Series[Any]") -> str:
 
 
 def _rows(table: pd.DataFrame) -> str:
-    cells = [list(_SHOWN), *([form.format(row[name]) for name, form in _SHOWN.items()] for _, row in table.iterrows())]
-    widths = [max(len(line[place]) for line in cells) for place in range(len(_SHOWN))]
+    shown = {name: form for name, form in _SHOWN.items() if name != "communication_ms" or table["gpus"].max() > 1}
+    cells = [list(shown), *([form.format(row[name]) for name, form in shown.items()] for _, row in table.iterrows())]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(shown))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
 
 
