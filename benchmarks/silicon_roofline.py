@@ -8,7 +8,7 @@ the rows of H100 and H200 with one pool of servers are taken. Where the file is 
 A row tells how many requests were kept going, not how many decoded at a time. In such a closed loop that is, in the
 mean, requests x TPOT x outputs / (TTFT + TPOT x outputs). A decoded token attends to the prompt and half the output.
 The type of the KV cache is not told: the bound is taken with 16 bits and, where that is passed, with 8. A row whose
-TPOT is lower than that of the same server with half the requests or fewer was not measured under the load that it names.
+TPOT is lower than that of the same server with half the requests or fewer was not measured under the load it names.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The table of models in docs/roofline.md is made from the records; `python tests/unit/test_roofline_docs.py` writes it."""
+"""The table of models in docs/roofline.md is made from the records: `python tests/unit/test_roofline_docs.py`."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "roofline.md"
 BEGIN, END = "<!-- models: begin -->", "<!-- models: end -->"
 HEAD = (
-    "| model | layers | attention | parameters | published | difference | KV bytes a token (16 bits) | state a sequence |\n"
+    "| model | layers | attention | parameters | published | difference | KV bytes a token | state a sequence |\n"
     "| --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
