@@ -67,6 +67,8 @@ def test_a_folder_says_its_format_beside_config_json(tmp_path: Path) -> None:
     assert model.kv_dtype("bfloat16") == "fp8"
     assert model.kv_dtype("bfloat16", "auto") == "fp8"
     assert model.kv_dtype("bfloat16", "fp8_e5m2") == "fp8_e5m2"
+    with pytest.raises(UserError, match="own files name the format"):
+        resolve_model("m", {"m": {"path": str(tmp_path), "quantization": "awq"}})
     (tmp_path / "hf_quant_config.json").unlink()
     (tmp_path / "quantize_config.json").write_text(
         json.dumps({"bits": 4, "group_size": 128, "desc_act": True, "sym": True})

@@ -16,6 +16,7 @@ from memgap.models.architecture import DECODER, WEIGHT_DTYPES, ModelArchitecture
 from memgap.models.fields import Fields, suggest
 from memgap.models.formats import quantization_config
 from memgap.models.hf_config import from_hf_config, hf_config_dtype
+from memgap.models.hub import BESIDE, HubModel, hub_model
 from memgap.models.keys import ALIASES, NESTED
 
 WEIGHTS = ("synthetic", "hub", "path")
@@ -23,8 +24,6 @@ WEIGHTS = ("synthetic", "hub", "path")
 _ENTRY_FIELDS = (
     *("base", "architecture", "quantization", "weights", "path", "hub_id", "revision", "dtype", "trust_remote_code"),
 )
-BESIDE = ("hf_quant_config.json", "quantize_config.json")
-"""Files beside config.json that say how the weights are stored: NVIDIA ModelOpt's, and early GPTQ's."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,8 @@ def resolve_model(name: str, config_models: Mapping[str, Any] | None = None) -> 
     `config_models` is the config's `models:` mapping; an entry there overrides or defines a model:
     `base` (a registry name; the entry's own name where that is known), `architecture` (fields that override
     the base's, or the whole shape), `quantization` (a format of weights by name, or a `quantization_config`), `weights`
-    (synthetic, hub or path), `path`, `hub_id`, `revision` and `dtype`.
+    (synthetic, hub or path), `path`, `hub_id`, `revision` and `dtype`. A `hub_id` alone is enough: shape, type and
+    commit are read from the hub then, and pinned (see `memgap.models.hub`).
     Without `weights`, a `path` means path, a hub id with a commit means hub, and neither means synthetic.
     What does not bear on the chosen weights is None, so that it cannot change a point's key.
     `trust_remote_code` is in the record only where it is true.
@@ -83,15 +83,19 @@ def resolve_model(name: str, config_models: Mapping[str, Any] | None = None) -> 
     pinned = given.given("hub_id") or (base is not None and base.revision is not None)
     weights = given.text("weights", choices=WEIGHTS, default="path" if path else "hub" if pinned else "synthetic")
     _check_weights(given, weights, path, hub_id)
-    hf_config = _own_config(path, where) if path and weights == "path" and not _shape_given(given, base) else None
-    architecture = _quantized(given, _architecture(given, base, hf_config), hf_config)
+    described = _shape_given(given, base)
+    hf_config = _own_config(path, where) if path and weights == "path" and not described else None
+    on_hub = _on_hub(given, base, hub_id, described) if weights == "hub" else None
+    told = on_hub if not described else None
+    shape = ModelArchitecture.from_dict(told.architecture, where) if told else _architecture(given, base, hf_config)
+    architecture = _quantized(given, shape, hf_config or told)
     return {
         "name": name,
         "weights": weights,
         "hub_id": hub_id if weights == "hub" else None,
-        "revision": _revision(given, base, hub_id) if weights == "hub" else None,
+        "revision": _revision(given, base, hub_id, on_hub) if weights == "hub" else None,
         "path": path if weights == "path" else None,
-        "dtype": _dtype(given, base, hf_config),
+        "dtype": _dtype(given, base, hf_config, told),
         "architecture": architecture.to_dict(),
         **_trust(given, weights),
     }
@@ -170,17 +174,23 @@ def _beside(path: str, where: str) -> dict[str, Any] | None:
     return None
 
 
+def _on_hub(given: Fields, base: RegistryEntry | None, hub_id: str | None, described: bool) -> HubModel | None:
+    """Return what the hub says of a model, None where the config and the registry say all that is needed."""
+    pinned = given.given("revision") or (base is not None and base.revision is not None and base.hub_id == hub_id)
+    if hub_id is None or (described and pinned):
+        return None
+    return hub_model(hub_id, given.optional_text("revision"), given.where)
+
+
 def _quantized(
-    given: Fields, architecture: ModelArchitecture, hf_config: Mapping[str, Any] | None
+    given: Fields, architecture: ModelArchitecture, own: Mapping[str, Any] | HubModel | None
 ) -> ModelArchitecture:
     """Return the architecture with the format that the entry asks for."""
     asked = given.values.get("quantization")
     if asked is None:
         return architecture
-    if hf_config is not None:
-        raise UserError(
-            f"{given.where}: quantization is given, but the folder's own files say how it is stored; drop it"
-        )
+    if own is not None:
+        raise UserError(f"{given.where}: quantization is given, but the model's own files name the format; drop it")
     if asked == "none":
         return dataclasses.replace(architecture, quantization=None)
     content = quantization_config(asked, f"{given.where}.quantization")
@@ -224,7 +234,9 @@ def _overridden_config(config: Mapping[str, Any], own: Mapping[str, Any]) -> dic
     return {"family": DECODER, "config": {**config, inner: part} if inner else part, **rest}
 
 
-def _revision(given: Fields, base: RegistryEntry | None, hub_id: str | None) -> str:
+def _revision(given: Fields, base: RegistryEntry | None, hub_id: str | None, on_hub: HubModel | None) -> str:
+    if on_hub is not None:
+        return on_hub.commit
     own = given.optional_text("revision")
     if own is not None:
         return own
@@ -233,11 +245,15 @@ def _revision(given: Fields, base: RegistryEntry | None, hub_id: str | None) -> 
     raise UserError(f"{given.where}: revision is missing; give the commit of {hub_id} so that the run can be repeated")
 
 
-def _dtype(given: Fields, base: RegistryEntry | None, hf_config: Mapping[str, Any] | None) -> str:
+def _dtype(
+    given: Fields, base: RegistryEntry | None, hf_config: Mapping[str, Any] | None, told: HubModel | None
+) -> str:
     if given.given("dtype"):
         return given.text("dtype", choices=WEIGHT_DTYPES)
     if base is not None:
         return base.dtype
+    if told is not None:
+        return told.dtype
     if hf_config is not None:
         return hf_config_dtype(hf_config, f"{given.where}, {given.values['path']}/config.json")
     raise UserError(f"{given.where}: dtype is missing; give one of {', '.join(WEIGHT_DTYPES)}")
