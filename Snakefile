@@ -50,7 +50,7 @@ for target in targets.target_names():
         name:
             target
         input:
-            files_of(target),
+            ASK.target(target),
 
 
 include: "workflow/rules/models.smk"

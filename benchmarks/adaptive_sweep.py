@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from memgap.advisor.bca import advise
+from memgap.advisor.search import Summaries, next_cap, profile_of
 from memgap.recorded.files import all_points
-from memgap.study.stop import CapResult, Seen, next_cap
+from memgap.study.stop import Seen
 
 ADVISOR: dict[str, Any] = {"latency": "itl_mean_ms", "slo": {"multiple": 2.0, "times_latency_at": 32}, "epsilon": 0.1}
 
@@ -20,7 +21,7 @@ def grids(folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
     found: dict[str, dict[int, dict[str, Any]]] = {}
     for point in all_points(folder):
         record = point["record"]
-        alone = record["server"]["replicas"] == 1 and "profile" not in record["server"]
+        alone = record["server"].get("replicas") == 1 and "profile" not in record["server"]
         four = record["server"]["args"].get("api-server-count") == 4 and "enable-chunked-prefill" not in str(record)
         if alone and four and record["dataset"]["name"] == "chat" and record["repeat"] == 0:
             caps = found.setdefault(record["model"]["name"], {})
@@ -30,9 +31,9 @@ def grids(folder: Path) -> dict[str, dict[int, dict[str, Any]]]:
     return found
 
 
-def answer(known: dict[int, CapResult], slo: dict[str, Any]) -> int | None:
+def answer(known: dict[int, Summaries], slo: dict[str, Any]) -> int | None:
     """Return B_opt of the known caps."""
-    profile = [known[cap].profile(ADVISOR["latency"]) for cap in sorted(known)]
+    profile = [profile_of(cap, known[cap], ADVISOR["latency"]) for cap in sorted(known)]
     return advise(profile, slo, ADVISOR["epsilon"]).b_opt
 
 
@@ -44,13 +45,13 @@ def main() -> None:
     for model, points in grids(folder).items():
         caps = sorted(points)
         seconds = {cap: points[cap]["window"]["duration_s"] for cap in caps}
-        grid = {}
+        grid: dict[int, Summaries] = {}
         for cap in caps:
             seen = Seen.of(points[cap])
-            grid[cap] = CapResult(cap, [seen.summary] if seen.good else [])
+            grid[cap] = [seen.summary] if seen.good else []
         for multiple in (2.0, 4.0):
             slo = {"multiple": multiple, "times_latency_at": 32}
-            known: dict[int, CapResult] = {}
+            known: dict[int, Summaries] = {}
             order = []
             while (wanted := next_cap(caps, known, {**ADVISOR, "slo": slo})) is not None:
                 known[wanted] = grid[wanted]

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 import venv
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import numpy as np
 import psutil
 
 from memgap.engine.identity import engine_python
+from memgap.loopback import fetch, without_proxy
 from memgap.mock_server.launch import MockServer
 from memgap.models import resolve_model, write_synthetic_model
 from memgap.telemetry.histograms import server_latencies
@@ -211,12 +211,12 @@ def measure(tool: str, case: Case, cores: tuple[int, int]) -> str:
             mine = Case(case.streams, case.requests, case.tokens, case.step_ms, mock.url, tokenizer, folder)
             with (folder / "log").open("wb") as log:
                 argv = ["taskset", "-c", str(cores[1]), *command(mine)]
-                client = subprocess.Popen(argv, stdout=log, stderr=log, cwd=folder)
+                client = subprocess.Popen(argv, stdout=log, stderr=log, cwd=folder, env=without_proxy(os.environ))
                 watch = CpuWatch(client.pid)
                 watch.start()
                 status = client.wait()
                 watch.end()
-            page = parse_page(urllib.request.urlopen(f"{mock.url}/metrics").read().decode())
+            page = parse_page(fetch(f"{mock.url}/metrics", 10)[1].decode())
         if status:
             return f"| {tool} | {case.streams} | failed: {(folder / 'log').read_text()[-200:]!r} |"
         truth = server_latencies({}, page, HISTOGRAMS)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from memgap.advisor.bca import Profile, advise
 from memgap.advisor.stability import stability
 from memgap.stats.intervals import bootstrap_bounds, mean_interval, within_run_interval
-from memgap.stats.steady import BATCHES
+from memgap.stats.series import BATCHES
 from memgap.stats.student import half_width
 
 Values = NDArray[np.float64]

@@ -21,6 +21,7 @@ import psutil
 from memgap.config.load import check_config
 from memgap.datasets import build_dataset, resolve_dataset, warmup_prompts
 from memgap.engine.identity import engine_python
+from memgap.host.protocol import HostPlan
 from memgap.host.server import EngineServer
 from memgap.load.latency import summarize
 from memgap.load.records import LoadPlan, Prompt
@@ -108,9 +109,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_synthetic_model(point.record["model"], folder / "model")
-        server = EngineServer(
-            server_record(point.record), str(folder / "model"), engine_python("auto"), folder / "log", 600, None
-        )
+        plan = HostPlan(server_record(point.record), str(folder / "model"), engine_python("auto"), folder, 600)
+        server = EngineServer(plan, folder / "log")
         with server:
             server.start()
             if given.pin:

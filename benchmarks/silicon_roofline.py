@@ -34,8 +34,6 @@ from memgap.store.atomic import write_text
 
 RECORDS = Path(__file__).parents[1] / "tests" / "unit" / "data" / "architectures.yaml"
 GPUS = {"h100_sxm": "H100", "h200_sxm": "H200"}
-LINK_BYTES_S = 450e9
-"""NVLink 4, each way, all links of a GPU together (H100 and H200 SXM)."""
 MODELS = {
     "MiniMaxAI/MiniMax-M2.5": "minimax-m2",
     "Qwen/Qwen3-235B-A22B-FP8": "qwen3-235b-a22b",
@@ -128,7 +126,7 @@ def compared(rows: Iterator[dict[str, str]]) -> Iterator[dict[str, Any]]:
             "tpot_ms": tpot_ms,
         }
         for bits, cache in ((16, None), (8, "fp8")):
-            setup = Setup(shape, gpu, "bfloat16", cache, parallel=spread, link_bytes_s=LINK_BYTES_S)
+            setup = Setup(shape, gpu, "bfloat16", cache, parallel=spread)
             kernels = setup.decode(batch, prompt + output / 2)
             found[f"bound_{bits}_ms"] = 1000 * lower_bound_s(setup, kernels)
             found[f"step_{bits}_ms"] = 1000 * step_time_s(setup, kernels)

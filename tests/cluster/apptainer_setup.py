@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from .slurm_cluster import INSTALL_LOCK, locked
+
 LIBRARIES = Path("/opt/memgap-apptainer/lib")
 PROGRAMS = (Path("/usr/bin/apptainer"), Path("/usr/lib/x86_64-linux-gnu/apptainer/bin/starter"))
 SETTINGS = Path("/etc/apptainer/apptainer.conf")
@@ -51,15 +53,21 @@ def ensure() -> str:
         raise NotAvailableError("apptainer is not installed, and only root can install it")
     if shutil.which("apt-get") is None or os.uname().machine != "x86_64":
         raise NotAvailableError("apptainer is not installed, and this is no Debian on x86-64 to install it on")
+    with locked(INSTALL_LOCK):
+        if not version():  # nobody else has installed it meanwhile
+            _install()
+    if found := version():
+        return found
+    raise NotAvailableError("Debian's apptainer was installed but does not run: `apptainer --version` fails")
+
+
+def _install() -> None:
     if not _candidate("squashfs-tools"):  # a fresh machine without package lists
         _apt("update")
     if _candidate("apptainer"):
         _apt("install", "--no-install-recommends", "apptainer")
     else:
         _install_beside_an_older_debian()
-    if found := version():
-        return found
-    raise NotAvailableError("Debian's apptainer was installed but does not run: `apptainer --version` fails")
 
 
 def _install_beside_an_older_debian() -> None:

@@ -2,11 +2,12 @@
 
     python tests/cluster/slurm_cluster.py COMMAND...    # the cluster lives as long as the command
 
-It needs root. The configuration has to be found at /etc/slurm (programs that Slurm starts for a job step do not pass
-SLURM_CONF on), so one cluster lives at a time on a machine: a lock file in the temporary folder sees to that. What is
-real: queue, partitions, cores, memory and GPUs being handed out, CUDA_VISIBLE_DEVICES, time limits, signals, node
-failures, job arrays. What is not: the GPUs (links to /dev/null), memory limits being enforced, accounts and sacct
-(there is no database).
+It needs root. The configuration has to be found at /etc/slurm, since programs that Slurm starts for a job step do not
+pass SLURM_CONF on. So this process gets mounts of its own, in which /etc/slurm is the cluster's, and any number of
+clusters live on a machine without knowing of one another. Where mounts are not allowed, /etc/slurm gets links instead,
+and a lock beside it lets one cluster live at a time. What is real: queue, partitions, cores, memory and GPUs being
+handed out, CUDA_VISIBLE_DEVICES, time limits, signals, node failures, job arrays. What is not: the GPUs (links to
+/dev/null), memory limits being enforced, accounts and sacct (there is no database).
 """
 
 import contextlib
@@ -31,10 +32,21 @@ import psutil
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "munge")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 ETC = Path("/etc/slurm")
+LINKS_LOCK = Path("/etc/slurm.memgap-tests.lock")
+"""Held while /etc/slurm has links to a cluster's configuration."""
+INSTALL_LOCK = Path("/var/lib/memgap-tests-install.lock")
 CONFIGURATION = ("slurm.conf", "gres.conf")
 FOLDER_PREFIX = "memgap-slurm-"
-START_S = 60.0
+FOLDER = "MEMGAP_SLURM_TESTS"
+"""Variable by which a cluster's daemons are known."""
+ALIVE = "alive"
+"""A file in a cluster's folder that is locked as long as the process lives that started it."""
+LAST_RESORT_S = 600.0
+"""Nothing takes so long, however busy the machine is."""
+START_TRIES = 3
+"""Another program may take a port between its choice and its use."""
 PR_SET_PDEATHSIG = 1
+CLONE_NEWNS = 0x00020000
 
 
 class UnavailableError(Exception):
@@ -63,26 +75,37 @@ class SlurmCluster:
         self.nodes = [f"node{number + 1}" for number in range(self.size.nodes)]
         self.name = f"memgap{secrets.token_hex(4)}"
         self.folder = Path()
-        self._lock: Any = None
+        self._locks: list[Any] = []
+        self._mounted = False
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
         """Start the cluster; raises UnavailableError where this machine cannot have one."""
         require_programs()
-        self._lock = (Path(tempfile.gettempdir()) / "memgap-slurm-tests.lock").open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        try:
-            clear_leftovers()
-            self.folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
-            self._start()
-        except BaseException:
-            self._end()
-            raise
+        clear_leftovers()
+        own = own_mounts()
+        if not own:
+            require_no_other_slurm()
+            self._locks.append(locked(LINKS_LOCK))
+        for tries_left in reversed(range(START_TRIES)):
+            self._make_folder()
+            try:
+                self._start(own)
+                break
+            except UnavailableError:
+                self._end()
+                if not tries_left:
+                    raise
+            except BaseException:
+                self._end()
+                self._unlock()
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Cancel all jobs, end the daemons, remove files and links."""
+        """Cancel all jobs, end the daemons, remove files, mounts and links."""
         self._end()
+        self._unlock()
 
     # --- what tests use
 
@@ -115,7 +138,7 @@ class SlurmCluster:
         jobs = {job for (job,) in self.squeue("JobID")}
         if jobs:
             self.scancel(*jobs)
-        wait_for(lambda: self.squeue("JobID") == [], START_S, "jobs do not end after scancel")
+        wait_for(lambda: self.squeue("JobID") == [], "jobs do not end after scancel")
 
     def stop_node(self, node: str) -> None:
         """Let a node fail as a power cut would: its slurmd and all its jobs' processes are killed, Slurm is told."""
@@ -130,7 +153,7 @@ class SlurmCluster:
         if node not in self._daemons:
             self._daemon(node, ["slurmd", "-D", "-N", node])
         run_program("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
-        wait_for(lambda: node in self.nodes_up(), START_S, f"{node} does not come up")
+        wait_for(lambda: node in self.nodes_up(), f"{node} does not come up")
 
     def nodes_up(self) -> set[str]:
         """Return the nodes that take jobs."""
@@ -139,8 +162,14 @@ class SlurmCluster:
 
     # --- start and end
 
-    def _start(self) -> None:
-        for name in ("run", "log", "state", "spool", "dev", *(f"spool/{node}" for node in self.nodes)):
+    def _make_folder(self) -> None:
+        """Make the cluster's folder, which has its name only once it is locked."""
+        new = Path(tempfile.mkdtemp(prefix="memgap-new-"))
+        self._locks.append(locked(new / ALIVE))
+        self.folder = new.rename(new.with_name(f"{FOLDER_PREFIX}{self.name.removeprefix('memgap')}{len(self._locks)}"))
+
+    def _start(self, own_mounts: bool) -> None:
+        for name in ("etc", "run", "log", "state", "spool", "dev", *(f"spool/{node}" for node in self.nodes)):
             (self.folder / name).mkdir()
         self.folder.chmod(0o755)
         for number in range(self.size.gpus):
@@ -149,27 +178,34 @@ class SlurmCluster:
         key = self.folder / "munge.key"
         key.touch(mode=0o600)
         key.write_bytes(os.urandom(128))
-        (self.folder / "slurm.conf").write_text(self._slurm_conf())
-        (self.folder / "gres.conf").write_text(
+        (self.folder / "etc/slurm.conf").write_text(self._slurm_conf())
+        (self.folder / "etc/gres.conf").write_text(
             f"NodeName={','.join(self.nodes)} Name=gpu Type={self.size.gpu_model}"
             f" File={self.folder}/dev/nvidia[0-{self.size.gpus - 1}]\n"
         )
         ETC.mkdir(exist_ok=True)
-        for name in CONFIGURATION:
-            (ETC / name).symlink_to(self.folder / name)
+        if own_mounts:
+            run_program("mount", "--bind", str(self.folder / "etc"), str(ETC))
+            self._mounted = True
+        else:
+            for name in CONFIGURATION:
+                (ETC / name).unlink(missing_ok=True)
+                (ETC / name).symlink_to(self.folder / "etc" / name)
 
         run = self.folder / "run"
         munge = {"key-file": key, "socket": run / "munge", "pid-file": run / "munged.pid", "seed-file": run / "seed"}
         options = [f"--{name}={path}" for name, path in munge.items()]
         self._daemon("munged", ["munged", "--foreground", "--force", *options])
-        wait_for((run / "munge").exists, START_S, "munged does not start", self)
+        wait_for((run / "munge").exists, "munged does not start", self)
         self._daemon("slurmctld", ["slurmctld", "-D"])
         wait_for(
-            lambda: "is UP" in run_program("scontrol", "ping", check=False), START_S, "slurmctld does not start", self
+            lambda: "is UP" in run_program("scontrol", "ping", check=False),
+            "slurmctld does not start",
+            self,
         )
         for node in self.nodes:
             self._daemon(node, ["slurmd", "-D", "-N", node])
-        wait_for(lambda: self.nodes_up() == set(self.nodes), START_S, "not every node comes up", self)
+        wait_for(lambda: self.nodes_up() == set(self.nodes), "not every node comes up", self)
 
     def _slurm_conf(self) -> str:
         size, folder = self.size, self.folder
@@ -222,7 +258,13 @@ class SlurmCluster:
     def _daemon(self, name: str, command: list[str]) -> None:
         with (self.folder / "log" / f"{name}.log").open("ab") as log:
             self._daemons[name] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=_die_along
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, FOLDER: str(self.folder)},
+                start_new_session=True,
+                preexec_fn=_die_along,
             )
 
     def _kill(self, name: str, number: int = signal.SIGKILL) -> None:
@@ -246,9 +288,38 @@ class SlurmCluster:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         if self.folder.name.startswith(FOLDER_PREFIX):
+            if self._mounted:
+                run_program("umount", "--lazy", str(ETC), check=False)
+                self._mounted = False
             remove_links(self.folder)
             shutil.rmtree(self.folder, ignore_errors=True)
-        self._lock.close()
+
+    def _unlock(self) -> None:
+        while self._locks:
+            self._locks.pop().close()
+
+
+def locked(path: Path) -> Any:
+    """Return a file that is locked until it is closed or this process ends; waits for who has it."""
+    file = path.open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def own_mounts() -> bool:
+    """Give this thread, and whatever it starts from now on, mounts that nobody else sees; returns whether it could."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS) != 0:
+        return False
+    return subprocess.run(["mount", "--make-rprivate", "/"], capture_output=True, check=False).returncode == 0
+
+
+def require_no_other_slurm() -> None:
+    """Raise UnavailableError where /etc/slurm has files of a Slurm that is not of these tests."""
+    for name in CONFIGURATION:
+        place = ETC / name
+        ours = place.is_symlink() and place.readlink().parents[1].name.startswith(FOLDER_PREFIX)
+        if (place.exists() or place.is_symlink()) and not ours:
+            raise UnavailableError(f"{place} is not of these tests: this machine has a Slurm of its own, left alone")
 
 
 def require_programs() -> None:
@@ -257,9 +328,6 @@ def require_programs() -> None:
         raise UnavailableError("Slurm's daemons run on Linux only")
     if os.geteuid() != 0:
         raise UnavailableError("starting Slurm's daemons needs root")
-    for name in CONFIGURATION:
-        if (ETC / name).exists() and not (ETC / name).is_symlink():
-            raise UnavailableError(f"{ETC / name} is a file: this machine has a Slurm of its own, which is left alone")
     if not (missing := [name for name in PROGRAMS if shutil.which(name) is None]):
         return
     wanted = os.environ.get("MEMGAP_INSTALL_SLURM", "0" if Path("/run/systemd/system").exists() else "1")
@@ -269,6 +337,12 @@ def require_programs() -> None:
         )
     if shutil.which("apt-get") is None:
         raise UnavailableError(f"not installed: {', '.join(missing)}; and there is no apt-get to install them")
+    with locked(INSTALL_LOCK):
+        if any(shutil.which(name) is None for name in PROGRAMS):
+            _install()
+
+
+def _install() -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (
         ["apt-get", "update", "-qq"],
@@ -280,35 +354,38 @@ def require_programs() -> None:
 
 
 def clear_leftovers() -> None:
-    """End what a cluster that was killed left behind; whoever calls this holds the lock, so no other one lives."""
-    for name in CONFIGURATION:
-        link = ETC / name
-        if link.is_symlink():
-            if not link.readlink().parent.name.startswith(FOLDER_PREFIX):
-                raise UnavailableError(f"{link} is a link to {link.readlink()}, which is not of these tests")
-            folder = link.readlink().parent
-            for process in job_processes(_name_of(folder)):
+    """End what clusters left behind whose starter was killed; those that live are left alone."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        with (folder / ALIVE).open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            for process in [*job_processes(_name_of(folder)), *_daemons_of(folder)]:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-            for process in psutil.process_iter(["name", "cmdline"]):
-                ours = str(folder) in " ".join(process.info["cmdline"] or [])
-                if ours and process.info["name"] in ("munged", "slurmctld", "slurmd"):
-                    process.kill()
-            link.unlink()
+            remove_links(folder)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _daemons_of(folder: Path) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter(["name", "environ"]):
+        environment = process.info["environ"] or {}
+        if process.info["name"] in ("munged", "slurmctld", "slurmd") and environment.get(FOLDER) == str(folder):
+            yield process
 
 
 def remove_links(folder: Path) -> None:
     """Remove the links to a cluster's configuration."""
     for name in CONFIGURATION:
-        if (ETC / name).is_symlink() and (ETC / name).readlink().parent == folder:
+        if (ETC / name).is_symlink() and (ETC / name).readlink().parents[1] == folder:
             (ETC / name).unlink()
 
 
 def _name_of(folder: Path) -> str:
     """Return the name of the cluster that a folder is of, or a name that no cluster has."""
     try:
-        return (folder / "slurm.conf").read_text().partition("ClusterName=")[2].split("\n")[0]
+        return (folder / "etc/slurm.conf").read_text().partition("ClusterName=")[2].split("\n")[0]
     except OSError:
         return "no cluster"
 
@@ -339,11 +416,9 @@ def run_program(*command: str, check: bool = True) -> str:
     return done.stdout
 
 
-def wait_for(
-    condition: Callable[[], bool], seconds: float, otherwise: str, cluster: SlurmCluster | None = None
-) -> None:
-    """Wait until something is so; after so many seconds raise AssertionError, or UnavailableError at a start."""
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Callable[[], bool], otherwise: str, cluster: SlurmCluster | None = None) -> None:
+    """Wait until something is so; in the last resort raise AssertionError, or UnavailableError at a start."""
+    deadline = time.monotonic() + LAST_RESORT_S
     while not condition():
         if time.monotonic() > deadline:
             if cluster is None:

@@ -95,9 +95,9 @@ def test_a_killed_driver_leaves_nothing_running_inside(contained: Study, monkeyp
     contained.fixed["load"] = {"requests": 4000, "warmup_requests": 1}
     contained.config["datasets"]["short"]["requests"] = 4000
     driver = contained.start("--sdm", "apptainer")
-    until(lambda: any("memgap.mock_server" in " ".join(one.cmdline()) for one in contained.processes()), 60)
+    until(lambda: any("memgap.mock_server" in " ".join(one.cmdline()) for one in contained.processes()))
     kill(driver, signal.SIGKILL)
-    until(lambda: contained.processes() == [], 40)
+    until(lambda: contained.processes() == [])
 
 
 def test_a_slurm_job_runs_in_the_image(contained: Study, slurm: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from tests.support.studies import Study
+from tests.support.waiting import LAST_RESORT_S
 
 from .slurm_cluster import SlurmCluster, run_program, wait_for
 
@@ -54,17 +55,17 @@ def test_a_session_saves_before_its_time_limit_and_gets_more_time(
     study.fixed["batch_cap"] = [4, 2, 1]
     driver = study.start(*PROFILE, "results/tables/small.csv")
     try:
-        wait_for(lambda: len(study.measured_at()) == 1, 120, "the first point should be measured")
+        wait_for(lambda: len(study.measured_at()) == 1, "the first point should be measured")
         # a minute is Slurm's least time limit: this brings the warning nearer, whatever the start took
         run_program("scontrol", "update", f"JobId={slurm.running()[0]}", "TimeLimit=1")
         # FAILED: it ended at the warning; TIMEOUT: on a machine so busy that a minute was over before the first point
         ends = {"FAILED", "TIMEOUT"}
         ended = "the session should end at its warning"
-        wait_for(lambda: bool(ends & {job["JobState"] for job in slurm.jobs()[before:]}), 120, ended)
+        wait_for(lambda: bool(ends & {job["JobState"] for job in slurm.jobs()[before:]}), ended)
         first = study.measured_at()
         assert 1 <= len(first) < 3
         assert not [one for one in study.processes() if "memgap.mock_server" in one.cmdline()]
-        assert driver.wait(300) == 0, (study.folder / "driver.log").read_text()
+        assert driver.wait(LAST_RESORT_S) == 0, (study.folder / "driver.log").read_text()
     finally:
         driver.kill()
     after = study.measured_at()

@@ -27,15 +27,15 @@ def test_a_script_submitted_by_hand_is_warned_of_its_limit_and_goes_on_from_the_
     assert slurm.squeue() == []
     (script,) = (study.folder / "results" / "jobs").glob("*.sh")
     job = _submit(script, study.folder)
-    wait_for(lambda: len(study.measured_at()) == 1, 120, "the first point should be measured")
+    wait_for(lambda: len(study.measured_at()) == 1, "the first point should be measured")
     assert "#SBATCH --signal=B:TERM@35" in script.read_text()
     run_program("scancel", "--signal=TERM", "--batch", job)  # what Slurm does 35 s before the limit
-    wait_for(lambda: slurm.job(job)["JobState"] == "FAILED", 120, "the session should end at its warning")
+    wait_for(lambda: slurm.job(job)["JobState"] == "FAILED", "the session should end at its warning")
     log = (study.folder / "logs" / "sessions" / f"{script.stem}.log").read_text()
     assert "stopped (signal SIGTERM); finished points are kept" in log
     first = study.measured_at()
     again = _submit(script, study.folder)
-    wait_for(lambda: slurm.job(again)["JobState"] == "COMPLETED", 180, "the rest should be measured")
+    wait_for(lambda: slurm.job(again)["JobState"] == "COMPLETED", "the rest should be measured")
     after = study.measured_at()
     assert len(after) == 2
     assert [key for key in first if after[key] != first[key]] == []

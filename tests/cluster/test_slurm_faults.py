@@ -11,13 +11,12 @@ import psutil
 import pytest
 
 from tests.support.studies import Study, kill
-from tests.support.waiting import until
+from tests.support.waiting import LAST_RESORT_S, until
 
 from .slurm_cluster import SlurmCluster, run_program, wait_for
 
 pytestmark = [pytest.mark.workflow, pytest.mark.cluster]
 
-PATIENCE_S = 300.0
 ON_SLURM = (
     *("--executor", "slurm", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"),
     *("--default-resources", "slurm_partition=gpu", "mem_mb=500", "runtime=5", "--latency-wait", "10"),
@@ -46,7 +45,7 @@ def printed(study: Study) -> str:
 
 def in_the_last_point(study: Study, slurm: SlurmCluster) -> str:
     """Wait until a job measures the study's last point; returns its id."""
-    wait_for(lambda: len(study.points()) == 2, PATIENCE_S, "the first two points are never measured")
+    wait_for(lambda: len(study.points()) == 2, "the first two points are never measured")
     (job,) = slurm.running()
     return job
 
@@ -80,8 +79,8 @@ def test_scancel_and_then_a_time_limit_in_the_middle_of_a_point(slow: Study, slu
     first = in_the_last_point(slow, slurm)
     before = slow.measured_at()
     slurm.scancel(first)
-    wait_for(lambda: slurm.job(first)["JobState"] == "CANCELLED", PATIENCE_S, "the job is not cancelled")
-    wait_for(lambda: samplers(slow) and len(slurm.running()) == 1, PATIENCE_S, "no second job measures")
+    wait_for(lambda: slurm.job(first)["JobState"] == "CANCELLED", "the job is not cancelled")
+    wait_for(lambda: samplers(slow) and len(slurm.running()) == 1, "no second job measures")
     (second,) = slurm.running()
     assert second != first
     # limits are whole minutes, but a running job's end can be moved; Slurm looks at it every half minute, until when
@@ -89,14 +88,14 @@ def test_scancel_and_then_a_time_limit_in_the_middle_of_a_point(slow: Study, slu
     session = session_process(slow)
     session.suspend()
     run_program("scontrol", "update", f"JobId={second}", "EndTime=now")
-    wait_for(lambda: slurm.job(second)["JobState"] == "TIMEOUT", PATIENCE_S, "the job does not reach its time limit")
+    wait_for(lambda: slurm.job(second)["JobState"] == "TIMEOUT", "the job does not reach its time limit")
     assert slow.measured_at() == before
     with contextlib.suppress(psutil.NoSuchProcess):
         session.resume()
-    assert driver.wait(PATIENCE_S) == 0, printed(slow)
+    assert driver.wait(LAST_RESORT_S) == 0, printed(slow)
     assert "CANCELLED" in printed(slow) and "TIMEOUT" in printed(slow)
     all_measured_once(slow, before)
-    until(lambda: slow.processes() == [], 60)
+    until(lambda: slow.processes() == [])
 
 
 def test_a_node_that_fails_in_the_middle_of_a_point(slow: Study, slurm: SlurmCluster) -> None:
@@ -105,12 +104,12 @@ def test_a_node_that_fails_in_the_middle_of_a_point(slow: Study, slurm: SlurmClu
     before, node = slow.measured_at(), slurm.job(job)["NodeList"]
     slurm.stop_node(node)
     # Slurm queues the job again and lets two minutes pass before it may start
-    wait_for(lambda: slurm.job(job)["JobState"] == "PENDING", PATIENCE_S, "the job is not queued again")
+    wait_for(lambda: slurm.job(job)["JobState"] == "PENDING", "the job is not queued again")
     run_program("scontrol", "update", f"JobId={job}", "StartTime=now")
-    assert driver.wait(PATIENCE_S) == 0, printed(slow)
+    assert driver.wait(LAST_RESORT_S) == 0, printed(slow)
     assert slurm.jobs()[-1]["NodeList"] != node
     all_measured_once(slow, before)
-    until(lambda: slow.processes() == [], 60)
+    until(lambda: slow.processes() == [])
 
 
 def test_a_driver_that_is_interrupted_cancels_its_jobs(slow: Study, slurm: SlurmCluster) -> None:
@@ -118,10 +117,10 @@ def test_a_driver_that_is_interrupted_cancels_its_jobs(slow: Study, slurm: Slurm
     job = in_the_last_point(slow, slurm)
     before = slow.measured_at()
     kill(driver, signal.SIGINT)
-    wait_for(lambda: slurm.job(job)["JobState"] == "CANCELLED", PATIENCE_S, "the job is not cancelled")
-    until(lambda: slow.processes() == [], 60)
+    wait_for(lambda: slurm.job(job)["JobState"] == "CANCELLED", "the job is not cancelled")
+    until(lambda: slow.processes() == [])
     assert slow.measured_at() == before
-    assert start(slow).wait(PATIENCE_S) == 0, printed(slow)
+    assert start(slow).wait(LAST_RESORT_S) == 0, printed(slow)
     all_measured_once(slow, before)
 
 
@@ -130,10 +129,10 @@ def test_a_driver_that_is_terminated_lets_its_job_end(slow: Study, slurm: SlurmC
     job = in_the_last_point(slow, slurm)
     before = slow.measured_at()
     os.kill(driver.pid, signal.SIGTERM)
-    driver.wait(PATIENCE_S)
-    wait_for(lambda: slurm.job(job)["JobState"] == "COMPLETED", PATIENCE_S, "the job does not end")
+    driver.wait(LAST_RESORT_S)
+    wait_for(lambda: slurm.job(job)["JobState"] == "COMPLETED", "the job does not end")
     all_measured_once(slow, before)
-    assert start(slow).wait(PATIENCE_S) == 0, printed(slow)
+    assert start(slow).wait(LAST_RESORT_S) == 0, printed(slow)
     all_measured_once(slow, before)
 
 
@@ -150,17 +149,17 @@ def test_a_driver_that_is_killed_and_started_again_does_not_measure_what_is_bein
     assert slurm.running() == [job]
     slow.run("--unlock")
     second = start(slow)
-    wait_for(lambda: len(slurm.running()) == 2, PATIENCE_S, "no second job is started beside the first")
+    wait_for(lambda: len(slurm.running()) == 2, "no second job is started beside the first")
 
     def log() -> str:
         # Snakemake removes the first job's log when it starts the second one
         return "".join(path.read_text() for path in (slow.folder / "logs/sessions").glob("*.log"))
 
-    until(lambda: "is being measured by process" in log(), PATIENCE_S)
+    until(lambda: "is being measured by process" in log())
     assert f"Slurm job {job}" in log()
     assert len(slow.points()) == 2
     session.resume()
-    assert second.wait(PATIENCE_S) == 0, printed(slow)
+    assert second.wait(LAST_RESORT_S) == 0, printed(slow)
     all_measured_once(slow, before)
     assert "all 3 points are in the store already" in log()
     assert {one["JobState"] for one in slurm.jobs()[-2:]} == {"COMPLETED"}

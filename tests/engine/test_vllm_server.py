@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,10 @@ import pytest
 import yaml
 
 from memgap.engine.identity import engine_python, engine_record
+from memgap.host.protocol import HostPlan
 from memgap.host.server import EngineServer
+from memgap.loopback import fetch
+from tests.support.waiting import LAST_RESORT_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -145,17 +147,15 @@ def test_the_real_server_refuses_requests_without_its_key(
     folder: Path, points: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     (model,) = (folder / "results/models").iterdir()
-    with EngineServer(points[0]["record"], str(model), engine_python("auto"), tmp_path / "log", 300) as server:
+    plan = HostPlan(points[0]["record"], str(model), engine_python("auto"), tmp_path, 300)
+    with EngineServer(plan, tmp_path / "log") as server:
         server.start()
         body = json.dumps({"model": "tiny-opt", "prompt": [11, 12], "max_tokens": 1}).encode()
 
         def status(headers: dict[str, str]) -> int:
-            request = urllib.request.Request(
-                f"{server.url}/v1/completions", body, {"Content-Type": "application/json", **headers}
-            )
+            headers = {"Content-Type": "application/json", **headers}
             try:
-                with urllib.request.urlopen(request, timeout=30) as response:
-                    return int(response.status)
+                return fetch(f"{server.url}/v1/completions", LAST_RESORT_S, body, headers)[0]
             except urllib.error.HTTPError as error:
                 return error.code
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from memgap.datasets import build_dataset, save_dataset
+from memgap.datasets import store_dataset
 from memgap.kinds.locust.environment import installed_note
 from memgap.models import write_synthetic_model
 from memgap.session.progress import Progress
@@ -34,7 +34,7 @@ def loadtest_config(server: dict[str, Any] | None = None, **changes: Any) -> dic
         "server": {"step-base-ms": 2.0, **(server or {})},
     }
     return {
-        "engines": {"mock": {"adapter": "mock", "startup_timeout_s": 20}},
+        "engines": {"mock": {"adapter": "mock", "startup_timeout_s": 600}},
         "models": {"tiny-opt": {"weights": "synthetic", "dtype": "bfloat16"}},
         "datasets": {"short": {"kind": "random", "requests": 4, "prompt_tokens": 12, "output_tokens": 8}},
         "loadtests": {"asking": {"fixed": {**fixed, **changes}}},
@@ -46,7 +46,7 @@ def measure(config: dict[str, Any], folder: Path) -> Study:
     """Measure all points of a configuration below a folder."""
     study = load_study(config)
     for key, spec in study.datasets.items():
-        save_dataset(folder / f"datasets/{key}.npz", spec, build_dataset(spec))
+        store_dataset(folder / f"datasets/{key}.npz", spec)
     for name, model in study.model_folders.items():
         write_synthetic_model(model, folder / "models" / name)
     (session,) = study.sessions

@@ -1,7 +1,16 @@
 """A stand-in for NVIDIA's driver library."""
 
+import importlib.util
+import json
+import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
+
+from memgap.telemetry import nvml
+from memgap.telemetry.gpus import CHOSEN, INJECTED, ORDER
 
 
 class FakeNvml:
@@ -32,3 +41,21 @@ class FakeNvml:
 
     def _refuse(self, *_: Any) -> Any:
         raise self.NVMLError("not supported")
+
+
+CARDS = Path(__file__).with_name("cards")
+H100 = {"name": "NVIDIA H100 80GB HBM3", "mib": 81559, "sms": 132, "clock": 1980}
+
+
+def use_cards(monkeypatch: pytest.MonkeyPatch, *cards: dict[str, Any]) -> None:
+    """Let this process and those that it starts see these cards through a stand-in for pynvml, see cards/pynvml.py."""
+    spec = importlib.util.spec_from_file_location("cards_pynvml", CARDS / "pynvml.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(nvml, "pynvml", module)
+    monkeypatch.setenv("MEMGAP_TEST_CARDS", json.dumps(cards))
+    path = os.pathsep.join(filter(None, [str(CARDS), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", path)
+    for name in (CHOSEN, ORDER, INJECTED):
+        monkeypatch.delenv(name, raising=False)

@@ -21,7 +21,7 @@ def small_config(**changes: Any) -> dict[str, Any]:
         "load": {"requests": 6, "warmup_requests": 1},
     }
     return {
-        "engines": {"mock": {"adapter": "mock", "startup_timeout_s": 20}},
+        "engines": {"mock": {"adapter": "mock", "startup_timeout_s": 600}},
         "models": {"tiny-opt": {"weights": "synthetic", "dtype": "bfloat16"}},
         "datasets": {"short": {"kind": "random", "requests": 32, "prompt_tokens": 12, "output_tokens": 8}},
         "sweeps": {"small": {"fixed": {**fixed, **changes}}},

@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from memgap.host.protocol import HostPlan
 from memgap.host.server import EngineServer
 from tests.support.records import small_study
 
 
-def make_server(tmp_path: Path, timeout_s: float = 20, **args: Any) -> EngineServer:
+def make_server(tmp_path: Path, timeout_s: float = 600, **args: Any) -> EngineServer:
     """Return a server of the simulated engine with these flags."""
     record = next(iter(small_study(server={"step-base-ms": 1.0, **args}).points.values())).record
-    return EngineServer(record, "unused", sys.executable, tmp_path / "server.log", timeout_s)
+    return EngineServer(HostPlan(record, "unused", sys.executable, tmp_path, timeout_s), tmp_path / "server.log")
 
 
 STUBBORN = (

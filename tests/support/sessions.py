@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from memgap.canonical import canonical_json
-from memgap.datasets import build_dataset, save_dataset
+from memgap.datasets import store_dataset
 from memgap.models import write_synthetic_model
 from memgap.session import run
 from memgap.session.progress import Progress
@@ -21,16 +21,22 @@ from memgap.session.watch import StopWatch
 from memgap.store.points import PointStore
 from memgap.study.study import Study
 from tests.support.records import small_study
+from tests.support.waiting import LAST_RESORT_S
 
 SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/run_session.py"
 
 
-def run_all(study: Study, results: Path) -> str:
-    """Make the datasets and models of a study of one session, and run it; returns what it said."""
+def write_inputs(study: Study, results: Path) -> None:
+    """Make the datasets and models of a study."""
     for key, spec in study.datasets.items():
-        save_dataset(results / f"datasets/{key}.npz", spec, build_dataset(spec))
+        store_dataset(results / f"datasets/{key}.npz", spec)
     for folder, model in study.model_folders.items():
         write_synthetic_model(model, results / "models" / folder)
+
+
+def run_all(study: Study, results: Path) -> str:
+    """Make the datasets and models of a study of one session, and run it; returns what it said."""
+    write_inputs(study, results)
     (session,) = study.sessions
     said = io.StringIO()
     Session(study.session_plan(session), results, Progress("test", said), StopWatch()).run()
@@ -54,10 +60,7 @@ class Runner:
         (self.name,) = study.sessions
         self.plan = study.session_plan(self.name)
         self.results = folder / "results"
-        for name, model in study.model_folders.items():
-            write_synthetic_model(model, self.results / "models" / name)
-        for key, spec in study.datasets.items():
-            save_dataset(self.results / "datasets" / f"{key}.npz", spec, build_dataset(spec))
+        write_inputs(study, self.results)
 
     def command(self) -> list[str]:
         """Write the plan and return the command line."""
@@ -66,7 +69,7 @@ class Runner:
 
     def run(self, expect: int = 0) -> str:
         """Run the session to its end; returns what it printed."""
-        done = subprocess.run(self.command(), capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(self.command(), capture_output=True, text=True, check=False, timeout=LAST_RESORT_S)
         assert done.returncode == expect, done.stderr
         assert "Traceback" not in done.stderr
         return done.stderr

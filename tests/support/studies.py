@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 
 SMALL: dict[str, Any] = {
-    "engines": {"mock": {"adapter": "mock", "startup_timeout_s": 30}},
+    "engines": {"mock": {"adapter": "mock", "startup_timeout_s": 600}},
     "models": {"tiny-opt": {"weights": "synthetic", "dtype": "bfloat16"}},
     "datasets": {"short": {"kind": "random", "requests": 64, "prompt_tokens": 16, "output_tokens": 16}},
     "sweeps": {

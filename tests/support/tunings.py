@@ -7,7 +7,7 @@ from memgap.points.point import Record
 from memgap.workflow import load_study
 
 CONFIG: dict[str, Any] = {
-    "engines": {"mock": {"adapter": "mock", "startup_timeout_s": 30}},
+    "engines": {"mock": {"adapter": "mock", "startup_timeout_s": 600}},
     "models": {"tiny-opt": {"weights": "synthetic", "dtype": "bfloat16"}},
     "datasets": {"short": {"kind": "random", "requests": 32, "prompt_tokens": 12, "output_tokens": 8}},
     "tuning": {

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 
 from memgap.advisor.bca import Profile, advise, slo_bound_ms
-from memgap.advisor.flags import advised_flags
+from memgap.advisor.flags import advised_arguments, advised_flags
 from memgap.advisor.memory import memory_need
-from memgap.advisor.report import advice_for, write_advice
+from memgap.advisor.report import advice_for, profile_of, write_advice
 from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.tables.points import as_table
+from tests.support.paper import B_OPT, MULTIPLES, profiles
 from tests.support.records import small_config
 
 PROFILE = [
@@ -123,6 +124,9 @@ def test_flags_replace_the_measured_ones() -> None:
     assert flags[:3] == ["--max-num-seqs", "96", "--gpu-memory-utilization"]
     assert flags[4:] == ["--no-enable-prefix-caching", "--max-model-len", "2048"]
     assert "--kv-cache-memory-bytes" in advised_flags(args, 96, need(device="cpu"))
+    spread = advised_arguments({"tensor-parallel-size": 2}, 96, need(device="cpu"))
+    whole = advised_arguments({}, 96, need(device="cpu"))
+    assert 2 * spread["kv-cache-memory-bytes"] == pytest.approx(whole["kv-cache-memory-bytes"], abs=1)
 
 
 def rows(**changes: Any) -> list[dict[str, Any]]:
@@ -173,35 +177,39 @@ def test_an_unknown_model_names_the_known_ones() -> None:
         advice_for(as_table(rows()), "x", settings())
 
 
-@pytest.mark.parametrize("multiple", [2, 3, 4, 5])
-@pytest.mark.parametrize("epsilon", [0.1, 0.2])
-def test_the_papers_profiles_give_the_papers_decisions(reference: Path, multiple: int, epsilon: float) -> None:
+@pytest.mark.parametrize(("model", "epsilon"), sorted(B_OPT))
+def test_the_papers_profiles_give_the_papers_decisions(model: str, epsilon: float) -> None:
     """The published rule takes the largest feasible cap; ours the one with the highest throughput among them."""
-    profiles = pd.read_csv(reference / "fig10.csv")
-    decisions = pd.read_csv(reference / "fig10_bca_decisions.csv")
-    checked = 0
-    for model, rows_of in profiles.groupby("model"):
-        profile = [
-            Profile(
-                int(row.batch_size),
-                float(row.total_token_throughput_tok_per_s),
-                float(row.mean_itl_ms),
-                "preempted" if row.preemptions_total > 0 else "",
-            )
-            for row in rows_of.itertuples()
-        ]
-        decision = advise(profile, {"multiple": multiple, "times_latency_at": 32}, epsilon)
+    for multiple, published in zip(MULTIPLES, B_OPT[model, epsilon], strict=True):
+        decision = advise(profiles()[model], {"multiple": multiple, "times_latency_at": 32}, epsilon)
         feasible = [one for one in decision.candidates if one.feasible]
-        published = _published(decisions, str(model), multiple, epsilon)
         assert max(one.batch_cap for one in feasible) == published
         assert decision.b_opt == max(feasible, key=lambda one: one.throughput_tok_s or 0).batch_cap
-        checked += 1
-    assert checked == 4
 
 
-def _published(decisions: pd.DataFrame, model: str, multiple: int, epsilon: float) -> int:
-    found = decisions[(decisions["model"] == model) & (decisions["epsilon"] == epsilon)]
-    found = found[found["slo_multiple_of_itl_b32"] == multiple]
-    found = found[found["exclude_preempted"]]
-    assert len(found) == 1, found
-    return int(found["b_opt"].iloc[0])
+def test_the_table_of_the_paper_is_the_papers(reference: Path) -> None:
+    published = pd.read_csv(reference / "fig10.csv").set_index(["model", "batch_size"])
+    ours = {(model, one.batch_cap): one for model, rows in profiles().items() for one in rows}
+    assert set(published.index) == set(ours)
+    for place, row in published.iterrows():
+        one = ours[place]
+        assert one.throughput_tok_s == pytest.approx(row["total_token_throughput_tok_per_s"], rel=5e-4)
+        assert one.latency_ms == pytest.approx(row["mean_itl_ms"], rel=5e-3)
+        assert bool(one.excluded) == (row["preemptions_total"] > 0)
+    decisions = pd.read_csv(reference / "fig10_bca_decisions.csv")
+    decisions = decisions[decisions["exclude_preempted"]].sort_values("slo_multiple_of_itl_b32")
+    said = decisions.groupby(["model", "epsilon"])["b_opt"].agg(tuple).to_dict()
+    assert said == B_OPT
+
+
+def test_a_cap_without_the_chosen_latency_is_not_called_preempted() -> None:
+    single = {"itl_mean_ms": None, "output_tokens": 40, "requests_completed": 40, "e2e_mean_ms": 5.0}
+    (found,) = profile_of(as_table([{**rows()[0], **single}]), "itl_mean_ms")
+    assert found.excluded == (
+        "measured, but without itl_mean_ms: replies of one token have no time between tokens "
+        "(advisor.latency could be e2e_mean_ms)"
+    )
+    (found,) = profile_of(as_table([{**rows()[0], "itl_mean_ms": None}]), "itl_mean_ms")
+    assert found.excluded == "measured, but without itl_mean_ms"
+    (found,) = profile_of(as_table([{**rows()[0], "total_throughput_tok_s": None}]), "itl_mean_ms")
+    assert found.excluded == "measured, but no throughput came of it"

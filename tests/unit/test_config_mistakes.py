@@ -31,7 +31,11 @@ FIXED = "sweeps.small.fixed"
         (f"{FIXED}.batch_cap", [], f"config: {FIXED}.batch_cap: [] should be non-empty"),
         (f"{FIXED}.batch_cap", [1, "x"], f"config: {FIXED}.batch_cap: [1, 'x'] does not fit. Most requests in flight"),
         (f"{FIXED}.server", {"max_model_len": 1}, f"config: {FIXED}.server: 'max_model_len' cannot be a name here"),
-        (f"{FIXED}.env", {"K": 3}, f"config: {FIXED}.env.K: 3 is not valid"),
+        (
+            f"{FIXED}.env",
+            {"K": 3},
+            f"config: {FIXED}.env.K: 3 is not of type 'string': YAML reads a number; put it in quotes",
+        ),
         (f"{FIXED}.env", {"A-B": "3"}, f"config: {FIXED}.env: 'A-B' cannot be a name here"),
         ("datasets.short.prompt_tokens", {"min": 9}, "config: datasets.short.prompt_tokens: the key 'max' is missing"),
         ("datasets.short.prompt_tokens", {"min": 9, "mx": 3}, "unknown key 'mx' (did you mean 'max'?); known are max"),

@@ -313,6 +313,36 @@ def test_conversations_are_pruned_like_the_serving_benchmarks_do(tmp_path: Path)
     ]
 
 
+FORMS = {
+    "user and assistant": {"from": ("user", "assistant"), "keys": ("from", "value"), "list": "conversations"},
+    "roles": {"from": ("user", "assistant"), "keys": ("role", "content"), "list": "conversations"},
+    "messages": {"from": ("human", "model"), "keys": ("role", "content"), "list": "messages"},
+}
+
+
+@needs_tokenizers
+@pytest.mark.parametrize("form", FORMS)
+def test_files_that_name_the_speakers_otherwise_are_read_too(tmp_path: Path, form: str) -> None:
+    speakers, (who, what) = FORMS[form]["from"], FORMS[form]["keys"]
+    turns = [
+        {who: speaker, what: text} for speaker, text in zip(speakers, ("w1 w2 w3 w4", "w5 w6 w7 w8 w9"), strict=True)
+    ]
+    text = json.dumps([{"id": str(number), FORMS[form]["list"]: turns} for number in range(3)])
+    prompts = build_dataset(sharegpt(tmp_path, "\ufeff" + text))
+    assert [(len(one.token_ids), one.output_tokens) for one in prompts] == [(4, 5)] * 2
+
+
+@needs_tokenizers
+def test_speakers_that_nobody_knows_are_told(tmp_path: Path) -> None:
+    text = conversations(*[("alice", "bob", 5, 5)] * 3)
+    with pytest.raises(
+        UserError, match=r"6 entries, 3 of them with two turns .*there are alice and bob; known are human and gpt"
+    ):
+        build_dataset(sharegpt(tmp_path, text))
+    mixed = conversations(("human", "gpt", 5, 5), ("user", "assistant", 6, 6), ("human", "gpt", 7, 7))
+    assert sorted(len(one.token_ids) for one in build_dataset(sharegpt(tmp_path, mixed))) == [5, 7], "as ever"
+
+
 @needs_tokenizers
 def test_random_ids_keep_the_lengths_of_conversations(tmp_path: Path) -> None:
     prompts = build_dataset(sharegpt(tmp_path, CONVERSATIONS, token_ids="random", vocabulary_size=64))

@@ -22,7 +22,7 @@ from memgap.host.server import ServerFailureError
 from memgap.telemetry.prometheus import parse_page
 from tests.support.records import small_study
 from tests.support.servers import STUBBORN, make_server
-from tests.support.waiting import until
+from tests.support.waiting import LAST_RESORT_S, until
 
 
 def test_a_server_gets_ready_says_what_it_is_and_is_gone_afterwards(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_server_that_ignores_int_and_term_is_killed(tmp_path: Path, monkeypatc
     assert process.stdout is not None
     pid = json.loads(process.stdout.readline())["pid"]
     until(lambda: "up" in (tmp_path / "log").read_text())
-    printed, _ = process.communicate("", timeout=30)
+    printed, _ = process.communicate("", timeout=LAST_RESORT_S)
     assert json.loads(printed)["stopped_by"] == "SIGKILL"
     assert not psutil.pid_exists(pid)
 
@@ -116,7 +116,7 @@ def test_what_a_server_leaves_behind_is_ended(tmp_path: Path) -> None:
     )
     process, server = supervise(tmp_path, sys.executable, "-c", code)
     until(lambda: process.poll() is not None or not psutil.pid_exists(server))
-    printed, _ = process.communicate(timeout=30)
+    printed, _ = process.communicate(timeout=LAST_RESORT_S)
     assert json.loads(printed)["leftover"] == 1
     assert not psutil.pid_exists(int((tmp_path / "log").read_text()))
 
@@ -140,7 +140,7 @@ def test_the_server_does_not_inherit_ignored_signals(tmp_path: Path) -> None:
     process, _ = supervise(
         tmp_path, sys.executable, "-c", "import signal; print(signal.getsignal(signal.SIGTERM).name)"
     )
-    process.wait(30)
+    process.wait(LAST_RESORT_S)
     process.communicate()
     assert (tmp_path / "log").read_text().strip() == "SIG_DFL"
 
@@ -181,7 +181,12 @@ vllm:generation_tokens_total{engine="1",model_name="m"} 1.0
 
 def test_metrics_of_several_engines_with_exponents() -> None:
     sample = VllmAdapter().metrics_sample(parse_page(METRICS))
-    assert sample == {"num_requests_running": 7.0, "generation_tokens": 1200001.0, "kv_cache_usage_fraction": 0.5}
+    assert sample == {
+        "num_requests_running": 7.0,
+        "generation_tokens": 1200001.0,
+        "kv_cache_usage_fraction": 0.375,
+        "kv_cache_usage_fullest_fraction": 0.5,
+    }
 
 
 @pytest.mark.parametrize(
@@ -201,7 +206,7 @@ def test_failures_are_told_apart_by_the_log(line: str, kind: str | None) -> None
 
 
 def test_an_unknown_adapter_is_one_sentence() -> None:
-    with pytest.raises(UserError, match="known are hf, mock, sglang, vllm"):
+    with pytest.raises(UserError, match="known are hf, mock, openai, sglang, vllm"):
         adapter_for("tgi")
 
 

@@ -11,6 +11,7 @@ import pytest
 from memgap.errors import UserError
 from memgap.host import server as server_module
 from memgap.host.ports import free_port, require_free
+from memgap.host.protocol import HostPlan
 from memgap.host.server import EngineServer, ServerFailureError
 from tests.support.records import small_study
 from tests.support.servers import answering, make_server
@@ -48,7 +49,7 @@ def test_a_port_that_is_always_lost_ends_in_one_failure(tmp_path: Path, monkeypa
 def test_a_fixed_port_that_is_taken_is_the_users_to_mend(tmp_path: Path) -> None:
     with answering(b"") as taken:
         whole = next(iter(small_study().points.values())).record
-        server = EngineServer(whole, "unused", sys.executable, tmp_path / "log", 20, port=taken)
+        server = EngineServer(HostPlan(whole, "unused", sys.executable, tmp_path, 20, port=taken), tmp_path / "log")
         with server, pytest.raises(UserError, match=rf"engines\.mock\.port: port {taken} on 127.0.0.1 is in use"):
             server.start()
     assert require_free(taken, "again") == taken
@@ -97,7 +98,7 @@ def test_an_interpreter_that_is_not_there_is_told_without_a_traceback(
 ) -> None:
     whole = {**next(iter(small_study().points.values())).record}
     whole["engine"] = {**whole["engine"], "adapter": "vllm"}
-    with EngineServer(whole, "unused", "/no/such/python", tmp_path / "log", 20) as server:
+    with EngineServer(HostPlan(whole, "unused", "/no/such/python", tmp_path, 20), tmp_path / "log") as server:
         with pytest.raises(ServerFailureError, match="/no/such/python") as caught:
             server.start()
         assert not server.alive

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import LAST_RESORT_S
+
 CHECKS = Path(__file__).resolve().parents[1] / "gpu"
 
 
@@ -18,7 +20,7 @@ def checked(script: str, scenario: str, folder: Path) -> dict[str, Any]:
     """Run one scenario of a check; returns its part of the report."""
     command = [sys.executable, str(CHECKS / script), "--engine", "mock", "--scenario", scenario]
     command += ["--results", str(folder / "results"), "--out", str(folder / "report.json")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LAST_RESORT_S)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((folder / "report.json").read_text())
     assert report["simulated"] and report["all_met"]
@@ -77,7 +79,7 @@ sys.exit(status)
 
 def test_what_is_left_is_found(tmp_path: Path) -> None:
     command = [sys.executable, "-c", LEAVES_SOMETHING, "--engine", "mock", "--results", str(tmp_path / "results")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=CHECKS)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LAST_RESORT_S, cwd=CHECKS)
     assert done.returncode == 1, done.stderr
     (found,) = json.loads(done.stdout)["scenarios"]
     assert found["met"] == {"as expected": True, "nothing is left": False}

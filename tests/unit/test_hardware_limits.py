@@ -41,6 +41,33 @@ def test_bytes_and_operations_by_the_peaks() -> None:
     assert found["mfu_fraction"] == pytest.approx(flop / 2 / 989e12)
 
 
+def test_several_gpus_have_the_peaks_of_all_and_move_what_all_hold() -> None:
+    one, two = (
+        point(),
+        point(
+            output_throughput_tok_s=12800.0,
+            mean_running_reqs=128.0,
+            requests_completed=20.0,
+            prompt_tokens=2000.0,
+            output_tokens=6000.0,
+        ),
+    )
+    two["hardware"] |= {"gpu_count": 2}
+    two["engine"] = {"weights_bytes": 16e9, "kv_pool_bytes": 64e9}
+    assert utilization(two) == pytest.approx(utilization(one))
+    two["hardware"] = {"gpu_name": "NVIDIA H200", "gpu_count": 1, "gpu_count_of_server": 2}
+    assert utilization(two) == pytest.approx(utilization(one))
+
+
+def test_a_part_of_a_gpu_has_no_peaks() -> None:
+    part = point(gpu="NVIDIA H200 MIG 3g.71gb")
+    part["hardware"]["gpus"] = [{"memory_bytes": 71 * 2**30, "sms": 60}]
+    assert utilization(part) == {}
+    other = point()
+    other["hardware"] |= {"gpus": [{"memory_bytes": 71 * 2**30}]}
+    assert utilization(other) == {}
+
+
 def test_the_longest_name_matches_and_unknown_ones_do_not() -> None:
     assert peaks("NVIDIA H100 80GB HBM3") == gpu_table()["NVIDIA H100 80GB HBM3"]
     assert peaks("NVIDIA L40S") == gpu_table()["NVIDIA L40S"]

@@ -52,7 +52,7 @@ MARK = {"MEMGAP_TEST_MARK": "here"}
 def host_plan(folder: Path, python: str, **server: Any) -> tuple[HostPlan, Entry]:
     """Return what a host of the small study is made from, and a point of it."""
     (point, *_) = small_study(server={"step-base-ms": 1.0, **server}).points.values()
-    plan = HostPlan(point.record, "unused", python, folder, folder, 30.0, 0.05, env=MARK)
+    plan = HostPlan(point.record, "unused", python, folder, 30.0, env=MARK, interval_s=0.05)
     return plan, {"key": point.key, "record": point.record}
 
 

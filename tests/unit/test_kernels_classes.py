@@ -81,6 +81,8 @@ OTHERS = {
         sm80_xmma_gemm_f16f16_f16f32_f32_tn_n_tilesize32x32x64_stage6_warpsize2x2x1_tensor16x8x16_execute_kernel__5x_cublas
         sm90_xmma_gemm_f16f16_f16f32_f32_tn_n_tilesize128x128x64_warpgroupsize1x1x1_execute_segment_k_off_kernel__5x_cublas
         splitKreduce_kernel Kernel Kernel2 gemvx ampere_fp16_s16816gemm_fp16_64x64_sliced1x2_ldg8_f2f_stages_64x5_tn
+        Cijk_Alik_Bljk_SB_MT128x64x16_SN_1LDSB0 Cijk_Ailk_Bljk_HHS_BH_Bias_MT64x32
+        Custom_Cijk_Alik_Bljk_BBS_BH rocblas_gemvn_kernel
         cutlass_80_tensorop_f16_s16816gemm_relu_f16_256x128_32x3_tn_align8 fused_moe_kernel""",
     "norm": "rms_norm_kernel fused_add_rms_norm_kernel vectorized_layer_norm_kernel RMSNormKernel",
     "activation": "act_and_mul_kernel triton_poi_fused_gelu_0",

@@ -184,7 +184,7 @@ BROKEN = {
     "header only": (export({}).splitlines()[0], "cut off"),
     "header and units": ("\n".join(export({"a__b": ("%", ["1"])}).splitlines()[:2]), "cut off"),
     "a row cut off": (export({"a__b": ("%", ["123"])})[:-9], "cut off"),
-    "no name": (export({}, kernel=" "), "no kernel name"),
+    "no name": (export({}, kernel=" "), "1 rows are broken"),
 }
 
 
@@ -194,6 +194,14 @@ def test_what_is_no_export_is_told_in_one_sentence(kind: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         parse_ncu(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("broken", ['"7","1', '"7","1","2"', '"7"'], ids=["a quote", "too short", "an id"])
+def test_a_broken_row_is_left_out_and_counted(broken: str) -> None:
+    whole = export({"a__b": ("%", ["1"])})
+    found = parse_ncu(f"{whole.rstrip()}\n{broken}\n")
+    assert (len(found.table), found.left_out) == (1, 1)
+    assert (len(parse_ncu(whole).table), parse_ncu(whole).left_out) == (1, 0)
 
 
 def test_binary_and_absent_files_are_told(tmp_path: Path) -> None:

@@ -112,8 +112,21 @@ def test_times_that_are_no_numbers_are_told(tmp_path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("UPDATE CUPTI_ACTIVITY_KIND_KERNEL SET end = 'soon'")
     database.close()
-    with pytest.raises(UserError, match="no times"):
+    with pytest.raises(UserError, match="have no times"):
         read_nsys(path)
+
+
+def test_events_and_samples_that_are_no_numbers_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = write_export(tmp_path / "a.sqlite")
+    kernels, samples = len(read_nsys(path).kernels), len(read_gpu_metrics(path))
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE CUPTI_ACTIVITY_KIND_KERNEL SET end = NULL WHERE rowid = 1")
+        database.execute("UPDATE GPU_METRICS SET value = 'x' WHERE rowid = 1")
+        database.execute("UPDATE GPU_METRICS SET value = NULL WHERE rowid = 2")
+    database.close()
+    found = read_nsys(path)
+    assert (len(found.kernels), found.left_out) == (kernels - 1, 1)
+    assert 0 < len(read_gpu_metrics(path)) < samples
 
 
 @pytest.fixture(scope="module")

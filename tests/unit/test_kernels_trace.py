@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memgap.errors import UserError
+from memgap.profiling.kernel_trace import read_kernels
 from memgap.profiling.timeline import COLUMNS, class_table, phase_and_step, timeline_table, unclassified_share
 from memgap.profiling.torch_trace import read_trace
 from tests.support.profiles import EVENTS
@@ -35,6 +37,20 @@ def test_kernels_belong_to_the_steps_that_launched_them(tmp_path: Path, name: st
     assert set(table["source"]) == {"torch"}
     assert found.windows["name"].tolist() == ["PrefillStep0", "DecodeStep3"]
     assert found.windows["end_s"].tolist() == pytest.approx([50e-6, 140e-6])
+
+
+def test_categories_of_earlier_versions_are_known(tmp_path: Path) -> None:
+    """PyTorch 1.11 and before wrote Kernel, Memcpy and Runtime."""
+    earlier = {"kernel": "Kernel", "gpu_memcpy": "Memcpy", "gpu_memset": "Memset", "cuda_runtime": "Runtime"}
+    old = [{**one, "cat": earlier.get(one.get("cat", ""), one.get("cat"))} for one in EVENTS]
+    now = read_trace(write(tmp_path / "now.json", EVENTS))
+    then = read_trace(write(tmp_path / "then.json", old))
+    assert then.kernels.equals(now.kernels) and len(then.kernels)
+    (tmp_path / "a").mkdir()
+    write(tmp_path / "a" / "x.pt.trace.json", old)
+    (tmp_path / "b").mkdir()
+    write(tmp_path / "b" / "x.pt.trace.json", EVENTS)
+    assert read_kernels([tmp_path / "a"]) == read_kernels([tmp_path / "b"]) != []
 
 
 def test_shares_by_class(tmp_path: Path) -> None:
@@ -82,6 +98,17 @@ def test_what_is_no_trace_is_told_in_one_sentence(tmp_path: Path, content: bytes
     with pytest.raises(UserError, match="not a whole trace") as caught:
         read_trace(tmp_path / "a.json")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("odd", [{"ts": math.nan}, {"dur": math.inf}, {"ts": "soon"}, {"dur": None}, {"dur": -1}])
+def test_an_event_without_times_is_left_out_and_counted(tmp_path: Path, odd: dict[str, Any]) -> None:
+    whole = read_trace(write(tmp_path / "a.json", EVENTS))
+    found = read_trace(write(tmp_path / "b.json", [*EVENTS, {**EVENTS[-1], "ph": "X", **odd}]))
+    assert (len(found.kernels), found.left_out, whole.left_out) == (len(whole.kernels), 1, 0)
+    folder = tmp_path / "replica"
+    folder.mkdir()
+    write(folder / "c.json.gz", [*EVENTS, {**EVENTS[-1], "ph": "X", **odd}])
+    assert len(read_kernels([folder])) == len(whole.kernels)
 
 
 def test_an_absent_trace_is_told(tmp_path: Path) -> None:

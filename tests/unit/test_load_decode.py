@@ -142,7 +142,7 @@ def test_events_of_one_read_share_its_time() -> None:
     assert reply.coalesced == 2
 
 
-@pytest.mark.parametrize("bad", [b"data: {oops\n\n", b"data: 5\n\n", b'data: {"x":1}\n\n', b'data: {"choices":5}\n\n'])
+@pytest.mark.parametrize("bad", [b"data: {oops\n\n", b"data: 5\n\n", b'data: {"choices":5}\n\n'])
 def test_malformed_events_are_noted_and_the_rest_is_read(bad: bytes) -> None:
     good = _event(choices=[{"text": "a"}])
     reply = parse_reply(range(6), _stream(good, bad, good))
@@ -165,3 +165,54 @@ def test_error_reply_gives_its_message() -> None:
 def test_nothing_received_is_nothing() -> None:
     reply = parse_reply([], [])
     assert (reply.http_status, reply.tokens, reply.done) == (None, [], False)
+
+
+ODDITIES = {
+    "usage of details only": _event(choices=[], usage={"prompt_tokens_details": {"cached_tokens": 0}}),
+    "usage with nulls": _event(choices=[], usage={"prompt_tokens": None, "completion_tokens": None}),
+    "usage that is text": _event(choices=[], usage={"prompt_tokens": "7", "completion_tokens": "x"}),
+    "usage that is not finite": b'data: {"choices":[],"usage":{"prompt_tokens":NaN,"completion_tokens":-Infinity}}\n\n',
+    "usage below zero": _event(choices=[], usage={"prompt_tokens": -1, "completion_tokens": -3}),
+    "usage that is a list": _event(choices=[], usage=[1]),
+    "no choices": _event(usage={"prompt_tokens": 7}),
+    "choices that are null": _event(choices=None),
+    "a choice that is null": _event(choices=[None]),
+    "an empty data line": b"data:\n\n",
+    "blank data": b"data:   \n\n",
+    "a ping": _event(type="ping"),
+    "an empty object": b"data: {}\n\n",
+    "a comment": b": keep-alive\n\n",
+}
+
+
+@pytest.mark.parametrize("odd", ODDITIES.values(), ids=ODDITIES)
+@pytest.mark.parametrize("place", range(3))
+def test_an_event_that_says_nothing_of_tokens_spoils_nothing(odd: bytes, place: int) -> None:
+    good = [
+        _event(choices=[{"text": "a"}], usage={"prompt_tokens": 7, "completion_tokens": 1}),
+        _event(choices=[{"text": "b"}], usage={"prompt_tokens": 7, "completion_tokens": 3}),
+    ]
+    last = _event(choices=[], usage={"prompt_tokens": 7, "completion_tokens": 3})
+    parts = _stream(*good[:place], odd, *good[place:], last)
+    reply = parse_reply(range(len(parts)), parts)
+    assert (reply.malformed, reply.message, reply.done) == (None, None, True)
+    assert (reply.prompt_tokens, reply.output_tokens, reply.tokens) == (7, 3, [1, 2])
+
+
+def test_counts_of_usage_do_not_go_back() -> None:
+    counts = (2, 0, 5)
+    parts = _stream(
+        *(_event(choices=[{"text": "a"}], usage={"prompt_tokens": 1, "completion_tokens": one}) for one in counts)
+    )
+    assert parse_reply(range(len(parts)), parts).tokens == [2, 3]
+
+
+def test_an_end_with_blanks_is_an_end() -> None:
+    parts = [_HEAD, _chunk(_event(choices=[{"text": "a"}])), _chunk(b"data: [DONE] \n\n"), b"0\r\n\r\n"]
+    reply = parse_reply(range(len(parts)), parts)
+    assert (reply.done, reply.malformed) == (True, None)
+
+
+def test_an_error_without_the_word_is_an_error() -> None:
+    parts = _stream(_event(object="error", message="out of cache", code=500))
+    assert parse_reply(range(len(parts)), parts).message == "out of cache"

@@ -1,6 +1,7 @@
 """Several client processes send what one would and count the same; one that dies does not take the rest along."""
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -118,3 +119,41 @@ def test_the_least_busy_server_is_taken() -> None:
 def test_an_unknown_balance_is_named() -> None:
     with pytest.raises(UserError, match="round-robin, least-outstanding"):
         LoadPlan("mock", "closed", 1, concurrency=1, balance="random")  # type: ignore[arg-type]
+
+
+def test_requests_keep_what_belongs_to_them(tmp_path: Path, server: MockServer) -> None:
+    plan = LoadPlan("mock", "closed", 6, concurrency=4, endpoint="chat")
+    asked = [Prompt(4, text="some words", group=index % 2, prompt_tokens=2) for index in range(6)]
+    result = asyncio.run(run_in_processes(plan, asked, [server.url], 2, tmp_path))
+    assert [one.group for one in result.results] == [0, 1] * 3
+    assert {one.prompt_tokens_asked for one in result.results} == {2}
+    assert status_counts(result.results) == {"ok": 6}
+
+
+def test_all_processes_begin_with_the_window_however_many_prompts_they_hold(tmp_path: Path, server: MockServer) -> None:
+    plan = LoadPlan("mock", "closed", 16, concurrency=4)
+    many = [Prompt(2, list(range(1, 400))) for _ in range(16)]
+    result = asyncio.run(
+        run_in_processes(plan, many, [server.url], 2, tmp_path, before_window=lambda: gc.collect())  # as slow as it is
+    )
+    first = [min(one.sent_s or 0.0 for one in result.results[number::2]) for number in range(2)]
+    assert result.health.start_late_ms < 100
+    assert max(first) * 1e3 == pytest.approx(result.health.start_late_ms, abs=50)
+
+
+def test_a_late_process_is_told(tmp_path: Path, server: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memgap.load.workers.LEAD_S", -0.2)
+    plan = LoadPlan("mock", "closed", 8, concurrency=4)
+    result = in_processes(tmp_path, plan, 2, server.url)
+    assert result.health.start_late_ms >= 190
+
+
+def test_processes_of_a_load_in_seconds_stop_together(tmp_path: Path) -> None:
+    with MockServer("--step-base-ms", "10") as mock:
+        plan = LoadPlan("mock", "closed", 2000, concurrency=4, seconds=1.0, min_requests=4, interval_fraction=0.5)
+        result = in_processes(tmp_path, plan, 2, mock.url)
+    assert result.stopped_by == "seconds"
+    assert status_counts(result.results) == {"ok": len(result.results)}
+    assert len(result.results) < 400
+    last = [max(one.sent_s or 0.0 for one in result.results if one.index % 2 == number) for number in range(2)]
+    assert last == pytest.approx([1.0, 1.0], abs=0.3)

@@ -17,6 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from memgap.mock_server.launch import MockServer
+from tests.support.waiting import LAST_RESORT_S, until
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def server() -> Iterator[MockServer]:
 def _ask(
     url: str, path: str, body: Any = None, key: str | None = "secret", method: str | None = None
 ) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=LAST_RESORT_S)
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     connection.request(method or ("GET" if data is None else "POST"), path, data, headers)
@@ -113,7 +114,7 @@ def test_key_is_asked_for_where_vllm_asks(server: MockServer) -> None:
 
 
 def test_connection_is_kept_for_the_next_request(server: MockServer) -> None:
-    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=LAST_RESORT_S)
     connection.request("GET", "/health")
     connection.getresponse().read()
     first = connection.sock
@@ -168,7 +169,7 @@ def test_failed_start_leaves_its_reason_and_status_one(arguments: list[str], lin
 
 def test_bad_command_line_is_one_sentence_and_status_two() -> None:
     command = [sys.executable, "-m", "memgap.mock_server", "--port", "0", "--model", "m", "--fault", "what"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LAST_RESORT_S)
     assert done.returncode == 2
     assert "unknown kind 'what'" in done.stderr
     assert "Traceback" not in done.stderr
@@ -201,11 +202,8 @@ def test_stalled_metrics_answer_late_while_health_does_not() -> None:
 
 def test_client_that_leaves_is_taken_out_of_the_batch() -> None:
     with MockServer("--step-base-ms", "5") as mock:
-        connection = http.client.HTTPConnection(urlsplit(mock.url).netloc, timeout=20)
+        connection = http.client.HTTPConnection(urlsplit(mock.url).netloc, timeout=LAST_RESORT_S)
         connection.request("POST", "/v1/completions", b'{"prompt":[1],"max_tokens":4000,"stream":true}')
         connection.getresponse().read(10)
         connection.close()
-        deadline = time.monotonic() + 10
-        while b'finished_reason="abort"} 1.0' not in _ask(mock.url, "/metrics")[1]:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: b'finished_reason="abort"} 1.0' in _ask(mock.url, "/metrics")[1])

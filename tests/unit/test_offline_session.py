@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ import pytest
 
 from memgap.canonical import canonical_json
 from memgap.errors import UserError
-from memgap.kinds.offline.profilers import NcuProfiler, NsysProfiler, profiler_of, recorded_files
+from memgap.kinds.offline.profilers import NcuProfiler, NsysProfiler, profiler_of
+from memgap.kinds.offline.profiles import recorded_files
 from memgap.kinds.offline.steps import COLUMNS, Step, row
 from memgap.profiling.timeline import Recording, timeline_table, windows_table
 from memgap.recorded.export import STEPS_KEPT, TELEMETRY_ROWS, export
@@ -30,6 +30,7 @@ from memgap.recorded.files import all_points
 from memgap.study.study import Study
 from memgap.workflow import load_study
 from tests.support.offline_studies import SYNCHRONOUS, config
+from tests.support.waiting import LAST_RESORT_S, until
 
 SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/run_session.py"
 NCU = Path(__file__).parent / "data/ncu_raw_h200.csv"
@@ -99,7 +100,7 @@ class Runner:
         self.python.chmod(0o755)
         self.tell(**(worker or {}))
         configuration = config(**{"batch": [1, 2, 4], **changes})
-        engine = {"python": str(self.python), "startup_timeout_s": 20, "version": "0.26.0"}
+        engine = {"python": str(self.python), "startup_timeout_s": 600, "version": "0.26.0"}
         configuration["engines"]["vllm"] |= engine
         self.study: Study = load_study(configuration)
         (self.name,) = self.study.sessions_of("phases")
@@ -121,7 +122,12 @@ class Runner:
     def run(self, **more: str) -> str:
         """Run the session to its end; returns what it printed."""
         done = subprocess.run(
-            self.command(), capture_output=True, text=True, check=False, timeout=60, env=self.environment(**more)
+            self.command(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LAST_RESORT_S,
+            env=self.environment(**more),
         )
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
@@ -368,12 +374,9 @@ def test_without_the_profilers_program_the_session_ends_with_a_result(tmp_path: 
 def test_a_stopped_session_keeps_what_is_done_and_leaves_no_worker(tmp_path: Path) -> None:
     session = Runner(tmp_path, {"2": {"sleep_s": 60}})
     process = subprocess.Popen(session.command(), stderr=subprocess.PIPE, text=True, env=session.environment())
-    deadline = time.monotonic() + 30
-    while 1 not in session.points():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: 1 in session.points())
     process.send_signal(signal.SIGTERM)
-    _, printed = process.communicate(timeout=30)
+    _, printed = process.communicate(timeout=LAST_RESORT_S)
     assert process.returncode == 1
     assert "stopped (signal SIGTERM); finished points are kept" in printed
     assert session.statuses() == {1: "ok"}

@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import importlib.util
 import json
 import subprocess
 import sys
@@ -23,14 +22,15 @@ from memgap.kinds.offline.tables import (
 )
 from memgap.store.points import csv_gz
 from memgap.study.study import Study
+from memgap.tables.command import main
 from memgap.tables.inputs import Inputs
 from memgap.tables.offline_study import READ, offline_of
 from memgap.telemetry import gpm
 from memgap.workflow import load_study
 from tests.support.offline_studies import SYNCHRONOUS, config
 from tests.support.records import store_point
+from tests.support.waiting import LAST_RESORT_S
 
-SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/tabulate.py"
 WINDOW = {"prefill_steps": 1, "decode_from": 4, "decode_steps": 2}
 ENGINE = {"attention_backend": "FLASH_ATTN", "weights_bytes": 500, "kv_pool_tokens": 100, "start_s": 30.0}
 CLASSES = ("phase", "kernel_class", "kernels", "gpu_s", "busy_s", "steps", "span_s")
@@ -248,13 +248,9 @@ def test_device_counters_over_time_keep_their_source(tmp_path: Path) -> None:
 def script(store: Store, folder: Path) -> dict[str, Path]:
     """Run the job that writes the tables; returns their paths by kind."""
     (folder / "plan.json").write_text(json.dumps(store.plan))
-    specification = importlib.util.spec_from_file_location("offline_tables_script", SCRIPT)
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
     paths = {kind: folder / f"phases.{kind}.csv" for kind in READ}
     argv = ["--plan", str(folder / "plan.json"), "--table", "offline", "--results", str(store.folder.parent)]
-    assert module.main([*argv, "--write", *(f"{kind}={path}" for kind, path in paths.items())]) == 0
+    assert main([*argv, "--write", *(f"{kind}={path}" for kind, path in paths.items())]) == 0
     return paths
 
 
@@ -359,7 +355,7 @@ def test_the_sampler_ends_with_its_standard_input(tmp_path: Path) -> None:
     process = subprocess.Popen(argv, stdin=subprocess.PIPE)
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(timeout=20) == 0
+    assert process.wait(LAST_RESORT_S) == 0
     assert (tmp_path / "gpm.csv").read_text().splitlines()[0] == ",".join(gpm.COLUMNS)
 
 

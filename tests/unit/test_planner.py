@@ -25,6 +25,7 @@ from memgap.study.study import expand_study
 from memgap.tables.forms import write_table
 from memgap.tables.points import as_table
 from tests.support.records import small_config
+from tests.support.waiting import LAST_RESORT_S
 
 
 def rows_of(model: str, caps: Mapping[int, tuple[float, float, float]], **changes: Any) -> list[dict[str, Any]]:
@@ -240,7 +241,7 @@ def _check_placement(
 
 
 @pytest.mark.parametrize("goal", ["throughput", "gpus"])
-def test_five_models_eight_caps_sixteen_gpus_take_seconds(goal: str) -> None:
+def test_five_models_eight_caps_sixteen_gpus_are_solved_to_the_end(goal: str) -> None:
     draw = random.Random(1)
     kind = GpuKind("a", 16, 140.0, 0.9, None)
     menu: dict[str, dict[str, Choices]] = {"a": {}}
@@ -254,7 +255,7 @@ def test_five_models_eight_caps_sixteen_gpus_take_seconds(goal: str) -> None:
         ceiling = options[-1].throughput_tok_s
         menu["a"][f"m{number}"] = Choices(ceiling, tuple(options), None)
         demands.append(Demand(f"m{number}", 2.5 * ceiling, 1.0, "itl_mean_ms", None, 0, None))
-    found = solve(goal, [Group(kind, 16)], menu, demands, 10)
+    found = solve(goal, [Group(kind, 16)], menu, demands, LAST_RESORT_S)
     assert found.status == OPTIMAL
     assert len(found.gpus) >= 13
     _check_placement(found.placed, [Group(kind, 16)], menu, demands, goal)

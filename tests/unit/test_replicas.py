@@ -16,6 +16,7 @@ from memgap.host.protocol import HostPlan
 from memgap.host.replicas import Replicas
 from tests.support.records import small_study
 from tests.support.sessions import run_session
+from tests.support.waiting import until
 
 FAKE_MPS = """#!{python}
 import os, signal, sys, time
@@ -50,7 +51,7 @@ def study_of(replicas: int, mps: bool = False, load: Any = None, **server: Any) 
 def group(tmp_path: Path, replicas: int, mps: bool = False, **server: Any) -> Replicas:
     """Return the servers of such a point."""
     record = next(iter(study_of(replicas, mps, **server).points.values())).record
-    return Replicas(HostPlan(record, "unused", sys.executable, tmp_path, tmp_path, 20, 0.25))
+    return Replicas(HostPlan(record, "unused", sys.executable, tmp_path, 20))
 
 
 def test_memory_is_divided_and_the_load_multiplied() -> None:
@@ -86,8 +87,7 @@ def test_a_replica_that_dies_takes_the_point_and_its_siblings_with_it(tmp_path: 
         assert servers.alive
         pids = servers.pids
         os.kill(pids[1], signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(pids[1])] if psutil.pid_exists(pids[1]) else [], timeout=10)
-        assert not servers.alive
+        until(lambda: not servers.alive)
         assert "replica 2 of 3" in str(servers.death())
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
@@ -121,8 +121,7 @@ def test_mps_that_dies_is_the_points_failure(tmp_path: Path, monkeypatch: pytest
         servers.start()
         (daemon,) = servers.helper_pids
         os.kill(daemon, signal.SIGKILL)
-        psutil.wait_procs(psutil.Process().children(), timeout=3)
-        assert not servers.alive
+        until(lambda: not servers.alive)
         assert servers.death().kind == "mps_failed"
 
 

@@ -86,7 +86,7 @@ def test_windows_bound_their_own_layers_only() -> None:
     )
     assert reads == [128 * 2 * 8 * 64 * 2, 4096 * 2 * 8 * 64 * 2]
     setup = Setup(oss, H200, "bfloat16")
-    pool = 0.9 * 141 * GIB - 2 * GIB - oss.weight_bytes("bfloat16")
+    pool = 0.9 * H200.memory_bytes - 2 * GIB - oss.weight_bytes("bfloat16")
     assert largest_batch(setup, 4096) == int(pool / (12 * 2 * 8 * 64 * 2 * (4096 + 128)))
 
 
@@ -127,7 +127,8 @@ def test_the_checkpoints_cache_type_is_the_setups() -> None:
     assert Setup(shape, H200, "bfloat16").cache_dtype == "fp8"
     assert Setup(shape, H200, "bfloat16", "bfloat16").cache_dtype == "bfloat16"
     room = kv_capacity_tokens(Setup(shape, H200, "bfloat16")) / kv_capacity_tokens(Setup(LLAMA, H200, "bfloat16"))
-    assert room == pytest.approx(2 * (0.9 * 141 - 2 - 8.46) / (0.9 * 141 - 2 - 14.96), rel=0.001)
+    whole = 0.9 * H200.memory_bytes / GIB - 2
+    assert room == pytest.approx(2 * (whole - 8.46) / (whole - 14.96), rel=0.001)
 
 
 def test_tensor_parallel_by_hand() -> None:
@@ -192,11 +193,12 @@ def test_a_pipeline_takes_its_stages_one_after_another() -> None:
 
 
 def test_links_that_are_not_known_take_no_time_and_are_told() -> None:
-    gpu = find_gpu("H200")
-    setup = Setup(LLAMA, gpu, "bfloat16", parallel=Parallel(tensor=2))
-    found = predict_decode(setup, 1, 100)
-    known = setup.link_rate_bytes_s is not None
-    assert (found.communication_s is not None) == known
+    known = Setup(LLAMA, H200, "bfloat16", parallel=Parallel(tensor=2))
+    unknown = dataclasses.replace(known, gpu=dataclasses.replace(H200, link=None))
+    assert known.link_rate_bytes_s == 450e9
+    assert predict_decode(unknown, 1, 100).communication_s is None
+    assert predict_decode(unknown, 1, 100).step_s < predict_decode(known, 1, 100).step_s
+    assert predict_decode(dataclasses.replace(unknown, parallel=None), 1, 100).communication_s == 0.0
 
 
 @pytest.mark.parametrize(

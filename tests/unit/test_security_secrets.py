@@ -188,3 +188,46 @@ def test_the_flag_of_that_name_points_to_the_key(flag: str) -> None:
 def test_no_flag_gets_round_the_reserved_ones(flag: str) -> None:
     said = refusal(server={flag: "x"})
     assert "a file of flags" in said if flag == "config" else "is set by memgap itself" in said
+
+
+WORDS = ("memgap", "engine", "invalid", "completed", "DEFAULT", "Server")
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_secret_that_is_an_ordinary_word_is_not_looked_for(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", word)
+    assert redact(f"the {word} is here") == f"the {word} is here"
+    assert redact(f"DB_PASSWORD={word} is here") == f"DB_PASSWORD={REDACTED} is here", "beside its name it is hidden"
+
+
+@pytest.mark.parametrize(
+    "word", ["tiny-opt", "bfloat16", "memgap-mock", "memgap.mock_server", "start_timeout", "engine"]
+)
+def test_memgaps_own_words_stay_in_a_point(tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever somebody's password is, a point says what it was measured with and what came of it."""
+    monkeypatch.setenv("GITHUB_TOKEN", word)
+    record = next(iter(small_study().points.values())).record
+    error = {"kind": "start_timeout", "message": "it said s3cret-of-mine", "log_tail": "s3cret-of-mine"}
+    monkeypatch.setenv("DB_PASSWORD", "s3cret-of-mine")
+    key = store_point(tmp_path / "points", record, {"duration_s": 1.0}, status="start_timeout", error=error)
+    point = json.loads((tmp_path / "points" / key / "point.json").read_text())
+    whole = json.dumps({name: part for name, part in point.items() if name != "error"})
+    assert REDACTED not in whole and point["error"]["kind"] == "start_timeout"
+    assert REDACTED in point["error"]["message"] and "s3cret-of-mine" not in json.dumps(point)
+    assert redacted_command(["python", "-m", word, "--hf-token", "abc"]) == [
+        "python",
+        "-m",
+        word,
+        "--hf-token",
+        REDACTED,
+    ]
+
+
+def test_a_measured_point_has_no_hole_where_the_environment_has_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "memgap")
+    monkeypatch.setenv("GITHUB_TOKEN", "memgap-mock")
+    said = run_all(small_study(batch_cap=1, load={"requests": 2, "warmup_requests": 1}), tmp_path / "results")
+    (text,) = [path.read_text() for path in tmp_path.rglob("point.json")]
+    assert REDACTED not in text + said

@@ -16,7 +16,7 @@ from memgap.mock_server.launch import MockServer
 from memgap.telemetry import window
 from tests.support.servers import STUBBORN
 from tests.support.sessions import Runner, left, one_line, runner
-from tests.support.waiting import until
+from tests.support.waiting import LAST_RESORT_S, until
 
 SIMULATED = Path(__file__).resolve().parents[1] / "gpu/simulated"
 
@@ -29,17 +29,17 @@ def start(session: Runner, **environment: str) -> subprocess.Popen[str]:
 
 def in_last_point(session: Runner, process: subprocess.Popen[str], points: int) -> None:
     """Wait until so many points are stored and the next one is sampled."""
-    until(lambda: len(session.points()) == points, 60)
+    until(lambda: len(session.points()) == points)
 
     def sampled() -> bool:
         return any(file.read_text().count("\n") > 2 for file in session.results.glob("sessions/.*.work/*.samples.csv"))
 
-    until(sampled, 60)
+    until(sampled)
 
 
 def ended(process: subprocess.Popen[str], expect: int) -> str:
     """Wait for a session's end; returns what it printed, which holds no traceback."""
-    _, printed = process.communicate(timeout=120)
+    _, printed = process.communicate(timeout=LAST_RESORT_S)
     assert process.returncode == expect, printed
     assert "Traceback" not in printed
     return printed

@@ -21,7 +21,7 @@ from memgap.session.lease import Leases
 from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.points import PointStore
 from tests.support.sessions import Runner, main, one_line, runner, start
-from tests.support.waiting import until
+from tests.support.waiting import LAST_RESORT_S, until
 
 NAME = "point abc"
 
@@ -125,7 +125,7 @@ def test_a_holder_elsewhere_that_shows_no_life_is_followed_by_one(tmp_path: Path
 
     def want() -> None:
         nonlocal inside, most
-        with Leases(tmp_path) as leases, leases.hold(NAME, 30.0):
+        with Leases(tmp_path) as leases, leases.hold(NAME, LAST_RESORT_S):
             with order:
                 inside += 1
                 most = max(most, inside)
@@ -213,7 +213,7 @@ def test_a_damaged_lease_is_waited_for_and_then_replaced(tmp_path: Path, text: b
     with Leases(tmp_path) as leases:
         with pytest.raises(UserError, match="an unknown process"), leases.hold(NAME, 0.0):
             pass
-        with leases.hold(NAME, 30.0):
+        with leases.hold(NAME, LAST_RESORT_S):
             assert files(tmp_path) == ["point-abc.4.lease"]
 
 
@@ -267,7 +267,7 @@ def test_a_point_that_another_session_measures_comes_last_and_is_measured_once(t
     started = start(first)
     until(lambda: any("point-" in name for name in files(first.results / "leases")) if _there(first) else False)
     printed = second.run()
-    assert started.wait(60) == 0
+    assert started.wait(LAST_RESORT_S) == 0
     assert printed.index("point 1 of 2 (tiny-opt, cap 2") < printed.index("point 2 of 2 (tiny-opt, cap 1")
     assert "point 2 of 2 (tiny-opt, cap 1, 8 requests): measured by another session meanwhile" in printed
     assert set(first.points()) == {1, 2}

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from memgap.session.progress import TimeLeft, clock
 from tests.support.records import small_config
 from tests.support.sessions import SCRIPT, Runner, left, runner
+from tests.support.waiting import LAST_RESORT_S, until
 
 
 def test_all_points_are_measured_once(tmp_path: Path) -> None:
@@ -113,12 +113,9 @@ def test_term_keeps_finished_points_and_leaves_no_server(tmp_path: Path) -> None
     session = runner(tmp_path, batch_cap=[4, 1], server={"step-base-ms": 60.0}, load={"requests": 8})
     environment = {**os.environ, "MEMGAP_TEST_FOLDER": str(tmp_path)}
     process = subprocess.Popen(session.command(), stderr=subprocess.PIPE, text=True, env=environment)
-    deadline = time.monotonic() + 60
-    while 4 not in session.points():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: 4 in session.points())
     process.send_signal(signal.SIGTERM)
-    _, printed = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=LAST_RESORT_S)
     assert process.returncode == 1
     assert "stopped (signal SIGTERM); finished points are kept" in printed
     assert set(session.points()) == {4}

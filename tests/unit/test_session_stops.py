@@ -16,7 +16,7 @@ from memgap.study.study import expand_study
 from tests.support.records import small_config
 from tests.support.servers import answering
 from tests.support.sessions import Runner, left, main, one_line, runner, start
-from tests.support.waiting import until
+from tests.support.waiting import LAST_RESORT_S, until
 
 
 def test_term_while_the_server_starts(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_term_while_the_server_starts(tmp_path: Path) -> None:
     assert "3 points to measure" in process.stderr.readline()
     until(lambda: any("mock_server" in one and "supervisor" not in one for one in left(tmp_path)))
     process.send_signal(signal.SIGTERM)
-    _, printed = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=LAST_RESORT_S)
     assert process.returncode == 1
     assert "stopped (signal SIGTERM)" in one_line(printed)
     assert session.points() == {}
@@ -53,7 +53,7 @@ def test_a_session_ends_with_its_driver(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, str(driver)], stderr=subprocess.PIPE, text=True, env=environment)
     until(lambda: any("memgap.telemetry.sampler" in one for one in left(tmp_path)))
     process.kill()
-    _, printed = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=LAST_RESORT_S)
     assert "stopped (its driver (Snakemake) has ended)" in one_line(printed)
     assert left(tmp_path) == []
     assert session.points() == {}
@@ -62,7 +62,7 @@ def test_a_session_ends_with_its_driver(tmp_path: Path) -> None:
 def test_two_sessions_at_once_measure_each_point_once(tmp_path: Path) -> None:
     session = runner(tmp_path, batch_cap=[1, 2])
     both = [start(session), start(session)]
-    printed = [process.communicate(timeout=60)[1] for process in both]
+    printed = [process.communicate(timeout=LAST_RESORT_S)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert "".join(printed).count("tok/s") == 2
     assert any("all 2 points are in the store already" in one for one in printed)

@@ -16,6 +16,7 @@ from memgap.engine.adapters import adapter_for
 from memgap.engine.base import SCRATCH, Launch
 from memgap.engine.sglang import CONFIG_FILE, SglangAdapter
 from memgap.errors import UserError
+from memgap.host.protocol import HostPlan
 from memgap.host.server import EngineServer
 from memgap.telemetry.histograms import server_latencies
 from memgap.telemetry.prometheus import parse_page
@@ -134,9 +135,8 @@ def test_the_file_with_the_key_is_the_users_alone_and_goes_with_the_server(
         "print(oct(stat.S_IMODE(os.stat(path).st_mode)), oct(stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode)))\n"
         "print('server_args=' + open(path).read())\n"
     )
-    server = EngineServer(
-        record() | {"engine": {"name": "sglang", "adapter": "sglang"}}, "/m", "python", tmp_path / "log", 20
-    )
+    whole = record() | {"engine": {"name": "sglang", "adapter": "sglang"}}
+    server = EngineServer(HostPlan(whole, "/m", "python", tmp_path, 20), tmp_path / "log")
 
     class Adapter(SglangAdapter):
         def launch(self, python: str, server: Any, model_target: str, port: int, api_key: str) -> Launch:

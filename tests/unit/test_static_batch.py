@@ -8,6 +8,7 @@ from memgap.datasets.build import Prompt
 from memgap.errors import UserError
 from memgap.kinds.static import worker
 from memgap.kinds.static.limits import TooLongError, check_positions
+from memgap.kinds.static.measure import engine_facts
 from memgap.kinds.static.point import is_static
 from memgap.kinds.static.result import batch_rows, load_result, step_rows, worked
 from memgap.load.latency import summarize
@@ -188,6 +189,10 @@ def test_a_batch_needs_the_longest_prompt_and_the_longest_output() -> None:
 def test_another_error_ends_the_worker() -> None:
     with pytest.raises(RuntimeError, match="a bug"):
         worker.measure(FailingModel(RuntimeError("a bug")), RUN)
+
+
+def test_the_start_lasts_until_the_model_is_loaded() -> None:
+    assert engine_facts({"version": "5.0", "loaded_monotonic_s": 12.5}, "", 10.0) == {"version": "5.0", "start_s": 2.5}
 
 
 def test_a_sweeps_own_table_has_its_points_too(tmp_path: Any) -> None:

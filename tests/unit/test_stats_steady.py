@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from memgap.load.records import ClientHealth, LoadResult, RequestResult, TokenEvents
-from memgap.stats.steady import BATCHES, mser, steady, steady_summary
+from memgap.stats.series import BATCHES, interval_so_far, mser
+from memgap.stats.steady import steady, steady_summary
 
 HEALTH = ClientHealth(1.0, 1.0, 0.1, None, None, 1, 1, 1, 0.0, "uvloop")
 
@@ -68,3 +69,62 @@ def test_mser_keeps_a_series_without_a_transient() -> None:
     assert mser(np.full(50, 7.0)) == 0
     assert mser(np.array([1.0, 2.0])) == 0
     assert mser(np.concatenate([np.zeros(10), np.full(40, 5.0)])) == 10
+
+
+def seats_run(cap: int, count: int, seed: int = 1, step_s: float = 0.01) -> LoadResult:
+    """Return a closed loop on an engine that makes a token for each of its requests in every step."""
+    lengths = np.maximum(1, np.random.default_rng(seed).lognormal(3.0, 0.8, count).astype(int))
+    free = [0] * cap
+    results, request, time_s = [], [], []
+    for index, length in enumerate(lengths.tolist()):
+        seat = int(np.argmin(free))
+        begin = free[seat]
+        free[seat] = begin + length
+        steps = (begin + 1 + np.arange(length)) * step_s
+        one = RequestResult(index, 0, None, begin * step_s, float(steps[0]), float(steps[-1]), float(steps[-1]))
+        one.prompt_tokens_asked, one.output_tokens_asked, one.output_tokens_seen, one.status = 20, length, length, "ok"
+        results.append(one)
+        request.append(np.full(length, index, np.int32))
+        time_s.append(steps)
+    events = TokenEvents(np.concatenate(request), np.concatenate(time_s), np.ones(int(lengths.sum()), np.int32))
+    return LoadResult(results, events, [], 0.0, 0.0, max(free) * step_s, "token_ids", HEALTH)
+
+
+@pytest.mark.parametrize("cap", [1, 4, 16, 64, 256])
+def test_the_steady_throughput_does_not_depend_on_how_many_requests_there_were(cap: int) -> None:
+    rates = []
+    for per_seat in (6, 12, 24):
+        run = seats_run(cap, max(cap * per_seat, 20))
+        found = steady_summary(run, "closed", [], cap)
+        rates.append(found["steady_output_throughput_tok_s"])
+        assert found["seats_taken_fraction"] == pytest.approx(1.0, abs=0.01)
+        assert found["window_seats_taken_fraction"] < 1.01
+    assert rates == pytest.approx([cap / 0.01] * 3, rel=0.01)
+
+
+def test_a_run_of_two_requests_a_seat_has_no_steady_part() -> None:
+    found = steady_summary(seats_run(64, 128), "closed", [], 64)
+    assert found["steady_share_fraction"] < 0.2
+    assert found["seats_taken_fraction"] == found["window_seats_taken_fraction"] < 0.8
+
+
+def test_latencies_of_the_steady_part_have_percentiles_and_intervals() -> None:
+    found = steady_summary(seats_run(16, 400), "closed", [], 16)
+    assert found["steady_itl_mean_ms"] == pytest.approx(10.0)
+    assert found["steady_itl_p99_ms"] == pytest.approx(10.0)
+    assert found["steady_ttft_mean_ms"] == pytest.approx(10.0)
+    assert found["steady_itl_mean_ci95_fraction"] == pytest.approx(0.0, abs=1e-9)
+    assert 0 < found["steady_e2e_mean_ci95_fraction"] < 0.3
+    assert "steady_e2e_p99_ci95_fraction" not in found  # some ten replies a batch have no 99th percentile
+    ratio = found["steady_total_throughput_tok_s"] / found["steady_output_throughput_tok_s"]
+    run = seats_run(16, 400)
+    assert ratio == pytest.approx(1 + 400 * 20 / sum(one.output_tokens_seen for one in run.results))
+
+
+def test_the_interval_of_a_run_that_goes_on_narrows() -> None:
+    rng = np.random.default_rng(2)
+    counts = np.concatenate([np.zeros(30), rng.normal(100, 20, 2000)])
+    assert interval_so_far(counts[:10], 0) == float("inf")
+    short, long = interval_so_far(counts[:200], 0), interval_so_far(counts, 0)
+    assert 0 < long < short < 0.1
+    assert interval_so_far(counts[:200], 195) == float("inf")

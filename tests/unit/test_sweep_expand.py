@@ -126,6 +126,21 @@ def test_requests_follow_the_cap_within_bounds() -> None:
     }
 
 
+def test_a_load_in_seconds_has_a_least_and_a_most_number_of_requests() -> None:
+    study = small_study(load={"seconds": 5, "interval_percent": 2}, batch_cap=[1, 4, 16])
+    loads = {point.record["batch_cap"]: point.record["load"] for point in study.points.values()}
+    assert {cap: (one["min_requests"], one["requests"]) for cap, one in loads.items()} == {
+        1: (8, 32),
+        4: (16, 32),
+        16: (32, 32),
+    }
+    assert {(one["seconds"], one["interval_fraction"]) for one in loads.values()} == {(5.0, 0.02)}
+    assert all("least_seconds" not in one and "interval_percent" not in one for one in loads.values())
+    untimed = small_study(load={"requests": 8})
+    for name in ("seconds", "least_seconds", "interval_fraction", "min_requests"):
+        assert all(name not in point.record["load"] for point in untimed.points.values())
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -136,7 +151,13 @@ def test_requests_follow_the_cap_within_bounds() -> None:
         ({"server": {"max-num-seqs": 2}}, "batch_cap 4 is above the server's max-num-seqs 2"),
         ({"server": {"max-num-seqs": 8}, "cap_side": "server"}, "max-num-seqs is batch_cap"),
         ({"load": {"requests": 33}}, "datasets.short.requests is 32"),
-        ({"load": {}}, "exactly one of load.requests and load.requests_per_slot"),
+        ({"load": {"requests": 4, "least_seconds": 1}}, "load.least_seconds needs load.seconds"),
+        ({"load": {"requests": 4, "interval_percent": 1}}, "load.interval_percent needs load.seconds"),
+        ({"load": {"seconds": 4, "least_seconds": 1}}, "load.least_seconds needs load.interval_percent"),
+        ({"load": {"seconds": 4, "requests_per_slot": 2}}, "load.requests_per_slot has no meaning with load.seconds"),
+        ({"load": {"seconds": 4, "requests": 4, "min_requests": 5}}, "load.min_requests 5 is above the 4 requests"),
+        ({"load": {"seconds": 4}, "cap_side": "server"}, "load.seconds is for a closed loop"),
+        ({"load": {}}, "exactly one of load.requests, load.requests_per_slot and load.seconds"),
         ({"load": {"requests": 4, "rate_req_s": 2}}, "rate_req_s has no meaning"),
         ({"load": {"requests": 4, "arrival": "poisson"}, "cap_side": "server"}, "needs load.rate_req_s"),
         ({"load": {"requests": 4, "arrival": "all-at-once"}}, "needs load.arrival closed"),

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from memgap.advisor.bca import advise
+from memgap.advisor.search import SEARCHES, Summaries, next_cap, profile_of
 from memgap.errors import UserError
 from memgap.store.points import PointStore
-from memgap.study.stop import CapResult, Seen, choose, next_cap
+from memgap.study.stop import Seen, choose
 from memgap.tables.points import collect
 from memgap.workflow import load_study
+from tests.support.paper import profiles
 from tests.support.records import small_config
 from tests.support.sessions import run_all
 
@@ -20,29 +22,29 @@ CAPS = [1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768]
 ADVISOR = {"latency": "itl_mean_ms", "slo": {"multiple": 2.0, "times_latency_at": 32}, "epsilon": 0.1}
 
 
-def saturating(rng: random.Random) -> dict[int, CapResult]:
+def saturating(rng: random.Random) -> dict[int, Summaries]:
     """Return a made-up grid: throughput that flattens, latency that grows, sometimes too large to fit."""
     step_ms, wall, fits = rng.uniform(1, 20), rng.uniform(20, 600), rng.choice([80, 200, 1000])
     grid = {}
     for cap in CAPS:
         latency = step_ms * (1 + cap / wall)
         found = {"total_throughput_tok_s": 1500 * cap / latency, "itl_mean_ms": latency}
-        grid[cap] = CapResult(cap, [found] if cap <= fits else [])
+        grid[cap] = [found] if cap <= fits else []
     return grid
 
 
-def searched(grid: dict[int, CapResult], advisor: dict[str, Any]) -> tuple[int | None, int]:
+def searched(grid: dict[int, Summaries], advisor: dict[str, Any]) -> tuple[int | None, int]:
     """Return B_opt by the search and how many caps it measured."""
-    known: dict[int, CapResult] = {}
+    known: dict[int, Summaries] = {}
     while (cap := next_cap(CAPS, known, advisor)) is not None:
         assert cap not in known, "a cap is measured once"
         known[cap] = grid[cap]
     return decide(known, advisor), len(known)
 
 
-def decide(known: dict[int, CapResult], advisor: dict[str, Any]) -> int | None:
+def decide(known: dict[int, Summaries], advisor: dict[str, Any]) -> int | None:
     """Return B_opt of the known caps."""
-    profile = [one.profile(advisor["latency"]) for one in known.values()]
+    profile = [profile_of(cap, summaries, advisor["latency"]) for cap, summaries in known.items()]
     return advise(profile, advisor["slo"], advisor["epsilon"]).b_opt
 
 
@@ -57,25 +59,19 @@ def test_the_search_finds_what_the_full_grid_says(slo: dict[str, float]) -> None
     assert measured / 200 < len(CAPS) / 2
 
 
-def test_the_published_sweeps_need_half_of_their_points(reference: Path) -> None:
-    import pandas as pd
-
-    table = pd.read_csv(reference / "fig02.csv")
-    for _, rows in table.groupby("model"):
-        grid = {
-            int(row.max_num_seqs): CapResult(
-                int(row.max_num_seqs),
-                [{"total_throughput_tok_s": row.total_token_throughput_tok_per_s, "itl_mean_ms": row.mean_itl_ms}]
-                if row.preemptions_total == 0
-                else [],
-            )
-            for row in rows.itertuples()
-        }
-        known: dict[int, CapResult] = {}
-        while (cap := next_cap(sorted(grid), known, ADVISOR)) is not None:
-            known[cap] = grid[cap]
-        assert decide(known, ADVISOR) == decide(grid, ADVISOR)
-        assert len(known) <= 0.6 * len(grid)
+@pytest.mark.parametrize("model", sorted(profiles()))
+def test_the_published_sweeps_need_half_of_their_points(model: str) -> None:
+    grid: dict[int, Summaries] = {
+        one.batch_cap: []
+        if one.excluded
+        else [{"total_throughput_tok_s": one.throughput_tok_s or 0.0, "itl_mean_ms": one.latency_ms or 0.0}]
+        for one in profiles()[model]
+    }
+    known: dict[int, Summaries] = {}
+    while (cap := next_cap(sorted(grid), known, ADVISOR)) is not None:
+        known[cap] = grid[cap]
+    assert decide(known, ADVISOR) == decide(grid, ADVISOR)
+    assert len(known) <= 0.6 * len(grid)
 
 
 def seen(throughput: float = 100.0, status: str = "ok", preempted: bool = False) -> Seen:
@@ -101,25 +97,25 @@ def test_repeats_end_when_the_interval_is_narrow() -> None:
     members = points([8], repeats=6)
     stop = rule(members, repeats={"interval_fraction": 0.02, "least": 3})
     close = {"8.0": seen(100), "8.1": seen(100.4), "8.2": seen(99.8)}
-    assert choose(members, [stop], close).wanted == []
-    assert "3 repeats" in choose(members, [stop], close).spared["8.5"]
+    assert choose(members, [stop], close, SEARCHES).wanted == []
+    assert "3 repeats" in choose(members, [stop], close, SEARCHES).spared["8.5"]
     wide = {"8.0": seen(100), "8.1": seen(110), "8.2": seen(95)}
-    assert choose(members, [stop], wide).wanted == ["8.3", "8.4", "8.5"]
-    assert choose(members, [stop], {"8.0": seen(), "8.1": seen()}).wanted, "two are fewer than the least"
+    assert choose(members, [stop], wide, SEARCHES).wanted == ["8.3", "8.4", "8.5"]
+    assert choose(members, [stop], {"8.0": seen(), "8.1": seen()}, SEARCHES).wanted, "two are fewer than the least"
 
 
 def test_caps_above_a_preempted_one_are_spared() -> None:
     members = points([8, 16, 32, 64])
     stop = rule(members, after_preemption=True)
-    assert choose(members, [stop], {"8.0": seen(), "16.0": seen(preempted=True)}).wanted == []
-    assert choose(members, [stop], {"8.0": seen(), "16.0": seen(status="crash")}).wanted == ["32.0", "64.0"]
-    assert choose(members, [stop], {"16.0": seen(status="oom")}).wanted == ["8.0"]
+    assert choose(members, [stop], {"8.0": seen(), "16.0": seen(preempted=True)}, SEARCHES).wanted == []
+    assert choose(members, [stop], {"8.0": seen(), "16.0": seen(status="crash")}, SEARCHES).wanted == ["32.0", "64.0"]
+    assert choose(members, [stop], {"16.0": seen(status="oom")}, SEARCHES).wanted == ["8.0"]
 
 
 def test_a_point_that_another_sweep_wants_is_measured() -> None:
     members = points([8, 16, 32])
     stop, free = rule(members, after_preemption=True), rule(members[2:])
-    choice = choose(members, [stop, free], {"8.0": seen(preempted=True)})
+    choice = choose(members, [stop, free], {"8.0": seen(preempted=True)}, SEARCHES)
     assert choice.wanted == ["32.0"]
     assert set(choice.spared) == {"16.0"}
 

@@ -20,7 +20,9 @@ def test_servers_start_anew_in_every_block_or_once(tmp_path: Path) -> None:
         said = io.StringIO()
         plan = tuning_plan(tiers=TIERS, servers=servers, blocks={"least": 2, "most": 2})
         (outcome,) = run_tuning(plan, tmp_path / servers, StopWatch(), said)
-        assert said.getvalue().count("starting the server") == starts, said.getvalue()
+        begun = [line for line in said.getvalue().splitlines() if "starting the server" in line]
+        again = [line for line in begun if line.endswith(", again")]  # what a busy machine made invalid
+        assert len(begun) - len(again) == starts, said.getvalue()
         assert outcome["blocks"] == 2 and len(outcome["arms"]) == 2
         store = PointStore(tmp_path / servers / "points")
         points = [store.read(key) for arm in outcome["arms"] for key in arm["points"]]

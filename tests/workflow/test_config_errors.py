@@ -1,5 +1,6 @@
 """A broken configuration ends Snakemake with one clear sentence."""
 
+import re
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,23 @@ pytestmark = pytest.mark.workflow
     ],
 )
 def test_one_sentence(study: Study, broken: Callable[[dict[str, Any]], None], sentence: str) -> None:
+    broken(study.config)
+    with pytest.raises(UserError, match=re.escape(sentence)) as caught:
+        load_study(study.config)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        (change("sweeps.small.fixed.batchcap", 3), "unknown key 'batchcap' (did you mean 'batch_cap'?)"),
+        (change("sweeps.small.fixed.load.requests", 65), "datasets.short.requests is 64; raise it"),
+    ],
+    ids=["against the schema", "against the rest"],
+)
+def test_the_snakefile_says_it_without_a_traceback(
+    study: Study, broken: Callable[[dict[str, Any]], None], sentence: str
+) -> None:
     broken(study.config)
     printed = study.run("--dry-run", expect=1)
     assert sentence in printed

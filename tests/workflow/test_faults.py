@@ -1,17 +1,22 @@
 """What a killed driver, a dying server or a hostile machine leaves behind: finished points, and no process."""
 
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from memgap.commands.unlock import remove_stale_lock
 from tests.support.studies import Study, kill
-from tests.support.waiting import until
+from tests.support.waiting import LAST_RESORT_S, until
 
 pytestmark = pytest.mark.workflow
+
+TABLE = "results/tables/small.csv"
+"""What most of these tests ask for: measurements and their table, without figures and advice."""
 
 
 def slow(study: Study) -> None:
@@ -23,14 +28,14 @@ def slow(study: Study) -> None:
 
 def test_kill_9_of_the_driver_repeats_the_unfinished_point_only(study: Study) -> None:
     slow(study)
-    driver = study.start()
-    until(lambda: len(study.points()) >= 1, 60)
+    driver = study.start(TABLE)
+    until(lambda: len(study.points()) >= 1)
     kill(driver, signal.SIGKILL)
-    until(lambda: study.processes() == [], 60)
+    until(lambda: study.processes() == [])
     before = study.measured_at()
     assert 1 <= len(before) < 3
     assert remove_stale_lock(study.folder)
-    study.run()
+    study.run(TABLE)
     after = study.measured_at()
     assert len(after) == 3
     assert {key for key in before if after[key] != before[key]} == set()
@@ -42,37 +47,39 @@ def test_a_signal_to_the_process_group_leaves_no_server(study: Study, number: in
     import os
 
     slow(study)
-    driver = study.start()
-    until(lambda: len(study.points()) >= 1, 60)
+    driver = study.start(TABLE)
+    until(lambda: len(study.points()) >= 1)
     os.killpg(driver.pid, number)
-    assert driver.wait(60) != 0
-    until(lambda: study.processes() == [], 60)
+    assert driver.wait(LAST_RESORT_S) != 0
+    until(lambda: study.processes() == [])
     finished = study.measured_at()
-    study.run()
+    study.run(TABLE)
     assert {key for key in finished if study.measured_at()[key] != finished[key]} == set()
 
 
 def test_a_signal_to_the_driver_alone_lets_the_session_end(study: Study) -> None:
     slow(study)
-    driver = study.start("results/tables/small.csv")
-    until(lambda: len(study.points()) >= 1, 60)
+    driver = study.start(TABLE)
+    until(lambda: len(study.points()) >= 1)
     kill(driver, signal.SIGTERM)
     assert driver.returncode != 0
-    until(lambda: study.processes() == [], 60)
+    until(lambda: study.processes() == [])
     finished = study.measured_at()
     assert len(finished) == 3
-    study.run("results/tables/small.csv")
+    study.run(TABLE)
     assert study.measured_at() == finished
 
 
 def test_a_second_driver_in_the_same_folder_ends_at_once(study: Study) -> None:
     slow(study)
-    study.fixed["server"] = {"step-base-ms": 80.0}  # a second driver takes some seconds to find the lock
-    driver = study.start("results/tables/small.csv")
-    until(lambda: len(study.points()) >= 1, 60)
+    driver = study.start(TABLE)
+    until(lambda: len(study.points()) >= 1)
+    (session,) = [one for one in study.processes() if any("run_session.py" in part for part in one.cmdline()[:2])]
+    session.suspend()  # as long as the second driver takes to find the lock
     assert not remove_stale_lock(study.folder)
-    assert "Directory cannot be locked" in study.run("results/tables/small.csv", expect=1)
-    assert driver.wait(120) == 0
+    assert "Directory cannot be locked" in study.run(TABLE, expect=1)
+    session.resume()
+    assert driver.wait(LAST_RESORT_S) == 0
     assert len(study.points()) == 3
     assert study.processes() == []
 
@@ -84,8 +91,8 @@ def test_two_folders_that_share_their_results_measure_each_point_once(study: Stu
     for name in ("results", "other"):
         (study.folder / name).mkdir()
     (other.folder / "results").symlink_to(study.folder / "results")
-    drivers = [one.start("results/tables/small.csv") for one in (study, other)]
-    assert [one.wait(120) for one in drivers] == [0, 0], (other.folder / "driver.log").read_text()
+    drivers = [one.start(TABLE) for one in (study, other)]
+    assert [one.wait(LAST_RESORT_S) for one in drivers] == [0, 0], (other.folder / "driver.log").read_text()
     logs = [next(one.folder.glob("logs/sessions/*.log")).read_text() for one in (study, other)]
     assert "".join(logs).count(" tok/s, ") == 3
     assert any("all 3 points are in the store already" in log for log in logs)
@@ -93,9 +100,8 @@ def test_two_folders_that_share_their_results_measure_each_point_once(study: Stu
     assert study.processes() == []
 
 
-def test_a_damaged_point_behind_finished_tables_says_how_to_measure_it_again(study: Study) -> None:
-    table = "results/tables/small.csv"
-    study.run(table)
+def test_a_damaged_point_behind_finished_tables_says_how_to_measure_it_again(measured: Study) -> None:
+    study, table = measured, TABLE
     key = study.points()[2]["key"]
     point = study.folder / "results/points" / key / "point.json"
     point.write_bytes(point.read_bytes()[:200])
@@ -111,32 +117,47 @@ def test_a_damaged_point_behind_finished_tables_says_how_to_measure_it_again(stu
     assert "damaged" not in (study.folder / table).read_text()
 
 
-def test_a_server_that_runs_out_of_memory_is_a_result_and_is_drawn(study: Study) -> None:
+@pytest.fixture(scope="module")
+def out_of_memory_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a study whose largest cap does not fit; nobody changes anything in it."""
+    base = Study(tmp_path_factory.mktemp("oom"))
+    base.fixed["server"]["fault"] = "oom-at-running:3"
+    base.run()
+    return base.folder
+
+
+@pytest.fixture
+def out_of_memory(study: Study, out_of_memory_once: Path) -> Study:
+    """Return a copy of that study."""
+    shutil.copytree(out_of_memory_once, study.folder, dirs_exist_ok=True, symlinks=True)
     study.fixed["server"]["fault"] = "oom-at-running:3"
-    study.run()
+    return study
+
+
+def test_a_server_that_runs_out_of_memory_is_a_result_and_is_drawn(out_of_memory: Study) -> None:
+    study = out_of_memory
     points = study.points()
     assert {cap: point["status"] for cap, point in points.items()} == {1: "ok", 2: "ok", 4: "oom"}
     assert "out of memory" in points[4]["error"]["log_tail"]
-    table = (study.folder / "results/tables/small.csv").read_text()
+    table = (study.folder / TABLE).read_text()
     assert ",oom," in table
     assert (study.folder / "figures/fig02.pdf").exists()
     assert "Nothing to be done" in study.run()
 
 
-def test_failed_points_are_measured_again_when_asked(study: Study) -> None:
-    study.fixed["server"]["fault"] = "oom-at-running:3"
-    study.config["figures"] = {}
-    study.run()
+def test_failed_points_are_measured_again_when_asked(out_of_memory: Study) -> None:
+    study = out_of_memory
     before = study.measured_at()
     failed = study.points()[4]["key"]
     study.config["remeasure_failed"] = True
-    study.run()
+    study.run(TABLE)
     after = study.measured_at()
     assert [key for key in before if after[key] != before[key]] == [failed]
 
 
 def test_a_sweep_whose_servers_never_start_still_ends_with_figures(study: Study) -> None:
     study.fixed["server"]["fault"] = "oom-start"
+    study.config["figures"] = {"fig10": {"sweep": "small"}}
     study.run()
     assert {point["status"] for point in study.points().values()} <= {"oom", "crash"}
     assert (study.folder / "figures/fig10.png").exists()
@@ -168,7 +189,7 @@ def test_a_missing_dataset_file_is_one_sentence(study: Study) -> None:
 
 
 def test_results_that_cannot_be_written_are_one_sentence(study: Study) -> None:
-    study.run("results/models/" + next(iter(_models(study))) + "/config.json")
+    (study.folder / "results").mkdir()
     (study.folder / "results" / "points").write_text("a file where the store has to be\n")
     printed = study.run(expect=1)
     assert "memgap: cannot write below results/points" in printed
@@ -189,9 +210,3 @@ def test_a_read_only_results_folder_is_one_sentence(study: Study) -> None:
         subprocess.run(["umount", str(results)], check=True)
     assert "Read-only file system" in printed
     assert "Traceback" not in printed
-
-
-def _models(study: Study) -> list[str]:
-    from memgap.workflow import load_study
-
-    return list(load_study(study.config).model_folders)

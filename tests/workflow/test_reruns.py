@@ -1,7 +1,6 @@
 """A rerun recomputes what is stale, and nothing else."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,21 +9,6 @@ import yaml
 from tests.support.studies import Study
 
 pytestmark = pytest.mark.workflow
-
-
-@pytest.fixture(scope="module")
-def measured_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a study whose small sweep is measured and drawn; nobody changes anything in it."""
-    base = Study(tmp_path_factory.mktemp("measured"))
-    base.run()
-    return base.folder
-
-
-@pytest.fixture
-def measured(study: Study, measured_once: Path) -> Study:
-    """Return a study whose small sweep is measured and drawn: a copy, with all times of its files."""
-    shutil.copytree(measured_once, study.folder, dirs_exist_ok=True, symlinks=True)
-    return study
 
 
 def test_everything_is_made_and_a_second_run_does_nothing(measured: Study) -> None:
@@ -107,15 +91,9 @@ def test_a_change_of_the_advisor_measures_nothing(measured: Study) -> None:
     assert planned["advise"] == 1
 
 
-def test_a_new_cap_leaves_other_servers_alone(study: Study) -> None:
-    study.fixed["cap_side"] = "server"
-    study.config["figures"] = {}
-    study.run()
-    study.fixed["batch_cap"] = [1, 2, 4, 8]
-    assert study.planned()["session"] == 1
-
-
-def test_a_workstation_runs_one_server_at_a_time_whatever_j_is(study: Study) -> None:
+def test_a_workstation_runs_one_server_at_a_time_whatever_j_is_and_a_new_cap_leaves_the_others_alone(
+    study: Study,
+) -> None:
     study.fixed["cap_side"] = "server"
     study.config["figures"] = {}
     study.jobs = 4
@@ -123,6 +101,8 @@ def test_a_workstation_runs_one_server_at_a_time_whatever_j_is(study: Study) -> 
     windows = sorted((one["window"]["start_unix_s"], one["window"]["end_unix_s"]) for one in study.points().values())
     assert len(windows) == 3
     assert all(windows[i][1] < windows[i + 1][0] for i in range(2))
+    study.fixed["batch_cap"] = [1, 2, 4, 8]
+    assert study.planned()["session"] == 1
 
 
 def test_the_lock_of_a_killed_driver_is_removed_only_then(study: Study, tmp_path: Path) -> None:
@@ -151,7 +131,7 @@ def test_another_slo_measures_nothing(study: Study) -> None:
     first = (study.folder / "results/tables/small.goodput.csv").read_text().splitlines()
     assert len(first) == 1 + 3
     study.config["slos"]["strict"] = {"e2e_ms": 0.001}
-    assert study.planned() == {"goodput": 1, "all": 1}
+    assert study.planned() == {"table_goodput": 1, "all": 1}
     study.run()
     rows = (study.folder / "results/tables/small.goodput.csv").read_text().splitlines()
     assert len(rows) == 1 + 6

@@ -24,7 +24,7 @@ def test_two_tiers_run_one_after_the_other_and_prices_measure_nothing(study: Stu
         servers="together",
     )
     planned = study.planned()
-    assert planned["tuning_race"] == 2 and planned["tuning_tables"] == 1 and planned["tuning_figure"] == 3
+    assert planned["tuning_race"] == 2 and planned["table_tuning"] == 1 and planned["figure"] == 3
     study.run()
     folder = study.folder / "results/tuning/toy"
     races = folder / "tiny-opt/short"
@@ -46,4 +46,4 @@ def test_two_tiers_run_one_after_the_other_and_prices_measure_nothing(study: Stu
 
 def test_a_configuration_without_a_tuning_says_where_one_is(study: Study, tmp_path: Path) -> None:
     printed = study.run("--dry-run", "tuning", expect=1)
-    assert "config: tuning is missing; try --configfile config/tuning.yaml." in printed
+    assert "config: tuning is missing; describe one there, or take --configfile config/tuning.yaml." in printed

@@ -1,18 +1,9 @@
 # From measured points to what to run: the batching configuration advisor, its verification, and the fleet planner.
-@told
-def advised_table(wildcards):
-    return targets.advised_table(STUDY, wildcards.model)
-
-
-def advice_in_report(ending):
-    return in_report(f"results/advisor/{{model}}.{ending}", "Advice", model="{model}")
-
-
 rule advise:
     input:
-        table=advised_table,
+        table=ASK.advised_table,
         script=script("advise.py"),
-        code=code_of("memgap.advisor.report"),
+        code=code_of("memgap.advisor.report", "memgap.advisor.command"),
     output:
         yaml=advice_in_report("yaml"),
         html=advice_in_report("html"),
@@ -24,7 +15,7 @@ rule advise:
     conda:
         "../../envs/workflow.yaml"
     params:
-        plan=plan("advisor"),
+        plan=ASK.plan("advisor"),
         caption=lambda wildcards: (
             f"What to run {wildcards.model} with: the batch cap B_opt, the memory that it really needs, and server flags"
             " to paste. The list of candidates says for each cap whether it fits and why not, with the 95 % intervals"
@@ -42,7 +33,7 @@ rule advise:
 use rule session as verify with:
     input:
         advice="results/advisor/{model}.yaml",
-        table=advised_table,
+        table=ASK.advised_table,
         script=script("verify_advice.py"),
     output:
         yaml=advice_in_report("verified.yaml"),
@@ -56,7 +47,7 @@ use rule session as verify with:
         options=lambda wildcards, input, output: [
             *("--advice", input.advice, "--out", output.yaml, "--html", output.html),
         ],
-        plan=plan("verification"),
+        plan=ASK.plan("verification"),
         caption=lambda wildcards: (
             f"What {wildcards.model} did when it ran as advised: predicted against measured, and which of the bounds it"
             " kept. Throughput within 5 % of the prediction counts as predicted."
@@ -68,7 +59,7 @@ use rule session as verify with:
 # Which models at which caps on which GPUs, from the sweeps that measured them.
 rule plan_fleet:
     input:
-        tables=told(lambda wildcards: targets.fleet_tables(STUDY, wildcards.fleet)),
+        tables=ASK.fleet_tables,
         script=script("plan_fleet.py"),
         code=code_of("memgap.planner.__main__"),
     output:
@@ -80,7 +71,7 @@ rule plan_fleet:
     conda:
         "../../envs/workflow.yaml"
     params:
-        plan=plan("fleet"),
+        plan=ASK.plan("fleet"),
     message:
         "Plan of the fleet {wildcards.fleet}"
     shell:

@@ -1,52 +1,31 @@
 # What the rules share: the expanded configuration and the names of files. What computes is in src/memgap/workflow.
-import functools
 import os
 
-from memgap.cluster.resources import session_runtime_min
 from memgap.commands.where import tell_where
+from memgap.config.reading import check_files
 from memgap.errors import UserError
+from memgap.host.inherited import inherited_text
 from memgap.kinds.locust.environment import locust_files
 from memgap.tables.spec import GROUP, tables as table_specs
-from memgap.workflow import (
-    jobs,
-    load_study,
-    plan_key,
-    prepare_jobs,
-    script_path,
-    targets,
-)
+from memgap.workflow import load_study, prepare_jobs, script_path, targets
 from memgap.workflow.code import code_of
+from memgap.workflow.rules import Rules
 
 try:
+    check_files(workflow.configfiles)
     STUDY = load_study(config)
     prepare_jobs(STUDY, workflow.basedir)
 except UserError as error:
     raise WorkflowError(f"memgap: {error}")
 
 CONFIG = STUDY.config
+LOCUST_NOTE, LOCUST_LOCK = locust_files(workflow.basedir)
+ASK = Rules(STUDY, WorkflowError, LOCUST_NOTE)
 
 
-# set above; a job that is run elsewhere has them too
+# set above; a job that is run elsewhere has it too
 envvars:
     "MEMGAP_CONFIG",
-
-
-def told(function):
-    """The function, with what the user has to mend in the words that the package has for it."""
-
-    @functools.wraps(function)
-    def tell(*given):
-        try:
-            return function(*given)
-        except UserError as error:
-            raise WorkflowError(f"memgap: {error}")
-
-    return tell
-
-
-def files_of(target):
-    """What a target asks for, which is known once it is wanted."""
-    return told(lambda wildcards: targets.target_files(STUDY, target))
 
 
 def script(name):
@@ -54,17 +33,29 @@ def script(name):
     return script_path(workflow.basedir, name)
 
 
-def plan(kind):
-    """A job's slice of the configuration: it is done again when this has changed, and only then."""
-    return lambda wildcards: plan_key(STUDY, kind, *wildcards)
-
-
 def in_report(path, category, **labels):
     """A file in the report, under the caption of its rule's params; a page goes first, since "as" is before "csv"."""
-    kind = path.rpartition("}.")[2].replace("html", "as a page")
+    file = path.rpartition("/")[2]
+    kind = file.rpartition("}.")[2].replace("html", "as a page")
     return report(
         path,
         caption="../report/entry.rst",
         category=category,
         labels={**labels, "file": kind},
     )
+
+
+def advice_in_report(ending):
+    return in_report(f"results/advisor/{{model}}.{ending}", "Advice", model="{model}")
+
+
+def table_outputs(spec):
+    """The files of a table's declaration, as a rule writes them."""
+    outputs = dict(spec.writes)
+    for name, path in outputs.items():
+        if name in spec.shown:
+            whose = GROUP if spec.of else spec.name
+            outputs[name] = in_report(path, spec.category, table=whose)
+        elif path.endswith("/"):
+            outputs[name] = directory(path)
+    return outputs

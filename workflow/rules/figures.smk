@@ -1,29 +1,13 @@
 # Every figure, by the path that it goes to below figures/. What a figure reads is declared in its module.
-def about_figure(attribute):
-    def of(wildcards):
-        return getattr(targets.figure_at(STUDY, wildcards.figure), attribute)
-
-    return told(of)
-
-
-def figure_in_report(form):
-    return report(
-        f"figures/{{figure}}.{form}",
-        caption="../report/entry.rst",
-        category=about_figure("category"),
-        labels={"figure": "{figure}", "file": form},
-    )
-
-
 rule figure:
     input:
-        about_figure("files"),
+        ASK.figure("files"),
         script=script("draw.py"),
-        code=about_figure("code"),
+        code=ASK.figure("code"),
     output:
-        pdf=figure_in_report("pdf"),
-        png=figure_in_report("png"),
-        csv=figure_in_report("csv"),
+        pdf=in_report("figures/{figure}.pdf", ASK.figure("category"), figure="{figure}"),
+        png=in_report("figures/{figure}.png", ASK.figure("category"), figure="{figure}"),
+        csv=in_report("figures/{figure}.csv", ASK.figure("category"), figure="{figure}"),
     log:
         "logs/figures/{figure}.log",
     wildcard_constraints:
@@ -32,11 +16,11 @@ rule figure:
     conda:
         "../../envs/workflow.yaml"
     params:
-        name=about_figure("name"),
-        reads=about_figure("options"),
-        paper=about_figure("paper_option"),
-        plan=about_figure("plan"),
-        caption=about_figure("heading"),
+        name=ASK.figure("name"),
+        reads=ASK.figure("options"),
+        paper=ASK.figure("paper_option"),
+        plan=ASK.figure("plan"),
+        caption=ASK.figure("heading"),
     message:
         "Figure {wildcards.figure}"
     shell:

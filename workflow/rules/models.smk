@@ -1,8 +1,5 @@
 # What measurements start from: synthetic models (the right shape, a word-level tokenizer, no weights), models of the hub,
 # tokenised workloads, and Locust's environment.
-LOCUST_NOTE, LOCUST_LOCK = locust_files(workflow.basedir)
-
-
 rule synthetic_model:
     input:
         script=ancient(script("write_model.py")),
@@ -19,7 +16,7 @@ rule synthetic_model:
     conda:
         "../../envs/workflow.yaml"
     params:
-        plan=plan("model"),
+        plan=ASK.plan("model"),
     message:
         "Synthetic model {wildcards.model}"
     shell:
@@ -39,7 +36,7 @@ rule hub_model:
     conda:
         "../../envs/workflow.yaml"
     params:
-        plan=plan("hub_model"),
+        plan=ASK.plan("hub_model"),
     message:
         "Model {wildcards.model} from the hub"
     shell:
@@ -60,7 +57,7 @@ rule dataset:
     conda:
         "../../envs/workflow.yaml"
     params:
-        plan=plan("dataset"),
+        plan=ASK.plan("dataset"),
     message:
         "Dataset {wildcards.dataset}"
     shell:

@@ -1,24 +1,8 @@
 # Sessions: one job owns one server and measures the points that need it, one after another. All jobs that measure ask
 # for the same resources; their wildcards tell what they start.
-@told
-def image(wildcards):
-    return jobs.image_of(STUDY, dict(wildcards.items()))
-
-
-@told
-def gpus(wildcards):
-    return jobs.gpus_of(STUDY, dict(wildcards.items()))
-
-
-@told
-def session_inputs(wildcards):
-    inputs = jobs.session_inputs(STUDY, wildcards.session, LOCUST_NOTE)
-    return [ancient(path) for path in inputs]
-
-
 rule session:
     input:
-        session_inputs,
+        ASK.session_inputs,
         script=ancient(script("run_session.py")),
     output:
         "results/sessions/{session}.json",
@@ -27,19 +11,20 @@ rule session:
     wildcard_constraints:
         session=targets.NOTHING if CONFIG["recorded"] else ".+",
     container:
-        image
+        ASK.image
     threads: 1
     resources:
         server=1,
-        gpu=gpus,
+        gpu=ASK.gpus,
         nodes=CONFIG["resources"]["nodes"],
         mem_mb=CONFIG["resources"]["mem_mb"],
         cpus_per_task=CONFIG["resources"]["cpus"],
-        runtime=lambda _, attempt: session_runtime_min(CONFIG["resources"], attempt),
+        runtime=ASK.runtime_min,
     params:
         name="{session}",
         options=[],
-        plan=plan("session"),
+        plan=ASK.plan("session"),
+        variables=inherited_text(os.environ),
     message:
         "Session {wildcards.session}"
     shell:

@@ -1,23 +1,4 @@
 # Every table: a rule a declaration, for all groups of the configuration that have the table.
-def about_table(spec, attribute):
-    def of(wildcards):
-        made = targets.Made(STUDY, spec, wildcards.get("group", ""))
-        return getattr(made, attribute)
-
-    return told(of)
-
-
-def table_outputs(spec):
-    outputs = dict(spec.writes)
-    for name, path in outputs.items():
-        if name in spec.shown:
-            whose = GROUP if spec.of else spec.name
-            outputs[name] = in_report(path, spec.category, table=whose)
-        elif path.endswith("/"):
-            outputs[name] = directory(path)
-    return outputs
-
-
 for spec in table_specs().values():
     of_group = f"{GROUP}." if spec.of else ""
 
@@ -25,9 +6,9 @@ for spec in table_specs().values():
         name:
             f"table_{spec.name}"
         input:
-            about_table(spec, "files"),
+            ASK.table(spec, "files"),
             script=script("tabulate.py"),
-            code=about_table(spec, "code"),
+            code=ASK.table(spec, "code"),
         output:
             **table_outputs(spec),
         log:
@@ -40,12 +21,12 @@ for spec in table_specs().values():
         params:
             table=spec.name,
             group=lambda wildcards: wildcards.get("group", "settings"),
-            reads=about_table(spec, "options"),
+            reads=ASK.table(spec, "options"),
             writes=lambda wildcards, output: [
                 f"{n}={path}" for n, path in output.items()
             ],
-            plan=about_table(spec, "plan"),
-            caption=about_table(spec, "heading"),
+            plan=ASK.table(spec, "plan"),
+            caption=ASK.table(spec, "heading"),
         message:
             spec.title + (": {wildcards.group}" if spec.of else "")
         shell:

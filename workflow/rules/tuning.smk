@@ -1,7 +1,7 @@
 # Tunings: a race is one job, which takes the winner of the tier before from its outcome.
 use rule session as tuning_race with:
     input:
-        told(lambda wildcards: targets.race_before(STUDY, wildcards)),
+        ASK.race_before,
         script=ancient(script("run_tuning.py")),
     output:
         "results/tuning/{tuning}/{model}/{dataset}/{tier}.json",
@@ -18,6 +18,6 @@ use rule session as tuning_race with:
             *("--model", wildcards.model, "--dataset", wildcards.dataset),
             *("--tier", wildcards.tier),
         ],
-        plan=told(lambda wildcards: targets.race_key(STUDY, wildcards)),
+        plan=ASK.race_key,
     message:
         "Race {wildcards.tier} of {wildcards.model} ({wildcards.tuning})"

@@ -1,34 +1,8 @@
 """Draw a figure: draw.py --config FILE --figure NAME --read NAME=FILE... --pdf FILE --png FILE --csv FILE."""
 
 import sys
-from importlib import import_module
-from pathlib import Path
 
-from memgap.config.load import known
-from memgap.figures.spec import figures, modules
-from memgap.script import read_inputs, read_options, run_script, script_parser
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Draw one figure and write its files; returns the exit status."""
-    parser = script_parser("Draw a figure.")
-    parser.add_argument("--figure", required=True)
-    parser.add_argument("--paper-reference", type=Path, help="folder with the paper's numbers, to overlay")
-    read_options(parser)
-    for form in ("pdf", "png", "csv"):
-        parser.add_argument(f"--{form}", type=Path, required=True)
-    options = parser.parse_args(arguments)
-
-    def draw() -> None:
-        from memgap.figures.files import write_figure  # which takes a second, and a wrong name none
-
-        known(options.figure, figures(), "figure", "draw")
-        inputs = read_inputs(options, figures()[options.figure].reads)
-        figure, data = import_module(modules()[options.figure]).draw(inputs)
-        write_figure(figure, data, options.pdf, options.png, options.csv)
-
-    return run_script(draw)
-
+from memgap.warm.client import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("memgap.figures.command"))

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from memgap.datasets import build_dataset, save_dataset, source_files
+from memgap.datasets import store_dataset
 from memgap.datasets.spec import spec_fits_key
 from memgap.errors import UserError
 from memgap.script import run_script, script_parser
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
         spec = requested_plan(options, "dataset")
         if not spec_fits_key(spec):
             raise UserError('the plan of a dataset has to be the "dataset" part of a point record, key included.')
-        save_dataset(options.out, spec, build_dataset(spec), source_files(spec))
+        store_dataset(options.out, spec)
 
     return run_script(build)
 

@@ -1,33 +1,8 @@
 """Make tables: tabulate.py --config FILE --name GROUP --table NAME --read NAME=FILE... --write NAME=FILE..."""
 
 import sys
-from importlib import import_module
-from pathlib import Path
 
-from memgap.config.load import known
-from memgap.script import pairs, read_inputs, read_options, run_script, script_parser
-from memgap.tables.spec import modules, tables
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Make the tables of one declaration and write their files; returns the exit status."""
-    parser = script_parser("Make tables.")
-    parser.add_argument("--table", required=True)
-    read_options(parser)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder with the results")
-    parser.add_argument("--write", nargs="+", required=True, metavar="NAME=FILE", help="where each of its files goes")
-    options = parser.parse_args(arguments)
-
-    def tabulate() -> None:
-        from memgap.tables.forms import write_contents
-
-        known(options.table, tables(), "table", "tabulate")
-        table = tables()[options.table]
-        contents = import_module(modules()[options.table]).make(read_inputs(options, table.reads, table.plan))
-        write_contents(contents, {name: Path(one) for name, one in pairs(options.write)}, table.digits)
-
-    return run_script(tabulate)
-
+from memgap.warm.client import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("memgap.tables.command"))

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from memgap.errors import DAMAGE, UserError
+from memgap.own_yaml import own_yaml
 
 CLOSE = 0.05
 """Throughput and latency within this share of the prediction count as predicted."""
@@ -42,7 +43,7 @@ def _by_model(paths: Sequence[Path], what: str, checked: Callable[[Any], Documen
     found = {}
     for path in paths:
         try:
-            one = yaml.safe_load(path.read_text(encoding="utf-8"))
+            one = own_yaml(path.read_text(encoding="utf-8"))
             found[str(one["model"])] = checked(one)
         except (yaml.YAMLError, *DAMAGE) as error:
             raise UserError(f"{path}: not {what} ({error}); let Snakemake make it again.") from error

@@ -1,10 +1,13 @@
 """The advice as server flags that can be pasted."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from memgap.advisor.memory import MemoryNeed
 from memgap.engine.flags import flag_list
+from memgap.engine.ranks import Sizes
+from memgap.engine.vllm import VllmAdapter
 
 OVERRIDDEN = ("max-num-seqs", "gpu-memory-utilization", "kv-cache-memory-bytes", "num-gpu-blocks-override")
 
@@ -12,13 +15,14 @@ OVERRIDDEN = ("max-num-seqs", "gpu-memory-utilization", "kv-cache-memory-bytes",
 def advised_arguments(server_args: Mapping[str, Any], b_opt: int, need: MemoryNeed) -> dict[str, Any]:
     """Return the arguments of the measured server with the advised cap and memory in place of its own.
 
-    With a known share of GPU memory it is gpu-memory-utilization; on a CPU kv-cache-memory-bytes.
+    With a known share of GPU memory it is gpu-memory-utilization; on a CPU kv-cache-memory-bytes, that of each rank.
     """
     advised: dict[str, Any] = {"max-num-seqs": b_opt}
     if need.fraction is not None:
         advised["gpu-memory-utilization"] = round(need.fraction, 3)
     elif need.kv_with_margin_bytes is not None:
-        advised["kv-cache-memory-bytes"] = need.kv_with_margin_bytes
+        ranks = Sizes.of(VllmAdapter.flags, server_args).ranks
+        advised["kv-cache-memory-bytes"] = math.ceil(need.kv_with_margin_bytes / ranks)
     return {**advised, **{name: value for name, value in server_args.items() if name not in OVERRIDDEN}}
 
 

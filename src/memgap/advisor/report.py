@@ -13,11 +13,14 @@ from memgap.advisor.bca import Decision, Profile, advise
 from memgap.advisor.flags import advised_arguments, advised_flags
 from memgap.advisor.memory import MemoryNeed, memory_need
 from memgap.advisor.stability import stability
+from memgap.engine.ranks import Sizes
+from memgap.engine.vllm import VllmAdapter
 from memgap.errors import UserError
 from memgap.stats.intervals import column_interval
-from memgap.tables.fate import FAILED, GOOD, INVALID, UNNEEDED, fate, replicated
+from memgap.tables.fate import FAILED, GOOD, INVALID, PREEMPTED, UNNEEDED, fate, replicated
 
 THROUGHPUT = "total_throughput_tok_s"
+LATENCIES = ("itl_mean_ms", "tpot_mean_ms", "ttft_mean_ms", "e2e_mean_ms")
 HEAD = "# Advice of the batching configuration advisor. How to read it: docs/advisor.md\n"
 
 
@@ -36,7 +39,7 @@ def profile_of(rows: pd.DataFrame, latency: str) -> list[Profile]:
     for cap, group in rows.groupby("batch_cap"):
         good = group[(fate(group) == GOOD) & group[THROUGHPUT].notna() & group[latency].notna()]
         if good.empty:
-            profile.append(Profile(int(str(cap)), None, None, _why_not(group)))
+            profile.append(Profile(int(str(cap)), None, None, _why_not(group, latency)))
         else:
             pairs = good[[THROUGHPUT, latency]].astype(float)
             profile.append(
@@ -52,7 +55,8 @@ def profile_of(rows: pd.DataFrame, latency: str) -> list[Profile]:
     return profile
 
 
-def _why_not(group: pd.DataFrame) -> str:
+def _why_not(group: pd.DataFrame, latency: str) -> str:
+    """Return what was seen of a cap's points that keeps the cap from being a candidate."""
     fates = list(fate(group))
     if INVALID in fates:
         return f"invalid: {group[fate(group) == INVALID]['verdict_reasons'].iloc[0]}"
@@ -60,7 +64,21 @@ def _why_not(group: pd.DataFrame) -> str:
         return f"not needed: {group['error_message'].iloc[0]}"
     if FAILED in fates:
         return f"not measured: {group[fate(group) == FAILED]['status'].iloc[0]}"
-    return "preempted: the cap does not fit into the KV cache"
+    if PREEMPTED in fates:
+        return "preempted: the cap does not fit into the KV cache"
+    measured = group[fate(group) == GOOD]
+    if measured.empty or measured[THROUGHPUT].isna().all():
+        return "measured, but no throughput came of it"
+    known = [name for name in LATENCIES if name != latency and name in measured and measured[name].notna().any()]
+    single = ": replies of one token have no time between tokens" if latency.startswith(("itl", "tpot")) else ""
+    other = f" (advisor.latency could be {', '.join(known)})" if known else ""
+    return f"measured, but without {latency}{single if _single(measured) else ''}{other}"
+
+
+def _single(measured: pd.DataFrame) -> bool:
+    """Whether every reply of the points was one token long."""
+    names = ("output_tokens", "requests_completed")
+    return all(name in measured for name in names) and bool((measured[names[0]] <= measured[names[1]]).all())
 
 
 def advice_for(table: pd.DataFrame, model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,16 +137,21 @@ def _configuration(rows: pd.DataFrame, decision: Decision, settings: Mapping[str
 
 
 def memory_at(chosen: pd.DataFrame, settings: Mapping[str, Any]) -> MemoryNeed:
-    """Return the memory that the good points of one cap need, with `memory_margin` and `memory_limit_fraction`."""
+    """Return the memory that the good points of one cap need, with `memory_margin` and `memory_limit_fraction`.
+
+    It is that of all GPUs of the server; each data-parallel engine has to hold one request, and is as full as the
+    fullest one.
+    """
     block_tokens, token_bytes = _median(chosen, "kv_block_tokens"), _median(chosen, "kv_bytes_per_token")
     longest = _median(chosen, "max_model_len")
     usage = chosen["kv_cache_usage_max_fraction"].dropna()
+    engines = Sizes.of(VllmAdapter.flags, json.loads(str(chosen["server_args"].iloc[0]))).engines
     return memory_need(
         device=str(chosen["device"].iloc[0]),
         usage_fraction=float(usage.max()) if len(usage) else None,
         kv_pool_bytes=_median(chosen, "kv_pool_bytes"),
         kv_block_bytes=block_tokens * token_bytes if block_tokens and token_bytes else None,
-        kv_one_request_bytes=longest * token_bytes if longest and token_bytes else None,
+        kv_one_request_bytes=engines * longest * token_bytes if longest and token_bytes else None,
         weights_bytes=_median(chosen, "weights_bytes"),
         device_memory_bytes=_median(chosen, "gpu_memory_bytes"),
         utilization=_median(chosen, "gpu_memory_utilization"),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from memgap.advisor.bca import Decision, Profile, advise
 from memgap.stats.intervals import LEAST_BOOTSTRAP, Z, expansion
-from memgap.stats.steady import BATCHES
+from memgap.stats.series import BATCHES
 from memgap.stats.student import t_975
 
 DRAWS = 1000

@@ -1,6 +1,7 @@
 """The site file: what differs from cluster to cluster, in one place; `profiles/slurm` makes its options from it.
 
 Values reach shell commands of Snakemake's Slurm executor, so words with a meaning to a shell are refused here.
+Texts are taken as they are written: an account 004711 is not the number 2505 of YAML, a partition `on` not true.
 """
 
 import os
@@ -13,8 +14,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from memgap.config.numbers import as_number
+from memgap.config.reading import Written, read_yaml
 from memgap.errors import UserError
 
 VARIABLE = "MEMGAP_SITE"
@@ -82,16 +83,19 @@ class Site:
 def read_site(path: Path) -> Site:
     """Read a site file; raises UserError for what cannot be read, unknown fields and values that do not fit."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"), f"the site file {path}", as_written=True)
     except OSError as error:
         raise UserError(f"cannot read the site file {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"the site file {path} is no valid YAML: {' '.join(str(error).split())}.") from error
-    if content is None:
+    if content is None or (isinstance(content, Written) and content.value is None):
         return Site()
     if not isinstance(content, Mapping):
         raise UserError(f"the site file {path} holds no fields; write them as `partition: gpu`.")
-    return Site(**{str(name): _checked(str(name), value, str(path)) for name, value in content.items() if value != ""})
+    given = {
+        str(name): value for name, value in content.items() if not (isinstance(value, Written) and value.value == "")
+    }
+    return Site(**{name: _checked(name, value, str(path)) for name, value in given.items()})
 
 
 def profile_site(arguments: Sequence[str] | None = None) -> Site:
@@ -148,22 +152,28 @@ def _checked(name: str, value: Any, where: str) -> Any:
     if name not in kinds:
         raise UserError(f"{where}: unknown field {name!r}; known are {', '.join(sorted(kinds))}.")
     kind = kinds[name]
+    text, value = (value.text, value.value) if isinstance(value, Written) else (None, value)
     if kind is bool:
         if not isinstance(value, bool):
             raise UserError(f"{where}: {name} is true or false, not {value!r}.")
         return value
     if kind is int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        number = as_number(value) if isinstance(value, str) else value
+        whole = int(number) if isinstance(number, float) and number.is_integer() else number
+        if isinstance(whole, bool) or not isinstance(whole, int) or whole < 0:
             raise UserError(f"{where}: {name} is a whole number, not {value!r}.")
-        return value
+        return whole
     if kind == tuple[str, ...]:
         pattern = {"binds": BIND}.get(name, OPTION)
         if not isinstance(value, list):
             raise UserError(f"{where}: {name} is a list, not {value!r}.")
-        return tuple(_word(os.path.expandvars(str(one)), pattern, name, where) for one in value)
+        texts = [one.text if isinstance(one, Written) else str(one) for one in value]
+        return tuple(_word(os.path.expandvars(one), pattern, name, where) for one in texts)
     if value is None:
         return None
-    text = _word(str(value), CONSTRAINT if name == "constraint" else WORD, name, where)
+    if text is None:
+        raise UserError(f"{where}: {name} is one text, not {value!r}.")
+    _word(text, CONSTRAINT if name == "constraint" else WORD, name, where)
     if name == "status_command" and text not in STATUS_COMMANDS:
         raise UserError(f"{where}: status_command is one of {', '.join(STATUS_COMMANDS)}, not {text!r}.")
     return text

@@ -13,7 +13,9 @@ import psutil
 
 from memgap.cores import usable_cores
 from memgap.engine.identity import engine_python, engine_record
+from memgap.host.caches import writable
 from memgap.host.ports import free_port
+from memgap.roofline.gpus import differences, gpu_of_hardware
 from memgap.telemetry.nvml import Nvml
 
 NEEDED_DISK_GB = 20
@@ -44,6 +46,7 @@ def findings() -> list[Finding]:
         _port(),
         _memory(),
         _disk(),
+        _home(),
     ]
 
 
@@ -71,6 +74,9 @@ def _gpu() -> Finding:
         memory_gb = facts.get("gpu_memory_bytes", 0) / 1e9
         versions = f"driver {facts.get('driver')}, CUDA {facts.get('cuda')}"
         detail = f"{facts['gpu_count']} x {facts.get('gpu_name')}, {memory_gb:.0f} GB, {versions}"
+        if gpu_of_hardware(facts) is None:
+            detail += "; not in the GPU table, so no shares of its peaks (MBU, MFU) are given"
+        detail += "".join(f"; {one}" for one in differences(facts))
         return Finding("gpu", True, detail, "GPU measurements")
 
 
@@ -117,6 +123,17 @@ def _disk() -> Finding:
         f"{free_gb:.0f} GB free here",
         f"environments and results ({NEEDED_DISK_GB} GB)",
     )
+
+
+def _home() -> Finding:
+    home = Path(os.environ.get("HOME") or "/nonexistent")
+    if writable(home):
+        return Finding("home", True, f"{home} can be written", "caches of Snakemake and engines")
+    cache = os.environ.get("XDG_CACHE_HOME")
+    if cache and writable(Path(cache)):
+        return Finding("home", True, f"{home} cannot be written, but XDG_CACHE_HOME={cache} can", "caches")
+    detail = f"{home} cannot be written; export XDG_CACHE_HOME=FOLDER with one that can"
+    return Finding("home", False, detail, "Snakemake, which ends without; engines get a folder of memgap's")
 
 
 def print_findings(form: str) -> None:

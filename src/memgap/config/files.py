@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from memgap.config.load import has_points
-from memgap.errors import DAMAGE, UserError
+from memgap.config.reading import read_yaml
+from memgap.errors import UserError
 
 DEFAULT = Path("config/config.yaml")
 
@@ -29,14 +28,11 @@ def read_config_files(paths: Sequence[Path]) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, *DAMAGE) as error:
-        place = getattr(error, "problem_mark", None)
-        line = f", line {place.line + 1}" if place else ""
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise UserError(f"{path}{line}: not valid YAML ({problem}).") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not valid YAML ({error}).") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: the configuration has to be a mapping, not {type(content).__name__}.")
     return content

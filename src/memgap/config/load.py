@@ -9,13 +9,14 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 import jsonschema
-import yaml
 
+from memgap.config.numbers import in_form, text_hint
 from memgap.config.safety import check_safe
 from memgap.declared import setting_of
 from memgap.engine.adapters import ADAPTERS
 from memgap.errors import UserError
 from memgap.figures import spec as figures
+from memgap.own_yaml import own_yaml
 from memgap.tables import spec as tables
 
 Config = dict[str, Any]
@@ -31,7 +32,8 @@ def schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration: `schema.yaml`, and a section for each kind of measurement.
 
     A kind's `arguments.yaml` names its `section` and has either the `arguments` of its groups, which `fixed`,
-    `experiments` and `zip` and the `shared` arguments surround, or the whole `group`.
+    `experiments` and `zip` and the `shared` arguments surround, or the whole `group`; `settings` stand beside `fixed`,
+    `top` beside the section.
     """
     whole = _loaded(files("memgap.config").joinpath("schema.yaml"))
     definitions = whole["$defs"]
@@ -45,6 +47,7 @@ def schema() -> dict[str, Any]:
         if name == "datasets":
             for fragment in _fragments():
                 properties[fragment["section"]] = _section(fragment)
+                properties |= fragment.get("top", {})
                 definitions |= _definitions(fragment, shared)
     return {**whole, "properties": properties}
 
@@ -63,7 +66,7 @@ def _fragments() -> list[dict[str, Any]]:
 
 
 def _loaded(file: Traversable) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = own_yaml(file.read_text(encoding="utf-8"))
     return loaded
 
 
@@ -114,7 +117,7 @@ def check_config(config: Mapping[str, Any]) -> Config:
     Raises UserError with one sentence that names the place and, for unknown names, the known ones.
     """
     check_safe(config)
-    checked = deepcopy(dict(config))
+    checked: Config = in_form(deepcopy(dict(config)), schema(), schema()["$defs"], _fits)
     if not has_points(checked):
         where, what = ("sweeps", "{} should be non-empty") if "sweeps" in checked else ("top level", MISSING)
         raise UserError(f"config: {where}: {what}.")
@@ -177,6 +180,8 @@ def _sentence(error: jsonschema.ValidationError) -> str:
     if rule == "pattern":
         hint = node.get("description", f"It has to match {node['pattern']}")
         return f"{where}: {error.instance!r} cannot be a name here. {hint.rstrip('.')}."
+    if rule in ("anyOf", "type") and (hint := text_hint(error.instance, node)):
+        return f"{where}: {hint}."
     if rule == "anyOf":
         hint = node.get("description", "")
         return (
@@ -185,11 +190,16 @@ def _sentence(error: jsonschema.ValidationError) -> str:
     return f"{where}: {error.message}."
 
 
+def _fits(value: Any, node: Mapping[str, Any]) -> bool:
+    """Whether a value is valid by a part of the schema."""
+    return bool(jsonschema.Draft202012Validator({**node, "$defs": schema()["$defs"]}).is_valid(value))
+
+
 def _fill_defaults(value: Any, node: Mapping[str, Any]) -> None:
     if "$ref" in node:
         _fill_defaults(value, schema()["$defs"][node["$ref"].rsplit("/", 1)[1]])
     for branch in node.get("anyOf", ()):
-        if jsonschema.Draft202012Validator({**branch, "$defs": schema()["$defs"]}).is_valid(value):
+        if _fits(value, branch):
             _fill_defaults(value, branch)
             break
     if not isinstance(value, dict):

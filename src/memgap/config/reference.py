@@ -15,6 +15,10 @@ Made from `src/memgap/config/schema.yaml` by `make docs`; a test checks that it 
 `<name>` stands for a name that you choose. Where a description says that a list is an axis, a list of values
 multiplies the sweep's points.
 
+Files mean what is written in them. A key that is there twice is refused with both lines, and so is a number that YAML
+reads otherwise than it looks (`0777`, `1_000`, `12:30`). Whole numbers may be written as `2.0` and `1e3`. Where a text
+belongs, such as in `env`, a number has to be in quotes.
+
 """
 
 

@@ -50,12 +50,23 @@ class Prompt:
 
 
 def build_dataset(spec: Mapping[str, Any], vocabulary_size: int | None = None) -> list[Prompt]:
-    """Return the `requests` measured prompts of `spec`, a value of `resolve_dataset`.
+    """Return the prompts of `built`."""
+    return built(spec, vocabulary_size)[0]
+
+
+def built(spec: Mapping[str, Any], vocabulary_size: int | None = None) -> tuple[list[Prompt], dict[str, Any] | None]:
+    """Return the `requests` measured prompts of `spec`, a value of `resolve_dataset`, and how a trace was read.
 
     `vocabulary_size`, where given, must be the one the spec was made for.
     Raises UserError where lengths cannot be met, or where files or packages that real text needs are missing.
     """
     _check_vocabulary(spec, vocabulary_size)
+    if spec["kind"] == "trace":
+        return _trace(spec)
+    return _made(spec), None
+
+
+def _made(spec: Mapping[str, Any]) -> list[Prompt]:
     if spec["kind"] == "sharegpt":
         conversations = read_conversations(spec)
         if spec["token_ids"] == "text":
@@ -64,8 +75,6 @@ def build_dataset(spec: Mapping[str, Any], vocabulary_size: int | None = None) -
             np.array([len(prompt) for prompt, _ in conversations], dtype=np.int64),
             np.array([output for _, output in conversations], dtype=np.int64),
         )
-    elif spec["kind"] == "trace":
-        return _trace(spec)
     elif spec["kind"] == "mixed":
         lengths, parts = mixed_lengths(spec, _stream(spec, _MEASURED_LENGTHS))
         return _grouped(_prompts(spec, lengths, np.arange(spec["requests"]), _stream(spec, _MEASURED_IDS)), parts)
@@ -89,12 +98,14 @@ def build_dataset(spec: Mapping[str, Any], vocabulary_size: int | None = None) -
     return prompts
 
 
-def _trace(spec: Mapping[str, Any]) -> list[Prompt]:
-    rows = read_trace(spec)
+def _trace(spec: Mapping[str, Any]) -> tuple[list[Prompt], dict[str, Any]]:
+    trace = read_trace(spec)
+    rows = trace.rows
     lengths = Lengths(np.array([one.prompt_tokens for one in rows]), np.array([one.output_tokens for one in rows]))
     own = _prompts(spec, lengths, np.arange(len(rows)), _stream(spec, _MEASURED_IDS))
-    ids = trace_prompts(rows, spec, [one.token_ids for one in own])
-    return [Prompt(mine, row.output_tokens, due_s=row.time_s) for mine, row in zip(ids, rows, strict=True)]
+    ids = trace_prompts(trace, spec, [one.token_ids for one in own])
+    prompts = [Prompt(mine, row.output_tokens, due_s=row.time_s) for mine, row in zip(ids, rows, strict=True)]
+    return prompts, trace.facts
 
 
 def _grouped(prompts: list[Prompt], groups: npt.NDArray[np.int64]) -> list[Prompt]:

@@ -78,10 +78,15 @@ def statistics_of(prompts: Sequence[Prompt]) -> dict[str, Any]:
 
 
 def save_dataset(
-    path: Path, spec: Mapping[str, Any], prompts: Sequence[Prompt], sources: Sequence[Mapping[str, Any]] = ()
+    path: Path,
+    spec: Mapping[str, Any],
+    prompts: Sequence[Prompt],
+    sources: Sequence[Mapping[str, Any]] = (),
+    trace: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `prompts` to `path` (an .npz) and their description beside it, each whole or not at all.
 
+    `trace` says how a trace was read: its unit, and which rows were left out.
     Equal content gives equal bytes. Raises UserError for a path that does not end in .npz or cannot be
     written.
     """
@@ -107,7 +112,7 @@ def save_dataset(
     sidecar = {
         "schema": SCHEMA,
         "spec": dict(spec),
-        "statistics": statistics_of(prompts),
+        "statistics": {**statistics_of(prompts), **({"trace": dict(trace)} if trace is not None else {})},
         "sources": [dict(source) for source in sources],
         "npz_sha256": hashlib.sha256(data).hexdigest(),
     }
@@ -128,6 +133,11 @@ def load_dataset(path: Path) -> StoredDataset:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read the dataset {path}: {error.strerror}") from None
+    if sidecar["spec"].get("kind") == "trace" and "trace" not in sidecar["statistics"]:
+        raise UserError(
+            f"the dataset {path} was read from its trace by an earlier version, which did not check the unit of time; "
+            "delete it and its .json to have it built again."
+        )
     garbled = UserError(f"the dataset {path} is damaged; delete it and its .json, and let the workflow build it again")
     if hashlib.sha256(data).hexdigest() != sidecar["npz_sha256"]:
         raise garbled

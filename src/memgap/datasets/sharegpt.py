@@ -1,5 +1,6 @@
 """Real conversations: the first question and answer of each ShareGPT conversation, tokenised and pruned."""
 
+import codecs
 import hashlib
 import importlib
 import json
@@ -13,6 +14,8 @@ import numpy.typing as npt
 
 from memgap.errors import UserError
 
+SPEAKERS = ((("human",), ("gpt",)), (("user", "human"), ("assistant", "gpt", "chatgpt", "model")))
+"""Who asks and who answers: as in the published file, and where nobody is named so, as in others."""
 _BATCH = 512
 """Conversations tokenised at once."""
 
@@ -23,8 +26,9 @@ BEGIN_OF_TEXT = "</s>"
 def read_conversations(spec: Mapping[str, Any]) -> list[tuple[npt.NDArray[np.int32], int]]:
     """Return (prompt ids, answer length in tokens) of `requests` conversations, in an order set by the seed.
 
-    A conversation counts when its first turn is by "human" and its second by "gpt", and when its lengths are
-    within the limits of `spec`; the serving benchmarks drop the rest too. The prompt has the tokenizer's
+    A conversation counts when its first turn is by "human" and its second by "gpt" (or by others, see `SPEAKERS`), and
+    when its lengths are within the limits of `spec`, which are those of the serving benchmarks of vLLM and SGLang.
+    These do not look at who speaks, so a few of their conversations are not among these. The prompt has the tokenizer's
     special tokens, as a server would add them; the answer has none.
 
     Raises UserError for missing or garbled files, a missing tokenizers package, ids that the model does not
@@ -46,7 +50,8 @@ def read_conversations(spec: Mapping[str, Any]) -> list[tuple[npt.NDArray[np.int
                 break
     if len(chosen) < spec["requests"]:
         raise UserError(
-            f"{source} has {len(chosen)} usable conversations, but {spec['requests']} requests are asked for"
+            f"{source} has {len(chosen)} usable conversations, but {spec['requests']} requests are asked for "
+            f"({len(pairs)} with a question and an answer, the others of them outside the limits of lengths)"
         )
     largest = max(int(prompt.max()) for prompt, _ in chosen)
     if spec["token_ids"] == "text" and largest >= spec["vocabulary_size"]:
@@ -143,26 +148,44 @@ def _load_tokenizer(files: Sequence[Path]) -> Any:
 
 
 def _first_turns(file: Path) -> list[tuple[str, str]]:
+    """Return question and answer of the conversations of a file, as its first writers named the speakers.
+
+    Files of other forms (`role` and `content`, `user` and `assistant`, `messages`) are read where none is named so.
+    Raises UserError for a file without any.
+    """
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(file.read_bytes().removeprefix(codecs.BOM_UTF8))
     except (ValueError, RecursionError):
         raise UserError(f"{file} is no valid JSON; a ShareGPT file is a list of conversations") from None
     if not isinstance(content, list):
         raise UserError(f"{file} must hold a list of conversations")
-    pairs = []
-    for item in content:
-        turns = item.get("conversations") if isinstance(item, dict) else None
-        if not isinstance(turns, list) or len(turns) < 2:
-            continue
-        first, second = turns[0], turns[1]
-        if not isinstance(first, dict) or not isinstance(second, dict):
-            continue
-        question, answer = first.get("value"), second.get("value")
-        if first.get("from") != "human" or second.get("from") != "gpt":
-            continue
-        if isinstance(question, str) and isinstance(answer, str):
-            pairs.append((question, answer))
-    return pairs
+    turns = [found for item in content if (found := _two_turns(item)) is not None]
+    for asks, answers in SPEAKERS:
+        pairs = [(first[1], second[1]) for first, second in turns if first[0] in asks and second[0] in answers]
+        if pairs:
+            return pairs
+    seen = sorted({f"{first[0]} and {second[0]}" for first, second in turns})
+    known = "; ".join(f"{asks[0]} and {answers[0]}" for asks, answers in SPEAKERS)
+    raise UserError(
+        f"{file} has {len(content)} entries, {len(turns)} of them with two turns and a text in each, but none whose "
+        f"first two speakers are known (there are {', '.join(seen[:5]) or 'none'}; known are {known})"
+    )
+
+
+def _two_turns(item: Any) -> tuple[tuple[str, str], tuple[str, str]] | None:
+    """Return speaker and text of a conversation's first two turns; None where it has not two with a text."""
+    turns = (item.get("conversations") or item.get("messages")) if isinstance(item, dict) else None
+    if not isinstance(turns, list) or len(turns) < 2:
+        return None
+    found = []
+    for turn in turns[:2]:
+        if not isinstance(turn, dict):
+            return None
+        speaker, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
+        if not isinstance(speaker, str) or not isinstance(text, str):
+            return None
+        found.append((speaker, text))
+    return found[0], found[1]
 
 
 def _byte_level_bpe(tokenizers: Any, vocab: Path, merges: Path) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memgap.canonical import content_key
+from memgap.datasets.trace_units import SECONDS
 from memgap.errors import UserError
 from memgap.models.architecture import MINIMUM_VOCABULARY
 from memgap.models.fields import Fields, suggest
@@ -51,7 +52,7 @@ _KNOWN: Mapping[str, tuple[str, ...]] = {
     "shared-prefix": ("prompt_tokens", "output_tokens", "prefixes", "prefix_tokens"),
     "multi-turn": ("prompt_tokens", "output_tokens", "turns"),
     "mixed": ("parts",),
-    "trace": ("path", "speed", *_PRUNING),
+    "trace": ("path", "speed", "time_unit", "block_tokens", *_PRUNING),
     "sharegpt": ("path", "hub_id", "hub_file", "revision", "tokenizer", "token_ids", *_PRUNING),
 }
 
@@ -104,8 +105,7 @@ def resolve_dataset(
     elif kind == "mixed":
         spec["parts"] = _parts(given, max_model_len)
     elif kind == "trace":
-        spec |= {"path": given.text("path"), "speed": given.number("speed", above=0.0, default=1.0)}
-        spec |= _pruning(given, max_model_len)
+        spec |= _trace(given, max_model_len)
     elif kind == "sharegpt-like":
         spec |= _sharegpt_like(given, max_model_len)
     else:
@@ -160,6 +160,16 @@ def _pruning(given: Fields, max_model_len: int | None) -> dict[str, Any]:
             f"request has {limits['min_prompt_tokens'] + limits['min_output_tokens']} tokens"
         )
     return limits
+
+
+def _trace(given: Fields, max_model_len: int | None) -> dict[str, Any]:
+    """Return a trace's fields; what its reader finds by itself is there only where it is given."""
+    spec = {"path": given.text("path"), "speed": given.number("speed", above=0.0, default=1.0)}
+    if given.given("time_unit"):
+        spec["time_unit"] = given.text("time_unit", choices=tuple(SECONDS))
+    if given.given("block_tokens"):
+        spec["block_tokens"] = given.integer("block_tokens", minimum=1)
+    return {**spec, **_pruning(given, max_model_len)}
 
 
 def _sharegpt_like(given: Fields, max_model_len: int | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from memgap.datasets.lengths import Lengths
-from memgap.datasets.traces import BLOCK_TOKENS, TraceRow
+from memgap.datasets.traces import Trace
 
 Ids = npt.NDArray[np.int64]
 MakeIds = Callable[[Ids, Ids], list[list[int]]]
@@ -61,16 +61,19 @@ def with_history(
     return prompts, number
 
 
-def trace_prompts(rows: Sequence[TraceRow], spec: Mapping[str, Any], own: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Return the prompts of trace rows: blocks with equal hash ids are equal; without hash ids the `own` ids."""
+def trace_prompts(trace: Trace, spec: Mapping[str, Any], own: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return the prompts of a trace's rows: blocks with equal hash ids are equal; without hash ids the `own` ids."""
     prompts: list[list[int]] = []
-    for row, ids in zip(rows, own, strict=True):
-        shared = [token for one in row.hash_ids for token in _block(spec, one)][: row.prompt_tokens]
+    for row, ids in zip(trace.rows, own, strict=True):
+        shared = [token for one in row.hash_ids for token in _block(spec, one, trace.block_tokens)][: row.prompt_tokens]
         prompts.append([*shared, *ids[len(shared) :]])
     return prompts
 
 
-def _block(spec: Mapping[str, Any], hash_id: int) -> list[int]:
-    stream = np.random.RandomState([int(spec["seed"]) & 0xFFFFFFFF, hash_id & 0xFFFFFFFF, 7])
-    ids: list[int] = stream.randint(10, spec["vocabulary_size"], size=BLOCK_TOKENS).tolist()
+def _block(spec: Mapping[str, Any], hash_id: int, tokens: int | None) -> list[int]:
+    words, rest = [int(spec["seed"]) & 0xFFFFFFFF, hash_id & 0xFFFFFFFF, 7], hash_id >> 32
+    while rest not in (0, -1):  # ids of 64 bits and more differ in their upper words, too
+        words.append(rest & 0xFFFFFFFF)
+        rest >>= 32
+    ids: list[int] = np.random.RandomState(words).randint(10, spec["vocabulary_size"], size=tokens).tolist()
     return ids

@@ -5,6 +5,7 @@ from memgap.engine.base import EngineAdapter, Record
 from memgap.engine.capabilities import Capabilities
 from memgap.engine.hf import HfAdapter
 from memgap.engine.mock import MockAdapter
+from memgap.engine.openai import OpenaiAdapter
 from memgap.engine.sglang import SglangAdapter
 from memgap.engine.vllm import VllmAdapter
 from memgap.errors import UserError
@@ -14,6 +15,7 @@ ADAPTERS: dict[str, EngineAdapter] = {
     "mock": MockAdapter(),
     "hf": HfAdapter(),
     "sglang": SglangAdapter(),
+    "openai": OpenaiAdapter(),
 }
 
 

@@ -49,6 +49,11 @@ class FlagNames:
     tensor_parallel: str | None = None
     pipeline_parallel: str | None = None
     data_parallel: str | None = None
+    data_parallel_local: str | None = None
+    data_parallel_attention: str | None = None
+    """Set where data-parallel engines share the GPUs of the tensor-parallel group."""
+    first_gpu: str | None = None
+    gpu_step: str | None = None
     expert_parallel: str | None = None
     api_servers: str | None = None
     kv_dtype: str | None = None
@@ -94,6 +99,9 @@ class EngineAdapter(Protocol):
     """Variable that names the folder for the sockets of the server's processes, which would stay in /tmp otherwise."""
     latency_histograms: Mapping[str, tuple[str, ...]]
     """Names of the engine's histograms in seconds: ttft, itl, tpot, e2e, queue, prefill, decode; newest name first."""
+    startup_marks: Mapping[str, str]
+    """Phase of a start (process, import, weights, compile, capture) -> regular expression of the log's line that ends
+    it, for those that the engine's log tells."""
     detokenized_field: str
     """Where the answer of /detokenize has the text."""
 

@@ -1,6 +1,6 @@
 """The flags that a server was given, asked by what they mean and not by an engine's name for them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memgap.engine.adapters import adapter_for
@@ -19,7 +19,8 @@ class GivenFlags:
 
     def __init__(self, adapter: str, flags: Mapping[str, Any], where: str = "") -> None:
         self.names: FlagNames = adapter_for(adapter).flags
-        self._flags = {self.names.aliases.get(name, name): value for name, value in flags.items()}
+        hyphened = {name.replace("_", "-"): value for name, value in flags.items()}
+        self._flags = {self.names.aliases.get(name, name): value for name, value in hyphened.items()}
         self._where = where
 
     @classmethod
@@ -55,8 +56,18 @@ class GivenFlags:
     @property
     def gpus(self) -> int:
         """How many GPUs the flags spread one server over; raises UserError for no whole number."""
+        return self._product(PARALLEL if not self.get("data_parallel_attention") else PARALLEL[:2])
+
+    @property
+    def gpus_here(self) -> int:
+        """How many of them are on one machine, where the flags say how many data-parallel engines are."""
+        if "data_parallel_local" not in self:
+            return self.gpus
+        return self._product((*PARALLEL[:2], "data_parallel_local"))
+
+    def _product(self, meanings: Sequence[str]) -> int:
         product = 1
-        for meaning in PARALLEL:
+        for meaning in meanings:
             size = self.whole(meaning, 1)
             if size < 1:
                 raise UserError(f"{self._where}: the server flag {self.name(meaning)} has to be 1 at least.")

@@ -31,10 +31,17 @@ class Held:
             return None
         return self.architecture.kv_bytes_per_token(self.kv_dtype)
 
-    def pool_bytes(self, tokens: int | None) -> int | None:
-        """Return the bytes of a cache of `tokens`; None where either is not known."""
+    def pool_bytes(self, tokens: int | None, tensor: int = 1) -> int | None:
+        """Return the bytes of a cache of `tokens` over all GPUs; None where either is not known.
+
+        With `tensor` GPUs a tensor-parallel group, KV heads are kept several times where they are fewer than GPUs, and
+        a latent cache by every GPU.
+        """
         token = self.kv_bytes_per_token
-        return None if tokens is None or token is None else tokens * token
+        if tokens is None or token is None:
+            return None
+        latent = any(one.attention and one.attention.latent_width for one in self.architecture.decoder.blocks)
+        return tokens * token * (tensor if latent else max(tensor // self.architecture.kv_heads, 1))
 
 
 def held(model: Mapping[str, Any], names: FlagNames, flags: Mapping[str, Any], told_kv_dtype: object = None) -> Held:
@@ -43,7 +50,8 @@ def held(model: Mapping[str, Any], names: FlagNames, flags: Mapping[str, Any], t
     `names` are its adapter's, `told_kv_dtype` what the running server says of its cache, which goes before a flag.
     Raises UserError for a record that is damaged.
     """
-    given = {names.aliases.get(name, name): value for name, value in flags.items()}
+    hyphened = {name.replace("_", "-"): value for name, value in flags.items()}
+    given = {names.aliases.get(name, name): value for name, value in hyphened.items()}
 
     def flag(name: str | None) -> Any:
         return given.get(name) if name is not None else None

@@ -36,6 +36,7 @@ class HfAdapter:
     ready_path = ""
     socket_folder_variable: str | None = None
     latency_histograms: Mapping[str, tuple[str, ...]] = {}
+    startup_marks: Mapping[str, str] = {}
     detokenized_field = ""
 
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:

@@ -13,7 +13,7 @@ from memgap.engine.adapters import adapter_for
 from memgap.errors import UserError
 
 ENGINE_FOLDER = ".venv-engine"
-NOT_INSTALLED = "not-installed"
+NOT_INSTALLED, UNKNOWN = "not-installed", "unknown"
 NOTE = "memgap-engine.json"
 """Written into the engine's folder by the installer: {"package", "version"}."""
 IMAGE_ENGINE = Path("/opt/memgap-engine")
@@ -59,7 +59,11 @@ def check_version(engine: Mapping[str, Any], running: str | None, what: str) -> 
     The part after a plus, such as "+cpu", names a build of the same version. "auto" without a number says nothing.
     """
     declared = engine["version"]
-    if running is None or declared in (NOT_INSTALLED, "auto") or running.split("+")[0] == declared.split("+")[0]:
+    if (
+        running is None
+        or declared in (NOT_INSTALLED, UNKNOWN, "auto")
+        or running.split("+")[0] == declared.split("+")[0]
+    ):
         return
     raise UserError(
         f"the points belong to {engine['package']} {declared}, but the {what} is {running}; "

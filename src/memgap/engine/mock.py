@@ -1,6 +1,7 @@
 """The simulated engine of the tests: `python -m memgap.mock_server`, with vLLM's metric names."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ class MockAdapter(VllmAdapter):
     package = "memgap-mock"
     capabilities = replace(VllmAdapter.capabilities, in_process=False, needs_free_share=False, measured=False)
     flags = replace(VllmAdapter.flags, reserved_variables=("MEMGAP_MOCK_API_KEY",))
+    startup_marks: Mapping[str, str] = {"process": r"^INFO "}
     socket_folder_variable: str | None = None
 
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:
@@ -29,10 +31,6 @@ class MockAdapter(VllmAdapter):
         facts = super().facts(base_url, server, log, api_key)
         facts.version = __version__
         return facts
-
-    def reset_prefix_cache(self, base_url: str, api_key: str = "") -> bool:
-        """See EngineAdapter; the mock has no prefix cache, so it is empty."""
-        return True
 
     def profiler_flags(self, folder: Path) -> list[str]:
         """See EngineAdapter."""

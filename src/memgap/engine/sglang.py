@@ -4,10 +4,9 @@ Written from the sources of sglang 0.5.23 and checked against its own argument p
 served a model here.
 """
 
-import http.client
 import json
+import math
 import re
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from memgap.engine.base import SCRATCH, EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
 from memgap.engine.flags import flag_list
 from memgap.engine.held import held
+from memgap.engine.ranks import Sizes, logged, together, usage_of_engines
+from memgap.loopback import fetch
 from memgap.telemetry.prometheus import Page, parse_page
 
 GAUGES = {
@@ -52,6 +53,16 @@ BAD_CONFIG = re.compile(
 WEIGHTS_GIB = re.compile(r"Load weight end\..*mem usage=([0-9.]+) GB")
 POOL_TOKENS = re.compile(r"max_total_num_tokens=(\d+)")
 CONTEXT = re.compile(r"context_len=(\d+)")
+RANK = re.compile(r"^\[[^\]]*?((?: [A-Z]+\d+)+)\]")
+"""The rank that a line of the log is from, such as DP0 TP1; a server on one GPU leaves it out."""
+ENGINE = re.compile(r"^\[[^\]]*\b(DP\d+)\b[^\]]*\]")
+STARTUP_MARKS = {
+    "process": r"server_args=ServerArgs",
+    "import": r"Init torch distributed ends",
+    "weights": r"Load weight end",
+    "capture": r"Capture target decode CUDA graph end",
+}
+"""SGLang 0.5.17."""
 CONFIG_FILE = "server.yaml"
 RESOLVED = (
     *("dtype", "kv_cache_dtype", "context_length", "mem_fraction_static", "max_running_requests", "max_total_tokens"),
@@ -89,6 +100,9 @@ class SglangAdapter:
         tensor_parallel="tensor-parallel-size",
         pipeline_parallel="pipeline-parallel-size",
         data_parallel="data-parallel-size",
+        data_parallel_attention="enable-dp-attention",
+        first_gpu="base-gpu-id",
+        gpu_step="gpu-id-step",
         expert_parallel="expert-parallel-size",
         api_servers="tokenizer-worker-num",
         kv_dtype="kv-cache-dtype",
@@ -107,6 +121,7 @@ class SglangAdapter:
     ready_path = "/health"
     socket_folder_variable: str | None = None
     latency_histograms: Mapping[str, tuple[str, ...]] = LATENCY_HISTOGRAMS
+    startup_marks: Mapping[str, str] = STARTUP_MARKS
     detokenized_field = "text"
 
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:
@@ -129,10 +144,9 @@ class SglangAdapter:
         return Launch(argv, {**env, **server["server"]["env"]}, files)
 
     def metrics_sample(self, page: Page) -> dict[str, float]:
-        """See EngineAdapter; data-parallel ranks are summed, KV usage is the fullest one's."""
+        """See EngineAdapter; data-parallel engines are summed."""
         found = {column: _total(page, name) for column, name in {**GAUGES, **COUNTERS}.items()}
-        usage = [value for _, value in _rows(page, KV_USAGE)]
-        found["kv_cache_usage_fraction"] = max(usage) if usage else None
+        found.update(usage_of_engines([value for _, value in _rows(page, KV_USAGE)]))
         if found["prompt_tokens"] is not None and found["prefix_cache_hits"] is None:
             found["prefix_cache_hits"] = 0.0  # the counter is not on the page before the first hit
         return {column: value for column, value in found.items() if value is not None}
@@ -140,35 +154,36 @@ class SglangAdapter:
     def facts(self, base_url: str, server: Record, log: str, api_key: str = "") -> EngineFacts:
         """See EngineAdapter. The pool comes from the metrics, else the log; settings from /server_info."""
         info = _json(_get(base_url, "/server_info", api_key))
-        page = parse_page(_get(base_url, "/metrics") or "")
-        facts = EngineFacts(version=info.get("version"))
+        page = _page(base_url)
+        version = info.get("version")
+        facts = EngineFacts(version=version if isinstance(version, str) else None)
+        sizes = Sizes.of(self.flags, server["server"]["args"])
         facts.resolved = {"server_args": {name: info[name] for name in RESOLVED if _plain(info.get(name))}}
-        facts.kv_block_tokens = _whole(_total(page, "sglang:page_size"))
+        facts.kv_block_tokens = _whole(next((value for _, value in _rows(page, "sglang:page_size")), None))
         facts.kv_pool_tokens = _whole(_total(page, "sglang:max_total_num_tokens"))
-        if facts.kv_pool_tokens is None and (logged := POOL_TOKENS.search(log)):
-            facts.kv_pool_tokens = int(logged[1])
+        if facts.kv_pool_tokens is None:
+            facts.kv_pool_tokens = _whole(together(logged(log, POOL_TOKENS, ENGINE, sizes.engines), sizes.engines))
         if facts.kv_pool_tokens and facts.kv_block_tokens:
             facts.num_gpu_blocks = facts.kv_pool_tokens // facts.kv_block_tokens
         model = held(server["model"], self.flags, server["server"]["args"], info.get("kv_cache_dtype"))
-        facts.kv_pool_bytes = model.pool_bytes(facts.kv_pool_tokens)
+        facts.kv_pool_bytes = model.pool_bytes(facts.kv_pool_tokens, sizes.tensor)
         if isinstance(fraction := info.get("mem_fraction_static"), float):
             facts.gpu_memory_utilization = fraction
-        if logged := CONTEXT.search(log):
-            facts.max_model_len = int(logged[1])
-        if loaded := WEIGHTS_GIB.search(log):
-            facts.weights_bytes, facts.weights_bytes_source = round(float(loaded[1]) * 2**30), "log"
+        if said := CONTEXT.search(log):
+            facts.max_model_len = int(said[1])
+        even = sizes.pipeline == 1
+        if loaded := together(logged(log, WEIGHTS_GIB, RANK, sizes.ranks), sizes.ranks, even):
+            facts.weights_bytes, facts.weights_bytes_source = round(loaded * 2**30), "log"
         else:
-            facts.weights_bytes = model.weights_bytes
+            facts.weights_bytes = sizes.engines * model.weights_bytes
             facts.weights_bytes_source = "architecture"
         return facts
 
     def reset_prefix_cache(self, base_url: str, api_key: str = "") -> bool:
         """See EngineAdapter; SGLang refuses while requests run."""
-        request = urllib.request.Request(f"{base_url}/flush_cache", data=b"", headers=_key(api_key))
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
-                return bool(response.status == 200)
-        except (OSError, http.client.HTTPException):
+            return fetch(f"{base_url}/flush_cache", 10, body=b"", headers=_key(api_key))[0] == 200
+        except OSError:
             return False
 
     def profiler_flags(self, folder: Path) -> list[str]:
@@ -187,13 +202,31 @@ class SglangAdapter:
         return None
 
 
+def _page(base_url: str) -> Page:
+    """Return the metrics page; empty where there is none that can be read."""
+    try:
+        return parse_page(_get(base_url, "/metrics") or "")
+    except ValueError:
+        return {}
+
+
 def _rows(page: Page, name: str) -> list[tuple[dict[str, str], float]]:
-    """Return a metric's samples of first tensor-parallel ranks, without those that split a sum by priority."""
-    return [
-        (labels, value)
-        for labels, value in page.get(name, [])
-        if labels.get("tp_rank", "0") == "0" and not labels.get("priority")
-    ]
+    """Return a metric's samples of each data-parallel engine's first rank, without those that split a sum by priority.
+
+    An engine's further tensor- and pipeline-parallel ranks repeat what the first one says; where engines share a
+    tensor-parallel group, the first rank of an engine is not number 0.
+    """
+    rows = [(labels, value) for labels, value in page.get(name, []) if not labels.get("priority")]
+    first: dict[str, tuple[int, int]] = {}
+    for labels, _ in rows:
+        engine = labels.get("dp_rank", "")
+        first[engine] = min(first.get(engine, _rank(labels)), _rank(labels))
+    return [(labels, value) for labels, value in rows if _rank(labels) == first[labels.get("dp_rank", "")]]
+
+
+def _rank(labels: Mapping[str, str]) -> tuple[int, int]:
+    pipeline, tensor = (labels.get(name, "0") for name in ("pp_rank", "tp_rank"))
+    return int(pipeline) if pipeline.isdigit() else 0, int(tensor) if tensor.isdigit() else 0
 
 
 def _total(page: Page, name: str) -> float | None:
@@ -206,11 +239,9 @@ def _key(api_key: str) -> dict[str, str]:
 
 
 def _get(base_url: str, path: str, api_key: str = "") -> str | None:
-    request = urllib.request.Request(f"{base_url}{path}", headers=_key(api_key))
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return str(response.read().decode("utf-8", "replace"))
-    except (OSError, http.client.HTTPException):
+        return fetch(f"{base_url}{path}", 10, headers=_key(api_key))[1].decode("utf-8", "replace")
+    except OSError:
         return None
 
 
@@ -227,4 +258,4 @@ def _plain(value: object) -> bool:
 
 
 def _whole(value: float | None) -> int | None:
-    return round(value) if value else None
+    return round(value) if value and math.isfinite(value) else None

@@ -1,9 +1,7 @@
 """vLLM 0.26 to 0.33, V1 engine, through its OpenAI-compatible server."""
 
-import http.client
 import json
 import re
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,9 @@ from memgap.engine.base import EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
 from memgap.engine.flags import flag_list, model_flags
 from memgap.engine.held import held
-from memgap.telemetry.prometheus import Page, labels_of, largest, parse_page, total
+from memgap.engine.ranks import Sizes, logged, together, usage_of_engines
+from memgap.loopback import fetch
+from memgap.telemetry.prometheus import Page, labels_of, parse_page, total
 
 GAUGES = {
     "num_requests_running": "vllm:num_requests_running",
@@ -63,6 +63,19 @@ RESOLVED_SECTIONS = (
     "device_config",
 )
 KV_TOKENS = re.compile(r"KV cache size: ([0-9,]+) tokens")
+RANK = re.compile(r"^\s*\(([^()]*?)(?: pid=\d+)?\)")
+"""The process that a line of the log is from, such as Worker_DP0_TP1; a server on one GPU may leave it out."""
+
+
+STARTUP_MARKS = {
+    "process": r"\(APIServer pid=\d+\)",
+    "import": r"Initializing a V\d LLM engine",
+    "weights": r"Model loading took|Loading weights took|Initializing model took",
+    "compile": r"torch\.compile took|saved AOT compiled function|Warming up done",
+    "capture": r"Graph capturing finished",
+}
+"""vLLM 0.26 on CUDA, 0.32 on CPUs. The API server says its first line once it has imported vLLM; the engine is another
+process with imports of its own."""
 
 
 class VllmAdapter:
@@ -108,6 +121,7 @@ class VllmAdapter:
         tensor_parallel="tensor-parallel-size",
         pipeline_parallel="pipeline-parallel-size",
         data_parallel="data-parallel-size",
+        data_parallel_local="data-parallel-size-local",
         expert_parallel="enable-expert-parallel",
         api_servers="api-server-count",
         kv_dtype="kv-cache-dtype",
@@ -130,6 +144,7 @@ class VllmAdapter:
     ready_path = "/health"
     socket_folder_variable: str | None = "VLLM_RPC_BASE_PATH"
     latency_histograms: Mapping[str, tuple[str, ...]] = LATENCY_HISTOGRAMS
+    startup_marks: Mapping[str, str] = STARTUP_MARKS
     detokenized_field = "prompt"
 
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:
@@ -151,47 +166,40 @@ class VllmAdapter:
         return Launch(argv, {**env, **server["server"]["env"], "VLLM_API_KEY": api_key, "VLLM_HOST_IP": "127.0.0.1"})
 
     def metrics_sample(self, page: Page) -> dict[str, float]:
-        """See EngineAdapter; several engines of one server are summed, KV usage is the fullest one's."""
+        """See EngineAdapter; several engines of one server are summed."""
         found = {column: total(page, name) for column, name in {**GAUGES, **COUNTERS}.items()}
-        usage = [value for value in (largest(page, name) for name in KV_USAGE) if value is not None]
-        found["kv_cache_usage_fraction"] = usage[0] if usage else None
+        usage = next(([value for _, value in page[name]] for name in KV_USAGE if page.get(name)), [])
+        found.update(usage_of_engines(usage))
         return {column: value for column, value in found.items() if value is not None}
 
     def facts(self, base_url: str, server: Record, log: str, api_key: str = "") -> EngineFacts:
         """See EngineAdapter. The pool comes from `vllm:cache_config_info`, the rest from `/server_info` and the log."""
-        facts = EngineFacts(resolved=_resolved(base_url))
-        cache = labels_of(parse_page(_get(base_url, "/metrics") or ""), "vllm:cache_config_info")
+        facts, sizes = EngineFacts(resolved=_resolved(base_url)), Sizes.of(self.flags, server["server"]["args"])
+        page = _page(base_url)
+        cache = labels_of(page, "vllm:cache_config_info")
         facts.resolved.setdefault("cache_config", dict(cache))
-        facts.version = json.loads(_get(base_url, "/version") or "{}").get("version")
-        facts.num_gpu_blocks = _integer(cache.get("num_gpu_blocks"))
+        facts.version = _version(base_url)
         facts.kv_block_tokens = _integer(cache.get("block_size"))
-        facts.kv_pool_tokens = _integer(cache.get("kv_cache_size_tokens"))
-        if facts.kv_pool_tokens is None and (logged := KV_TOKENS.search(log)):
-            facts.kv_pool_tokens = int(logged[1].replace(",", ""))
-        if facts.kv_pool_tokens is None and facts.num_gpu_blocks and facts.kv_block_tokens:
-            facts.kv_pool_tokens = facts.num_gpu_blocks * facts.kv_block_tokens
+        facts.kv_pool_tokens, facts.num_gpu_blocks = _pool(page, log, sizes.engines)
         model = held(server["model"], self.flags, server["server"]["args"], cache.get("cache_dtype"))
-        facts.kv_pool_bytes = model.pool_bytes(facts.kv_pool_tokens)
-        if (utilization := cache.get("gpu_memory_utilization")) not in (None, "None"):
-            facts.gpu_memory_utilization = float(str(utilization))
-        if logged := MAX_MODEL_LEN.search(log):
-            facts.max_model_len = int(logged[1])
-        if loaded := WEIGHTS_GIB.search(log):
-            facts.weights_bytes, facts.weights_bytes_source = round(float(loaded[1]) * 2**30), "log"
+        facts.kv_pool_bytes = model.pool_bytes(facts.kv_pool_tokens, sizes.tensor)
+        facts.gpu_memory_utilization = _share(cache.get("gpu_memory_utilization"))
+        if said := MAX_MODEL_LEN.search(log):
+            facts.max_model_len = int(said[1])
+        if loaded_bytes := weights_in_log(log, sizes):
+            facts.weights_bytes, facts.weights_bytes_source = loaded_bytes, "log"
         else:
-            facts.weights_bytes = model.weights_bytes
+            facts.weights_bytes = sizes.engines * model.weights_bytes
             facts.weights_bytes_source = "architecture"
-        if logged := ATTENTION.search(log):
-            facts.resolved["attention_backend"] = logged[1]
+        if said := ATTENTION.search(log):
+            facts.resolved["attention_backend"] = said[1]
         return facts
 
     def reset_prefix_cache(self, base_url: str, api_key: str = "") -> bool:
         """See EngineAdapter; the endpoint is there because the server runs in developer mode."""
-        request = urllib.request.Request(f"{base_url}/reset_prefix_cache", data=b"")
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
-                answer = json.loads(response.read() or b"{}")
-        except (OSError, http.client.HTTPException, ValueError):
+            answer = json.loads(fetch(f"{base_url}/reset_prefix_cache", 10, body=b"")[1] or b"{}")
+        except (OSError, ValueError):
             return False
         return bool(answer.get("success", True)) if isinstance(answer, dict) else True
 
@@ -217,12 +225,68 @@ class VllmAdapter:
         return None
 
 
+def weights_in_log(log: str, sizes: Sizes) -> int | None:
+    """Return the weights of all ranks together in bytes; None where the log does not tell them.
+
+    Some versions log one rank of each machine only. Then the others are as large, but for the first and the last stage
+    of a pipeline, which have the embeddings.
+    """
+    gib = together(logged(log, WEIGHTS_GIB, RANK, sizes.ranks), sizes.ranks, even=sizes.pipeline == 1)
+    return None if gib is None else round(gib * 2**30)
+
+
+def _pool(page: Page, log: str, engines: int) -> tuple[int | None, int | None]:
+    """Return the tokens and the blocks of all engines' KV caches together; None where neither page nor log tells them.
+
+    Each engine has a line on the page, in which newer versions give its own tokens, but the blocks of all engines.
+    """
+    lines = [labels for labels, _ in page.get("vllm:cache_config_info", [])]
+    engines = max(engines, len(lines))
+    tokens = [size for one in lines if (size := _integer(one.get("kv_cache_size_tokens"))) is not None]
+    tokens = tokens or [round(one) for one in logged(log, KV_TOKENS, RANK, engines)]
+    known = together(tokens, engines)
+    blocks = [size for one in lines if (size := _integer(one.get("num_gpu_blocks"))) is not None]
+    block_tokens = _integer(lines[0].get("block_size")) if lines else None
+    every = sum(blocks) or None
+    if every and block_tokens and known and len(set(blocks)) == 1:
+        every = blocks[0] if abs(blocks[0] - known / block_tokens) < abs(every - known / block_tokens) else every
+    if known is None and every and block_tokens:
+        known = every * block_tokens
+    return None if known is None else round(known), every
+
+
 def _get(base_url: str, path: str) -> str | None:
     try:
-        with urllib.request.urlopen(f"{base_url}{path}", timeout=10) as response:
-            return str(response.read().decode("utf-8", "replace"))
+        return fetch(f"{base_url}{path}", 10)[1].decode("utf-8", "replace")
     except OSError:
         return None
+
+
+def _page(base_url: str) -> Page:
+    """Return the metrics page; empty where there is none that can be read."""
+    try:
+        return parse_page(_get(base_url, "/metrics") or "")
+    except ValueError:
+        return {}
+
+
+def _version(base_url: str) -> str | None:
+    """Return what the server says of its version; None where it says nothing that can be read."""
+    try:
+        answer = json.loads(_get(base_url, "/version") or "{}")
+    except ValueError:
+        return None
+    version = answer.get("version") if isinstance(answer, dict) else None
+    return version if isinstance(version, str) else None
+
+
+def _share(text: str | None) -> float | None:
+    """Return a share of the GPU's memory; None for anything but a number in (0, 1]."""
+    try:
+        share = float(text or "")
+    except ValueError:
+        return None
+    return share if 0 < share <= 1 else None
 
 
 def _resolved(base_url: str) -> dict[str, Any]:

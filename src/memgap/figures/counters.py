@@ -8,6 +8,7 @@ import pandas as pd
 from memgap.figures.analytic_work import step_work
 from memgap.figures.offline_points import main_setting
 from memgap.tables.offline_study import STALL
+from memgap.tables.once import once
 
 PLANNING = ("prepare_varlen_num_blocks_kernel",)
 """Kernels of FlashAttention 3 that share out its work and touch no key or value; they count as attention's time."""
@@ -20,6 +21,7 @@ LENGTHS = ("prompt_tokens", "output_tokens")
 GROUP = ["model", "kernel_class", "attention_backend", "batch"]
 
 
+@once
 def decode_counters(counters: pd.DataFrame) -> pd.DataFrame:
     """Return the decode kernels of each model at the lengths that were profiled at the most batches, without those that
     only plan others.

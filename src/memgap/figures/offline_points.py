@@ -4,11 +4,13 @@ import pandas as pd
 
 from memgap.tables.fate import GOOD, fate
 from memgap.tables.offline_study import OfflineTables
+from memgap.tables.once import once
 
 SETTING = ("prompt_tokens", "output_tokens", "mode", "attention_backend", "async_scheduling", "detokenize")
 NONE_MEASURED = "no point of this study was measured"
 
 
+@once
 def unprofiled(tables: OfflineTables) -> pd.DataFrame:
     """Return the good points that ran without a profiler: only their wall times count."""
     points = tables.points
@@ -33,6 +35,7 @@ def main_setting(points: pd.DataFrame, columns: tuple[str, ...] = SETTING) -> pd
     return pd.concat(kept) if kept else points.iloc[:0]
 
 
+@once
 def main_points(tables: OfflineTables) -> pd.DataFrame:
     """Return the good unprofiled points of each model's main setting."""
     return main_setting(unprofiled(tables))

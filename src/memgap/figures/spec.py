@@ -7,6 +7,7 @@ from typing import Any
 
 from memgap.declared import declared, settings_schema
 
+COMMAND = "memgap.figures.command"
 FOLDER = "figures"
 
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from memgap.engine.failure import ServerFailureError
@@ -25,9 +25,13 @@ FAILED = "mps_failed"
 
 
 class Mps:
-    """One MPS daemon; `env` is what its clients need in their environment, empty while it does not run."""
+    """One MPS daemon; `env` is what its clients need in their environment, empty while it does not run.
 
-    def __init__(self) -> None:
+    `environment` is that of the clients as far as it is not this process's: its CUDA_VISIBLE_DEVICES is the daemon's.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._chosen = (environment or {}).get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
         self._folder: Path | None = None
         self._daemon: Supervised | None = None
         self.env: dict[str, str] = {}
@@ -55,7 +59,8 @@ class Mps:
         for path in self.env.values():
             Path(path).mkdir()
         daemon_env = dict(self.env)
-        if chosen := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        if chosen := self._chosen:
+            daemon_env["CUDA_VISIBLE_DEVICES"] = chosen
             # the daemon shows its clients the GPUs it was given itself, numbered anew
             self.env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(len(chosen.split(",")))))
         try:

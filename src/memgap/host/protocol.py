@@ -18,17 +18,18 @@ Check = Callable[[], None]
 @dataclass(frozen=True)
 class HostPlan:
     """What a session's host is made from: `record` is the part of a record that all its points share, `env` are
-    variables of the session's own, `scratch` a folder that ends with the session."""
+    variables of the session's own, `scratch` is a folder that ends with the session, `interval_s` the time between two
+    samples."""
 
     record: Mapping[str, Any]
     model_target: str
     python: str
     scratch: Path
-    datasets: Path
     startup_timeout_s: float
-    interval_s: float
     port: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    datasets: Path = Path("datasets")
+    interval_s: float = 0.25
 
 
 class Host(Protocol):
@@ -103,6 +104,11 @@ class Host(Protocol):
     def startup_rows(self) -> list[dict[str, float]]:
         """Memory over time of the last start, see memgap.telemetry.startup."""
         return []
+
+    @property
+    def startup_s(self) -> Mapping[str, float]:
+        """How long each phase of the last start took, in order; empty where that is not known."""
+        return {}
 
     def has(self, key: str) -> bool:
         """Whether the point of a key can be measured, or its result be had, without a start."""

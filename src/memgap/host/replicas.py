@@ -1,8 +1,9 @@
 """The servers that share one load: one, or several replicas of a configuration on one GPU, with or without MPS."""
 
+import dataclasses
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from memgap.engine.adapters import adapter_for
 from memgap.engine.base import EngineFacts
 from memgap.engine.failure import ServerFailureError
+from memgap.host.gpus import server_gpus
 from memgap.host.mps import FAILED, Mps
 from memgap.host.protocol import Check, Entry, HostPlan, Server
 from memgap.host.server import EngineServer
@@ -28,10 +30,12 @@ class Replicas(Server):
     def __init__(self, plan: HostPlan) -> None:
         self._plan, self._server = plan, plan.record
         self._log = plan.scratch / "server.log"
-        self._mps = Mps() if plan.record["server"].get("mps") else None
+        self._mps = Mps({**plan.env, **plan.record["server"]["env"]}) if plan.record["server"].get("mps") else None
         self._number = int(plan.record["server"].get("replicas", 1))
         self.servers: list[EngineServer] = []
-        self._starting = StartupSampler(lambda: [pid for pid in self.pids if pid])
+        self._starting = StartupSampler(
+            lambda: [pid for pid in self.pids if pid], gpus=lambda: server_gpus(self._server).ids
+        )
         self.adapter = adapter_for(plan.record["engine"]["adapter"])
 
     @property
@@ -84,6 +88,11 @@ class Replicas(Server):
         return min(known, key=lambda one: one.kv_pool_tokens or 0) if known else EngineFacts()
 
     @property
+    def startup_s(self) -> Mapping[str, float]:
+        """See Host: the first server's."""
+        return self.servers[0].startup_s if self.servers else {}
+
+    @property
     def told(self) -> dict[str, Any]:
         """See Host."""
         pools = [one.facts.kv_pool_tokens for one in self.servers]
@@ -127,17 +136,8 @@ class Replicas(Server):
         log = self._log if self._number == 1 else self._log.with_stem(f"{self._log.stem}-{number + 1}")
         port = None if self._plan.port is None else self._plan.port + number
         profile = self._log.parent / f"profile-{number + 1}" if self._server["server"].get("profile") else None
-        return EngineServer(
-            self._server,
-            self._plan.model_target,
-            self._plan.python,
-            log,
-            self._plan.startup_timeout_s,
-            port,
-            api_key=self.api_key,
-            env=self._own_env,
-            profile_folder=profile,
-        )
+        plan = dataclasses.replace(self._plan, port=port, env=self._own_env)
+        return EngineServer(plan, log, self.api_key, profile)
 
     def _start_together(self, check: Check) -> None:
         failed: list[BaseException] = []

@@ -1,15 +1,12 @@
 """A running server of an engine: started, waited for with early-death detection, and always stopped."""
 
-import http.client
 import json
 import secrets
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import psutil
 
@@ -17,7 +14,10 @@ from memgap.engine.adapters import adapter_for
 from memgap.engine.base import SCRATCH, EngineFacts, Launch
 from memgap.engine.failure import ServerFailureError, first_error
 from memgap.host.ports import free_port, require_free
+from memgap.host.protocol import HostPlan
+from memgap.host.startup_phases import StartupPhases
 from memgap.host.supervised import Supervised
+from memgap.loopback import fetch
 from memgap.redact import redact
 
 PORT_TRIES = 3
@@ -32,39 +32,24 @@ class EngineServer:
     """One server of one server record, as a context manager.
 
     `start` may be called again after a failure; every start has its own port and, unless `api_key` is given, its own
-    API key, which reaches the server through its environment only. `env` adds to that of the server record. With a
-    `profile_folder` the server's profiler can be switched on and writes there.
+    API key, which reaches the server through its environment only. The plan's variables add to those of the server
+    record. With a `profile_folder` the server's profiler can be switched on and writes there.
     """
 
     def __init__(
-        self,
-        server: Mapping[str, Any],
-        model_target: str,
-        python: str,
-        log: Path,
-        startup_timeout_s: float,
-        port: int | None = None,
-        api_key: str | None = None,
-        env: Mapping[str, str] | None = None,
-        profile_folder: Path | None = None,
+        self, plan: HostPlan, log: Path, api_key: str | None = None, profile_folder: Path | None = None
     ) -> None:
-        self._server = server
-        self._model_target = model_target
-        self._python = python
-        self._log = log
-        self._startup_timeout_s = startup_timeout_s
-        self._fixed_port = port
-        self._given_key = api_key
-        self._env = dict(env or {})
-        self.profile_folder = profile_folder
+        self._plan, self._server, self._log = plan, plan.record, log
+        self._given_key, self.profile_folder = api_key, profile_folder
         self._process: Supervised | None = None
-        self.adapter = adapter_for(server["engine"]["adapter"])
+        self.adapter = adapter_for(plan.record["engine"]["adapter"])
         self.command: list[str] = []
         self.api_key = ""
         self.url = ""
         self.pid = 0
         self.start_s = 0.0
         self.facts = EngineFacts()
+        self._phases = StartupPhases(log, {})
 
     def __enter__(self) -> "EngineServer":
         return self
@@ -78,6 +63,11 @@ class EngineServer:
     def alive(self) -> bool:
         """Whether the server process runs."""
         return self._process is not None and self._process.alive
+
+    @property
+    def startup_s(self) -> dict[str, float]:
+        """How long each phase of the last start took."""
+        return self._phases.durations_s
 
     def settle(self) -> bool:
         """After failed requests: return once the server is known to be well or gone (true), or hangs (false).
@@ -115,19 +105,23 @@ class EngineServer:
 
     def _start_once(self, check: Callable[[], None]) -> None:
         where = f"engines.{self._server['engine']['name']}.port"
-        port = free_port() if self._fixed_port is None else require_free(self._fixed_port, where)
+        port = free_port() if self._plan.port is None else require_free(self._plan.port, where)
         self.api_key = self._given_key or secrets.token_urlsafe(24)
         self.url = f"http://127.0.0.1:{port}"
-        launch = self.adapter.launch(self._python, self._server, self._model_target, port, self.api_key)
+        launch = self.adapter.launch(self._plan.python, self._server, self._plan.model_target, port, self.api_key)
         began_s = time.monotonic()
         scratch = self._scratch_folder(launch)
         self.command = [one.replace(SCRATCH, str(scratch)) for one in [*launch.argv, *self._profiler_flags()]]
         socket_variable = self.adapter.socket_folder_variable
         variable = {socket_variable: str(scratch)} if socket_variable is not None else {}
-        self._process = Supervised(self.command, self._log, {**variable, **launch.env, **self._env}, scratch=scratch)
+        self._process = Supervised(
+            self.command, self._log, {**variable, **launch.env, **self._plan.env}, scratch=scratch
+        )
         self.pid = self._process.pid
+        self._phases = StartupPhases(self._log, self.adapter.startup_marks)
         self._wait_until_ready(began_s, check)
         self.start_s = time.monotonic() - began_s
+        self._phases.ready(self.start_s)
         self.facts = self.adapter.facts(self.url, self._server, self._log_text(), self.api_key)
 
     def _scratch_folder(self, launch: Launch) -> Path | None:
@@ -152,11 +146,12 @@ class EngineServer:
                 if why := redact(first_error(log)):
                     message += f" ({why})"
                 raise ServerFailureError(kind, message, tail)
+            self._phases.look(time.monotonic() - began_s)
             if _answers(self.url + self.adapter.ready_path) and self._listens():
                 return
-            if time.monotonic() - began_s > self._startup_timeout_s:
+            if time.monotonic() - began_s > self._plan.startup_timeout_s:
                 message = (
-                    f"the server was not ready after {self._startup_timeout_s:.0f} s (engines.*.startup_timeout_s)"
+                    f"the server was not ready after {self._plan.startup_timeout_s:.0f} s (engines.*.startup_timeout_s)"
                 )
                 raise ServerFailureError("start_timeout", message, self.log_tail())
             check()
@@ -181,11 +176,10 @@ class EngineServer:
         """Return the text of token ids, by the server's own tokenizer; ServerFailureError where it does not answer."""
         body = json.dumps({"model": model, "tokens": token_ids}).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.api_key}"}
-        request = urllib.request.Request(f"{self.url}/detokenize", data=body, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:
-                return str(json.loads(response.read())[self.adapter.detokenized_field])
-        except (OSError, ValueError, KeyError) as error:
+            answer = fetch(f"{self.url}/detokenize", 30, body=body, headers=headers)[1]
+            return str(json.loads(answer)[self.adapter.detokenized_field])
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ServerFailureError(
                 "crash", f"the server cannot turn token ids into text: {error}", self.log_tail()
             ) from error
@@ -219,7 +213,6 @@ class EngineServer:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except (OSError, http.client.HTTPException):
+        return fetch(url, 2)[0] == 200
+    except OSError:
         return False

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 
 from memgap.engine.failure import ServerFailureError
+from memgap.host.caches import with_caches
+from memgap.loopback import without_proxy
 from memgap.redact import redact
 
 STOP_TIMEOUT_S = 60.0
@@ -38,7 +40,7 @@ class Supervised:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             process_group=0,
-            env={**_clean_environment(), **env},
+            env=with_caches(without_proxy({**_clean_environment(), **env})),
         )
         assert self._supervisor.stdout is not None
         line = self._supervisor.stdout.readline()

@@ -16,6 +16,7 @@ from memgap.engine.adapters import adapter_for
 from memgap.engine.base import EngineFacts
 from memgap.engine.failure import ServerFailureError
 from memgap.errors import UserError
+from memgap.host.gpus import server_gpus
 from memgap.host.protocol import Check, Entry, Host, HostPlan
 from memgap.host.supervised import Supervised
 from memgap.redact import redact
@@ -175,6 +176,7 @@ class Worker(Host):
             raise ServerFailureError("no_profiler", str(error), "", hopeless=True) from error
         self._over, self._finished, self._command = True, 0, self._command_for(points)
         self._keys = [one["key"] for one in points]
+        gpus = server_gpus(self._plan.record).ids
         self.began_s = time.monotonic()
         try:
             for one in self._job.beside:
@@ -182,7 +184,7 @@ class Worker(Host):
             env = {**self.environment, "PYTHONPATH": self._import_path()}
             self._process = Supervised(self._command, self._log, env)
             samples = self.scratch / "samples.csv"
-            sampler = Sampler([], self._adapter, self.pids, [], self._plan.interval_s, samples)
+            sampler = Sampler([], self._adapter, self.pids, [], self._plan.interval_s, samples, gpus)
             self._sampler = self._open.enter_context(sampler)
             self._wait_until_ready(check)
             self._over = False

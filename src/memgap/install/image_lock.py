@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from memgap.config.reading import read_yaml
 from memgap.errors import UserError
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -67,10 +66,10 @@ def read_lock(envs: Path) -> ImageLock:
     """Read images.yaml of the folder `envs`; raises UserError where it is missing or no mapping."""
     path = envs / "images.yaml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; images are built in a checkout of the project.") from error
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"{path}: no YAML; restore it.") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no mapping; restore it.")

@@ -43,6 +43,8 @@ class Kind:
     """What a group is called in a sentence, such as "sweep"."""
     serves: bool = True
     """Whether points are measured on servers, whose commands can be run by hand."""
+    elsewhere: bool = False
+    """Whether points are measured on servers that are there already, so that a job needs no GPU."""
     is_table_of_points: bool = False
     """Whether `results/tables/GROUP.parquet` has the points."""
 
@@ -71,7 +73,9 @@ class Kind:
         repeat = f", repeat {record['repeat'] + 1}" if record["repeat"] else ""
         replicas = f", {record['server']['replicas']} replicas" if record["server"]["replicas"] > 1 else ""
         cap = f"cap {record['batch_cap']}{replicas}"
-        return f"{record['model']['name']}, {cap}, {record['load']['requests']} requests{self.variant(record)}{repeat}"
+        load = record["load"]
+        size = f"{load['seconds']:g} s" if "seconds" in load else f"{load['requests']} requests"
+        return f"{record['model']['name']}, {cap}, {size}{self.variant(record)}{repeat}"
 
     def variant(self, record: Mapping[str, Any]) -> str:
         """Return what a label says of a point beside model, cap and requests, with ", " before it."""
@@ -87,7 +91,7 @@ class Kind:
 
     def steps(self, record: Mapping[str, Any]) -> float:
         """Return how many decode steps a point takes, for estimates of its time."""
-        requests = record["load"]["requests"]
+        requests = record["load"].get("min_requests", record["load"]["requests"])
         return float(requests * self.output_tokens(record) / min(record["batch_cap"], requests))
 
     def measured_s(self, point: Mapping[str, Any]) -> float | None:

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from memgap.kinds.endpoint import ENDPOINT
 from memgap.kinds.kind import Kind
 from memgap.kinds.locust.kind import LOADTEST
 from memgap.kinds.offline.kind import OFFLINE
 from memgap.kinds.online.kind import ONLINE
+from memgap.kinds.restart import RESTART
 from memgap.kinds.static.kind import STATIC
 from memgap.tuning.kind import TUNING
 
-KINDS: tuple[Kind, ...] = (ONLINE, STATIC, OFFLINE, LOADTEST, TUNING)
+KINDS: tuple[Kind, ...] = (ONLINE, STATIC, OFFLINE, LOADTEST, TUNING, RESTART, ENDPOINT)
 
 
 def kind_of(record: Mapping[str, Any]) -> Kind:

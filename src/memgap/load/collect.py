@@ -13,10 +13,14 @@ from memgap.load.records import (
     Prompt,
     RequestResult,
     Status,
+    StoppedBy,
     TokenEvents,
     TokenSource,
 )
 from memgap.load.sse import ParsedReply, parse_reply
+
+WHOLE = ("stop", "length", "tool_calls", "function_call", "eos", "eos_token", "stop_sequence", "end_turn", "max_tokens")
+"""Finish reasons of a reply that the model ended, or the length asked for; after another one it is not whole."""
 
 
 def collect(
@@ -32,22 +36,25 @@ def collect(
     start_unix_s: float,
     start_ns: int,
     end_ns: int,
-    probed: tuple[float, float, float],
+    probed: tuple[float, float, float, float],
+    late_ns: int,
     loop_name: str,
     ended_early: str | None,
+    stopped_by: StoppedBy | None = None,
 ) -> LoadResult:
     """Return the result of a run.
 
     `exchanges` are in the order of `prompts`, None where nothing was sent; they lose their bytes on the way.
     `ready_ns` are the monotonic times when requests could have been sent and `due_ns` those when they were meant to
-    be (0 where they were not reached), `probed` the values of the lag probe.
+    be (0 where they were not reached), `probed` the values of the lag probe, `late_ns` how long after the
+    planned moment the window began. Where the load stopped by time or interval, what was not sent is left out.
     """
     results: list[RequestResult] = []
     requests: list[int] = []
     times_ns: list[int] = []
     tokens: list[int] = []
     sources: set[TokenSource] = set()
-    coalesced = chunks = reads = 0
+    coalesced = chunks = reads = skipped = 0
     slips_s: list[float] = []
     pairs = _results(plan, prompts, exchanges, servers, start_ns)
     for (result, reply), exchange in zip(pairs, exchanges, strict=True):
@@ -61,10 +68,12 @@ def collect(
         sources.add(reply.token_source)
         coalesced += reply.coalesced
         chunks += reply.chunks
+        skipped += reply.skipped
         if exchange is not None:
             reads += len(exchange.parts)
             exchange.parts = []
-        results.append(result)
+        if exchange is not None or stopped_by in (None, "requests"):
+            results.append(result)
     warmup = [result for result, _ in _results(plan, warmup_prompts, warmup_exchanges, servers, start_ns)]
     events = TokenEvents(
         request=np.asarray(requests, dtype=np.int32),
@@ -91,8 +100,12 @@ def collect(
             tokens=int(events.tokens.sum()),
             coalesced_fraction=coalesced / len(tokens) if tokens else 0.0,
             loop=loop_name,
+            skipped_events=skipped,
+            standstill_s=probed[3],
+            start_late_ms=late_ns / 1e6,
         ),
         ended_early=ended_early,
+        stopped_by=stopped_by,
     )
 
 
@@ -114,7 +127,7 @@ def _results(
         result = RequestResult(
             index=index,
             server_index=index % servers if exchange is None else exchange.server_index,
-            prompt_tokens_asked=None if prompt.token_ids is None else len(prompt.token_ids),
+            prompt_tokens_asked=prompt.asked_tokens,
             output_tokens_asked=prompt.output_tokens,
             conversation=prompt.conversation,
             group=prompt.group,
@@ -142,7 +155,7 @@ def _verdict(
     exchange: Exchange, reply: ParsedReply, result: RequestResult, ignore_eos: bool
 ) -> tuple[Status, str | None]:
     """Return the status of a request that was tried, and a sentence about what went wrong."""
-    if exchange.outcome in ("timeout", "refused", "aborted", "malformed"):
+    if exchange.outcome in ("timeout", "refused", "client_limit", "aborted", "malformed"):
         return exchange.outcome, exchange.error
     if reply.http_status not in (None, 200):
         return "http_error", f"HTTP {reply.http_status}: {reply.message}"
@@ -156,6 +169,15 @@ def _verdict(
         return "broken_stream", "the stream ended without [DONE]"
     if not reply.tokens:
         return "short", "the stream held no token"
-    if ignore_eos and result.output_tokens < result.output_tokens_asked:
-        return "short", f"{result.output_tokens} of {result.output_tokens_asked} tokens came"
+    came, asked, reason = result.output_tokens, result.output_tokens_asked, reply.finish_reason
+    if came >= asked:
+        return "ok", None
+    if reason is not None and reason.lower() not in WHOLE:
+        return "broken_stream", f"the server ended the reply with finish reason {reason[:40]!r} after {came} tokens"
+    if ignore_eos:
+        return "short", f"{came} of {asked} tokens came"
+    if reason is None and reply.token_source != "text":
+        return "broken_stream", f"the server ended the reply without a finish reason after {came} of {asked} tokens"
+    if reason == "length" and reply.token_source != "text":
+        return "short", f"{came} of {asked} tokens came, cut at a limit of the server's (finish reason 'length')"
     return "ok", None

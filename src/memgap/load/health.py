@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 _PERIOD_S = 0.01
+STANDSTILL_S = 0.1
+"""A loop that is late by more stood still."""
 
 
 class LagProbe:
@@ -26,14 +28,16 @@ class LagProbe:
         self._due_s = now_s + _PERIOD_S
         self._handle = self._loop.call_later(_PERIOD_S, self._sample)
 
-    def stop(self) -> tuple[float, float, float]:
-        """Return the lag's 99th percentile and maximum in ms, and CPU time by elapsed time."""
+    def stop(self) -> tuple[float, float, float, float]:
+        """Return the lag's 99th percentile and maximum in ms, CPU time by elapsed time, and the seconds in which the
+        loop stood still."""
         self._handle.cancel()
         # A loop that has been stuck until now shows here, not in a sample.
         self._lags_s.append(max(0.0, time.monotonic() - self._due_s))
         elapsed_s = max(time.monotonic() - self._start_s, 1e-9)
         p99_ms, max_ms = p99_and_max_ms(self._lags_s)
-        return p99_ms, max_ms, (time.process_time() - self._cpu_start_s) / elapsed_s
+        stood_s = sum(lag_s for lag_s in self._lags_s if lag_s > STANDSTILL_S)
+        return p99_ms, max_ms, (time.process_time() - self._cpu_start_s) / elapsed_s, stood_s
 
 
 def p99_and_max_ms(values_s: Sequence[float]) -> tuple[float, float]:

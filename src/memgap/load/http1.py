@@ -5,6 +5,7 @@ run.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,11 +15,12 @@ from urllib.parse import urlsplit
 from memgap.errors import UserError
 from memgap.load.decode import ReplyDecoder, ReplyError
 
-Outcome = Literal["open", "done", "lost", "timeout", "refused", "aborted", "malformed"]
+Outcome = Literal["open", "done", "lost", "timeout", "refused", "client_limit", "aborted", "malformed"]
 
 IDLE_LIMIT_S = 2.0
 """A connection that rested longer is not used again: servers close idle ones after some seconds."""
 
+PORTS = {"http": 80, "https": 443}
 _END = b"data: [DONE]\n\n\r\n0\r\n\r\n"
 _now_ns = time.monotonic_ns
 
@@ -31,22 +33,24 @@ class Target:
     port: int
     prefix: str
     authority: str
+    tls: bool = False
 
 
 def parse_url(url: str) -> Target:
     """Return the target of a base URL such as http://127.0.0.1:8000.
 
-    Raises UserError for anything but plain HTTP with a host and a valid port.
+    Raises UserError for anything but HTTP, plain or over TLS, with a host and a valid port.
     """
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), -1
-    if parts.scheme != "http" or not parts.hostname or port == -1 or parts.query or parts.fragment:
+    if parts.scheme not in PORTS or not parts.hostname or port == -1 or parts.query or parts.fragment:
         raise UserError(f"the server's address {url!r} is not of the form http://host:port.")
     authority = parts.netloc.rpartition("@")[2]
-    return Target(parts.hostname, 80 if port is None else port, parts.path.rstrip("/"), authority)
+    port = PORTS[parts.scheme] if port is None else port
+    return Target(parts.hostname, port, parts.path.rstrip("/"), authority, parts.scheme == "https")
 
 
 def post_head(target: Target, path: str) -> bytes:
@@ -73,6 +77,11 @@ class Exchange:
     parts: list[bytes] = field(default_factory=list)
     outcome: Outcome = "open"
     error: str | None = None
+
+    @property
+    def unheard(self) -> bool:
+        """Whether the connection ended without a byte of a reply."""
+        return self.outcome == "lost" and not self.parts
 
 
 class ClientConnection(asyncio.Protocol):
@@ -195,13 +204,16 @@ class Pool:
 
     def __init__(self, target: Target) -> None:
         self._target = target
+        self._tls = ssl.create_default_context() if target.tls else None
         self._resting: list[ClientConnection] = []
         self._all: set[ClientConnection] = set()
 
     async def open(self) -> ClientConnection:
         """Return a new connection; raises OSError where the server cannot be reached."""
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(ClientConnection, self._target.host, self._target.port)
+        _, connection = await loop.create_connection(
+            ClientConnection, self._target.host, self._target.port, ssl=self._tls
+        )
         self._all.add(connection)
         return connection
 

@@ -4,7 +4,8 @@ Times count from the real send (`sent_s`), with `_intended` in the name from the
 with status ok enter; what failed is counted and its tokens are left out of every throughput.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from memgap.load.records import LoadResult, RequestResult, TokenEvents
 
 Array = NDArray[np.float64]
 
-_LATENCY_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99", "p999")
+LATENCY_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99", "p999")
 _CHUNK_STATISTICS = ("mean", "median", "p99")
 
 
@@ -65,7 +66,10 @@ def normalized_latency_s(results: Sequence[RequestResult]) -> Array:
         [
             (result.last_token_s - result.sent_s) / result.output_tokens
             for result in results
-            if result.status == "ok" and result.last_token_s is not None and result.sent_s is not None
+            if result.status == "ok"
+            and result.last_token_s is not None
+            and result.sent_s is not None
+            and result.output_tokens > 0
         ],
         dtype=np.float64,
     )
@@ -79,9 +83,48 @@ def itl_s(results: Sequence[RequestResult], events: TokenEvents) -> Array:
     have no gap, so a request of T tokens with first group n0 gives T - n0 values, whose sum is last minus
     first token time.
     """
+    return _itl(results, events).values_s
+
+
+def itl_chunk_s(results: Sequence[RequestResult], events: TokenEvents) -> Array:
+    """Return the gaps between successive token events of the completed requests in seconds, whatever they
+    carry."""
+    return _itl_chunk(results, events).values_s
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Latencies in seconds, and when each was complete in seconds since the window start."""
+
+    at_s: Array
+    values_s: Array
+
+
+def timed_latencies(result: LoadResult) -> dict[str, Timed]:
+    """Return ttft, tpot, itl, e2e, normalized_latency and itl_chunk of the completed requests by name."""
+    results = result.results
+    firsts = [one for one in results if one.status == "ok" and one.first_token_s is not None and one.sent_s is not None]
+    lasts = [one for one in results if one.status == "ok" and one.last_token_s is not None]
+    whole = [one for one in lasts if one.sent_s is not None and one.output_tokens > 0]
+    several = [one for one in lasts if one.first_token_s is not None and one.output_tokens > 1]
+    return {
+        "ttft": Timed(_moments(one.first_token_s for one in firsts), ttft_s(results)),
+        "tpot": Timed(_moments(one.last_token_s for one in several), tpot_s(results)),
+        "itl": _itl(results, result.events),
+        "e2e": Timed(_moments(one.last_token_s for one in lasts if one.sent_s is not None), e2e_s(results)),
+        "normalized_latency": Timed(_moments(one.last_token_s for one in whole), normalized_latency_s(results)),
+        "itl_chunk": _itl_chunk(results, result.events),
+    }
+
+
+def _moments(moments: Iterable[float | None]) -> Array:
+    return np.asarray(list(moments), dtype=np.float64)
+
+
+def _itl(results: Sequence[RequestResult], events: TokenEvents) -> Timed:
     request, time_s, tokens = _completed(results, events)
     if not len(request):
-        return np.zeros(0)
+        return Timed(np.zeros(0), np.zeros(0))
     new = np.ones(len(request), dtype=bool)
     new[1:] = (request[1:] != request[:-1]) | (time_s[1:] != time_s[:-1])
     starts = np.flatnonzero(new)
@@ -89,16 +132,13 @@ def itl_s(results: Sequence[RequestResult], events: TokenEvents) -> Array:
     request, time_s = request[starts], time_s[starts]
     same = request[1:] == request[:-1]
     counts = sizes[1:][same]
-    spread: Array = np.repeat(np.diff(time_s)[same] / counts, counts)
-    return spread
+    return Timed(np.repeat(time_s[1:][same], counts), np.repeat(np.diff(time_s)[same] / counts, counts))
 
 
-def itl_chunk_s(results: Sequence[RequestResult], events: TokenEvents) -> Array:
-    """Return the gaps between successive token events of the completed requests in seconds, whatever they
-    carry."""
+def _itl_chunk(results: Sequence[RequestResult], events: TokenEvents) -> Timed:
     request, time_s, _ = _completed(results, events)
-    gaps: Array = np.diff(time_s)[request[1:] == request[:-1]]
-    return gaps
+    same = request[1:] == request[:-1]
+    return Timed(time_s[1:][same], np.diff(time_s)[same])
 
 
 def _completed(
@@ -110,7 +150,7 @@ def _completed(
     return events.request[keep], events.time_s[keep], events.tokens[keep]
 
 
-def statistics_ms(name: str, values_s: Array, which: Sequence[str] = _LATENCY_STATISTICS) -> dict[str, float]:
+def statistics_ms(name: str, values_s: Array, which: Sequence[str] = LATENCY_STATISTICS) -> dict[str, float]:
     """Return `{name}_{statistic}_ms` of values in seconds; empty without values.
 
     Standard deviation of the values themselves (divisor n); percentiles with linear interpolation.
@@ -131,7 +171,10 @@ def summarize(result: LoadResult) -> dict[str, float]:
     Counts, `duration_s`, throughputs per second of duration (completed requests only), and in ms the
     statistics of ttft, tpot, itl, e2e, normalized_latency and itl_chunk; with intended send times also of
     ttft_intended and e2e_intended. `prompt_tokens` is the server's count where it gave one.
-    `output_tokens_failed` are tokens of failed requests.
+    `output_tokens_failed` are tokens of failed requests. `prompt_length_error_fraction`: how far the server's counts of
+    prompt tokens are from those asked for, without their signs, by those asked for; `prompt_length_bias_fraction`: with
+    them. `surplus_tokens`: output tokens beyond those asked for. `requests_client_limited`: failed for want of files or
+    ports on the client's side.
     """
     results, events = result.results, result.events
     completed = [one for one in results if one.status == "ok"]
@@ -148,6 +191,10 @@ def summarize(result: LoadResult) -> dict[str, float]:
         "requests_miscounted": sum(_miscounted(one) for one in completed),
         "output_tokens_failed": sum(one.output_tokens for one in results if one.status != "ok"),
     }
+    summary |= _lengths(completed)
+    limited = sum(one.status == "client_limit" for one in results)
+    if limited:
+        summary["requests_client_limited"] = limited
     if result.duration_s > 0:
         summary["request_throughput_req_s"] = len(completed) / result.duration_s
         summary["output_throughput_tok_s"] = output_tokens / result.duration_s
@@ -164,6 +211,23 @@ def summarize(result: LoadResult) -> dict[str, float]:
     if len(tokens):
         summary["tokens_per_chunk_mean"] = float(tokens.mean())
     return summary
+
+
+def _lengths(completed: Sequence[RequestResult]) -> dict[str, float]:
+    """Return how far lengths are from those asked for; without counts of the server's nothing is known of prompts."""
+    pairs = [
+        (one.prompt_tokens_server, one.prompt_tokens_asked)
+        for one in completed
+        if one.prompt_tokens_server is not None and one.prompt_tokens_asked
+    ]
+    lengths: dict[str, float] = {
+        "surplus_tokens": sum(max(one.output_tokens - one.output_tokens_asked, 0) for one in completed)
+    }
+    if pairs:
+        asked = sum(one for _, one in pairs)
+        lengths["prompt_length_error_fraction"] = sum(abs(served - one) for served, one in pairs) / asked
+        lengths["prompt_length_bias_fraction"] = sum(served - one for served, one in pairs) / asked
+    return lengths
 
 
 def _miscounted(result: RequestResult) -> bool:

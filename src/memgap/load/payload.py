@@ -18,10 +18,11 @@ def request_body(plan: LoadPlan, prompt: Prompt) -> dict[str, Any]:
         "max_tokens": prompt.output_tokens,
         "temperature": plan.temperature,
         "stream": True,
-        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
-        "return_token_ids": True,
+        "stream_options": {"include_usage": True},
     }
-    if plan.ignore_eos:
+    if plan.extensions:
+        body["stream_options"]["continuous_usage_stats"] = body["return_token_ids"] = True
+    if plan.extensions and plan.ignore_eos:
         body |= {"ignore_eos": True, "min_tokens": prompt.output_tokens}
     if plan.endpoint == "completions":
         body["prompt"] = prompt.text if prompt.token_ids is None else [int(one) for one in prompt.token_ids]

@@ -21,10 +21,12 @@ Status = Literal[
     "broken_stream",
     "malformed",
     "refused",
+    "client_limit",
     "short",
     "aborted",
     "not_sent",
 ]
+StoppedBy = Literal["requests", "seconds", "interval"]
 TokenSource = Literal["token_ids", "usage", "text", "none", "mixed"]
 
 
@@ -38,7 +40,13 @@ class LoadPlan:
     trace has its own times. `think_time_s` is the pause (or its mean) between a reply and the same worker's next
     request in a closed loop, and between the turns of a conversation in any. `max_consecutive_refused` refused
     connections in a row end the run. `balance` says which of several servers a request goes to: each in turn, or
-    the one with the fewest requests in flight. Raises UserError where a value makes no sense.
+    the one with the fewest requests in flight. Without `extensions` requests hold what OpenAI's interface has and
+    nothing else, so that lengths are bounds and not set.
+
+    With `seconds` a closed loop sends no more requests after that time, nor after `least_seconds` once the 95 %
+    interval of its steady throughput is within `interval_fraction` of its mean; but not before `min_requests` have
+    ended, and never more than `requests`. What is in flight then is waited for. Raises UserError where a value makes no
+    sense.
     """
 
     model: str
@@ -60,6 +68,11 @@ class LoadPlan:
     burst_every_s: float | None = None
     think_time_s: float = 0.0
     think_time: ThinkTime = "fixed"
+    extensions: bool = True
+    seconds: float | None = None
+    least_seconds: float | None = None
+    interval_fraction: float | None = None
+    min_requests: int | None = None
     api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -94,6 +107,7 @@ class LoadPlan:
             if self.rate_req_s is None:
                 raise UserError(f"load.rate_req_s is missing; arrival {self.arrival!r} needs requests per second.")
             _positive("rate_req_s", self.rate_req_s)
+        self._check_seconds()
         _positive("burstiness", self.burstiness)
         _positive("request_timeout_s", self.request_timeout_s)
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -101,13 +115,29 @@ class LoadPlan:
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise UserError("the API key holds characters that an HTTP header cannot carry; use printable ASCII.")
 
+    def _check_seconds(self) -> None:
+        if self.seconds is None:
+            for name in ("least_seconds", "interval_fraction", "min_requests"):
+                if getattr(self, name) is not None:
+                    raise UserError(f"load.{name} needs load.seconds.")
+            return
+        if self.arrival != "closed":
+            raise UserError(f"load.seconds is for a closed loop; load.arrival is {self.arrival!r}.")
+        _positive("seconds", self.seconds)
+        if self.min_requests is not None:
+            _at_least("min_requests", self.min_requests, 1)
+        if self.least_seconds is not None:
+            _positive("least_seconds", self.least_seconds)
+        if self.interval_fraction is not None:
+            _positive("interval_fraction", self.interval_fraction)
+
     @classmethod
     def from_record(cls, load: Mapping[str, Any], model: str, api_key: str | None = None) -> "LoadPlan":
         """Return the plan of a point record's `load`, for the model name that the server serves.
 
         Raises UserError for a key that no plan has, a missing key and a bad value.
         """
-        known = {one.name for one in fields(cls)} - {"model", "api_key"}
+        known = {one.name for one in fields(cls)} - {"model", "extensions", "api_key"}
         unknown = sorted(set(load) - known)
         if unknown:
             raise UserError(f"load.{unknown[0]} is unknown; known are {', '.join(sorted(known))}.")
@@ -131,8 +161,9 @@ def _positive(name: str, value: float) -> None:
 class Prompt:
     """One request's input, as token ids or as text (exactly one of them), and the output tokens asked for.
 
-    Requests of one `conversation` follow one another, each after the reply to the one before; `group` is any number
-    that results are to be split by, such as the part of a mixed workload.
+    `prompt_tokens` is how many tokens a text stands for, None where that is not known. Requests of one `conversation`
+    follow one another, each after the reply to the one before; `group` is any number that results are to be split by,
+    such as the part of a mixed workload.
     """
 
     output_tokens: int
@@ -140,6 +171,12 @@ class Prompt:
     text: str | None = None
     conversation: int | None = None
     group: int | None = None
+    prompt_tokens: int | None = None
+
+    @property
+    def asked_tokens(self) -> int | None:
+        """How many prompt tokens are asked for, None where that is not known."""
+        return self.prompt_tokens if self.token_ids is None else len(self.token_ids)
 
     def __post_init__(self) -> None:
         """Check that there is one input and that an output is asked for."""
@@ -161,10 +198,11 @@ class RequestResult:
     the attempt. `chunks` counts the SSE events with JSON. `output_tokens_seen` is counted from the stream,
     `output_tokens_server` is the server's own final count.
 
-    Status: ok; http_error (status other than 200); timeout; broken_stream (the connection or the stream ended
-    early, or the server reported an error in it); malformed (an event that is not JSON, or a reply that is
-    not HTTP); refused (no connection); short (fewer tokens than asked for although the end of text was to be
-    ignored); aborted (in flight when the run was ended); not_sent (the run was ended before).
+    Status: ok; http_error (status other than 200); timeout; broken_stream (the connection or the stream ended early, or
+    the server reported an error in it); malformed (an event that is not JSON, or a reply that is not HTTP); refused (no
+    connection); client_limit (no connection, for want of files or ports on the client's side); short (fewer tokens than
+    asked for, although the end of text was to be ignored or by a limit of the server's); aborted (in flight when the
+    run was ended); not_sent (the run was ended before).
     """
 
     index: int
@@ -211,11 +249,11 @@ class TokenEvents:
 class ClientHealth:
     """Whether the client itself kept up; values since the window start.
 
-    Loop lag: how late a timer of the client's loop fired, sampled every 10 ms. Send slip: real minus intended
-    send time, or minus the moment a capped request found its place (None in a closed loop). `cpu_fraction` is
-    the CPU time of this process by the duration: 1 is one core. `reads` are socket reads;
-    `coalesced_fraction` is the share of token chunks that arrived in one read with an earlier chunk of their
-    request. Of several client processes lags, slips and the CPU share are the worst one's, counts are summed.
+    Loop lag: how late a timer of the client's loop fired, sampled every 10 ms. Send slip: real minus intended send
+    time, or minus the moment a capped request found its place (None in a closed loop). `cpu_fraction` is the CPU time
+    of this process by the duration: 1 is one core. `reads` are socket reads; `coalesced_fraction` is the share of token
+    chunks that arrived in one read with an earlier chunk of their request. `skipped_events` told nothing of tokens. Of
+    several client processes lags, slips and the CPU share are the worst one's, counts are summed.
     """
 
     loop_lag_p99_ms: float
@@ -229,6 +267,9 @@ class ClientHealth:
     coalesced_fraction: float
     loop: str
     processes: int = 1
+    skipped_events: int = 0
+    standstill_s: float = 0.0
+    start_late_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,3 +290,4 @@ class LoadResult:
     token_source: TokenSource
     health: ClientHealth
     ended_early: str | None = None
+    stopped_by: StoppedBy | None = None

@@ -2,7 +2,9 @@
 
 import asyncio
 import dataclasses
+import errno
 import gc
+import os
 import resource
 import secrets
 import time
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from memgap.errors import UserError
 from memgap.load.arrivals import intended_offsets_s, think_times_s
 from memgap.load.collect import collect
+from memgap.load.enough import Enough
 from memgap.load.health import LagProbe
 from memgap.load.http1 import ClientConnection, Exchange, Pool, parse_url
 from memgap.load.loop import loop_factory
@@ -24,6 +27,8 @@ from memgap.load.records import LoadPlan, LoadResult, Prompt
 
 Progress = Callable[[int, int], None]
 
+CLIENT_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM)
+"""Why a connection cannot be made although nothing is known of the server: files, ports or memory of the client."""
 _MOST_CONNECTIONS_AHEAD = 1024
 _FEW_CONNECTIONS_AHEAD = 64
 
@@ -56,6 +61,9 @@ class _Window:
         self._done = 0
         self._refused = 0
         self._stopped = asyncio.Event()
+        self._flying: dict[int, Exchange] = {}
+        self._reads = 0
+        self.enough = Enough(plan, self._reads_so_far)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def stop(self, reason: str) -> None:
@@ -68,9 +76,16 @@ class _Window:
             pool.stop(reason)
 
     async def closed_loop(self, concurrency: int) -> None:
-        """Keep `concurrency` requests in flight, but for pauses, until all are done."""
+        """Keep `concurrency` requests in flight, but for pauses, until all are done or enough are (`Enough`)."""
         count = min(concurrency, len(self._chains))
-        await asyncio.gather(*(self._worker() for _ in range(count)))
+        watch = asyncio.create_task(self.enough.watch())
+        try:
+            await asyncio.gather(*(self._worker() for _ in range(count)))
+        finally:
+            watch.cancel()
+
+    def _reads_so_far(self) -> int:
+        return self._reads + sum(len(one.times_ns) for one in self._flying.values())
 
     async def open_loop(self, offsets_s: Sequence[float], start_ns: int) -> None:
         """Send each request, or begin each conversation, at its time after `start_ns` (monotonic), or when the cap
@@ -126,7 +141,7 @@ class _Window:
                 wait.cancel()
 
     async def _worker(self) -> None:
-        while self._next < len(self._chains) and not self._stopped.is_set():
+        while self._next < len(self._chains) and not self._stopped.is_set() and not self.enough.now():
             chain = self._chains[self._next]
             self._next += 1
             await self._chain(chain)
@@ -160,8 +175,9 @@ class _Window:
         self._in_flight[server] += 1
         exchange = Exchange(index, server, sent_ns)
         self.exchanges[index] = exchange
+        self._flying[index] = exchange
         timeout_s = self._plan.request_timeout_s
-        connection = pool.resting()
+        rested = connection = pool.resting()
         if connection is None:
             connection = await self._connect(pool, exchange, timeout_s)
         if connection is not None:
@@ -170,10 +186,27 @@ class _Window:
                 exchange.outcome, exchange.end_ns = "aborted", time.monotonic_ns()
                 exchange.error = self.ended_early
             else:
-                await connection.send(self._heads[server] + self._requests[index], exchange, timeout_s)
+                request = self._heads[server] + self._requests[index]
+                await connection.send(request, exchange, timeout_s)
+                if rested is not None and exchange.unheard and not self._stopped.is_set():
+                    await self._once_more(pool, request, exchange, timeout_s)
             pool.give_back(connection)
         self._in_flight[server] -= 1
+        del self._flying[index]
+        self._reads += len(exchange.times_ns)
         self._account(exchange)
+
+    async def _once_more(self, pool: Pool, request: bytes, exchange: Exchange, timeout_s: float) -> None:
+        """Send a request anew that met a connection which its server was closing after the reply before.
+
+        Servers may do so at any time, and have then not read it. Its clock runs on from the first try.
+        """
+        left_s = timeout_s - (time.monotonic_ns() - exchange.sent_ns) / 1e9
+        exchange.outcome, exchange.error = "open", None
+        connection = await self._connect(pool, exchange, max(left_s, 0.0))
+        if connection is not None:
+            await connection.send(request, exchange, max(left_s, 0.0))
+            pool.give_back(connection)
 
     def _server(self, index: int) -> int:
         if self._plan.balance == "round-robin":
@@ -187,16 +220,21 @@ class _Window:
         except TimeoutError:
             exchange.outcome, exchange.error = "timeout", "no connection in time"
         except OSError as error:
-            exchange.outcome, exchange.error = "refused", f"no connection: {error.strerror or error}"
+            said = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            if error.errno in CLIENT_LIMITS:
+                exchange.outcome, exchange.error = "client_limit", f"the client cannot open another connection: {said}"
+            else:
+                exchange.outcome, exchange.error = "refused", f"no connection: {said}"
         exchange.end_ns = time.monotonic_ns()
         return None
 
     def _account(self, exchange: Exchange) -> None:
         self._done += 1
-        if exchange.outcome == "refused":
+        self.enough.request_ended()
+        if exchange.outcome in ("refused", "client_limit"):
             self._refused += 1
             if self._refused >= self._plan.max_consecutive_refused:
-                self.stop(f"{self._refused} connections in a row were refused; the server is gone")
+                self.stop(f"{self._refused} connections in a row could not be made; the last: {exchange.error}")
         elif exchange.parts:
             self._refused = 0
         if self._on_progress is not None:
@@ -219,7 +257,8 @@ async def run_load(
     the window; then `before_window` is called, with nothing in flight: it may return the monotonic time in ns at
     which the window has to start. `offsets_s` replaces the plan's own intended send times (seconds, one a
     request or conversation). `on_progress(done, total)` is called after each request of the window. Setting
-    `abort` breaks off what is in flight. No request is tried twice. Failed requests are results, not exceptions.
+    `abort` breaks off what is in flight. No request is tried twice, but for one whose used connection the server
+    closed before any byte of a reply. Failed requests are results, not exceptions.
 
     Raises UserError for too few prompts, no or bad addresses, token ids in a chat.
     """
@@ -240,7 +279,9 @@ async def run_load(
     warmup_requests = request_bytes(plan, warmup_prompts, f"{tag}-warmup")
     _raise_file_limit()
     chains = _chains(prompts)
-    unhurried = dataclasses.replace(plan, think_time_s=0.0)
+    unhurried = dataclasses.replace(
+        plan, think_time_s=0.0, seconds=None, least_seconds=None, interval_fraction=None, min_requests=None
+    )
     pools = [Pool(target) for target in targets]
     watcher: asyncio.Task[None] | None = None
     try:
@@ -250,16 +291,18 @@ async def run_load(
             watcher = asyncio.create_task(_watch(abort, (warmup, window)))
         if warmup_requests:
             await warmup.closed_loop(plan.concurrency or len(warmup_requests))
-        planned_ns = before_window() if before_window is not None else None
-        await _fill(pools, plan)
         loop = asyncio.get_running_loop()
         if offsets_s is None:
             offsets_s = intended_offsets_s(plan, len(chains))
-        if planned_ns is not None:
-            await asyncio.sleep((planned_ns - time.monotonic_ns()) / 1e9)
+        # collecting garbage takes a second for many prompts: it comes before the moment that all processes wait for
         with _no_garbage_collection():
+            planned_ns = before_window() if before_window is not None else None
+            await _fill(pools, plan)
+            while planned_ns is not None and (left_ns := planned_ns - time.monotonic_ns()) > 0:
+                await asyncio.sleep(left_ns / 1e9)  # a timer may fire a little early
             probe = LagProbe(loop)
             start_ns = time.monotonic_ns() if planned_ns is None else planned_ns
+            late_ns = max(time.monotonic_ns() - start_ns, 0)
             start_unix_s = time.time() - (time.monotonic_ns() - start_ns) / 1e9
             if offsets_s is None:
                 assert plan.concurrency is not None
@@ -286,8 +329,11 @@ async def run_load(
         start_ns=start_ns,
         end_ns=end_ns,
         probed=probed,
+        late_ns=late_ns,
         loop_name=type(loop).__module__.partition(".")[0],
         ended_early=window.ended_early,
+        stopped_by=window.enough.by
+        or ("requests" if plan.seconds is not None and window.ended_early is None else None),
     )
 
 

@@ -1,6 +1,7 @@
 """Turns the stored reads of one reply into token events; runs after the load, not during it."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,7 +55,8 @@ class ParsedReply:
 
     `times_ns` and `tokens`: one entry an event with at least one new token. `coalesced`: how many of these
     events came in one read with the one before. `done`: the stream ended as it should ([DONE], or a whole
-    body). `malformed`: what could not be read, or None. `message`: the error the server gave, or None.
+    body). `skipped`: events with neither a choice nor a count of tokens. `malformed`: what could not be read, or None.
+    `message`: the error the server gave, or None.
     """
 
     http_status: int | None = None
@@ -62,6 +64,7 @@ class ParsedReply:
     tokens: list[int] = field(default_factory=list)
     coalesced: int = 0
     chunks: int = 0
+    skipped: int = 0
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     finish_reason: str | None = None
@@ -134,23 +137,25 @@ class _Counts:
 
 
 def _read_event(data: bytes, time_ns: int, reply: ParsedReply, counts: _Counts) -> None:
+    """Take over what one event says; an event that says nothing of tokens is counted as skipped."""
+    data = data.strip()
+    if not data:
+        return
     if data == b"[DONE]":
         reply.done = True
         return
     reply.chunks += 1
     try:
-        event = _loads(data)
+        event = _load(data)
         if not isinstance(event, dict):
             raise ValueError
-        if event.get("error"):
+        if event.get("error") or event.get("object") == "error":
             reply.message = reply.message or _error_message(data)
             return
-        usage = event.get("usage")
-        if usage:
-            reply.prompt_tokens = int(usage["prompt_tokens"])
-            reply.output_tokens = int(usage["completion_tokens"])
-        choices = event["choices"]
-        if not choices:
+        told = _read_usage(event.get("usage"), reply)
+        choices = event.get("choices")
+        if not choices or choices[0] is None:
+            reply.skipped += not told
             return
         choice = choices[0]
         ids = choice.get("token_ids")
@@ -159,15 +164,41 @@ def _read_event(data: bytes, time_ns: int, reply: ParsedReply, counts: _Counts) 
             delta = choice.get("delta") or {}
             text = delta.get("content") or delta.get("reasoning") or delta.get("reasoning_content")
         number = len(ids) if ids else 0
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         reply.malformed = reply.malformed or f"an event is not as the API has it: {_clip(data)}"
         return
     counts.times_ns.append(time_ns)
     counts.ids.append(number)
+    # what was counted before does not go away: an event may name fewer, or none
     previous = counts.usage[-1] if counts.usage else 0
-    counts.usage.append(reply.output_tokens or 0 if usage else previous)
+    counts.usage.append(max(previous, reply.output_tokens or 0))
     counts.text.append(1 if text else 0)
     reply.finish_reason = choice.get("finish_reason") or reply.finish_reason
+
+
+def _read_usage(usage: Any, reply: ParsedReply) -> bool:
+    """Take over the counts that are there; returns whether there was any."""
+    if not isinstance(usage, dict):
+        return False
+    prompt, output = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    reply.prompt_tokens = reply.prompt_tokens if prompt is None else prompt
+    reply.output_tokens = reply.output_tokens if output is None else output
+    return prompt is not None or output is not None
+
+
+def _count(value: Any) -> int | None:
+    """Return a number of tokens, None for anything but a whole number from 0 on."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        return None
+    return int(value) if value == int(value) else None
+
+
+def _load(data: bytes) -> Any:
+    """Return what JSON says, with Python's reader where the strict one refuses it (NaN, Infinity)."""
+    try:
+        return _loads(data)
+    except ValueError:
+        return json.loads(data)
 
 
 def _clip(data: bytes) -> str:

@@ -27,8 +27,8 @@ API_KEY = "MEMGAP_LOAD_API_KEY"
 def write_job(folder: Path, job: dict[str, Any], prompts: list[Prompt], warmup: list[Prompt]) -> None:
     """Write a worker's job: `job` holds plan, urls and offsets_s (or null)."""
     folder.mkdir(parents=True)
-    texts = [[one.text for one in part] for part in (prompts, warmup)]
-    (folder / "job.json").write_text(json.dumps({**job, "texts": texts}), encoding="utf-8")
+    told = [[[one.text, one.conversation, one.group, one.prompt_tokens] for one in part] for part in (prompts, warmup)]
+    (folder / "job.json").write_text(json.dumps({**job, "prompts": told}), encoding="utf-8")
     every = [*prompts, *warmup]
     ids = [np.asarray(one.token_ids or (), dtype=np.int32) for one in every]
     np.savez(
@@ -44,12 +44,12 @@ def _read_job(folder: Path) -> tuple[dict[str, Any], list[Prompt], list[Prompt]]
     with np.load(folder / "prompts.npz", allow_pickle=False) as stored:
         ids, lengths, outputs = stored["ids"], stored["lengths"], stored["output_tokens"]
     ends = np.cumsum(lengths)
-    texts = [*job["texts"][0], *job["texts"][1]]
+    told = [*job["prompts"][0], *job["prompts"][1]]
     every = [
-        Prompt(int(output), None if text is not None else ids[end - length : end].tolist(), text)
-        for end, length, output, text in zip(ends, lengths, outputs, texts, strict=True)
+        Prompt(int(output), ids[end - length : end].tolist() if text is None else None, text, *others)
+        for end, length, output, (text, *others) in zip(ends, lengths, outputs, told, strict=True)
     ]
-    measured = len(job["texts"][0])
+    measured = len(job["prompts"][0])
     return job, every[:measured], every[measured:]
 
 
@@ -63,6 +63,7 @@ def _write_result(folder: Path, result: LoadResult) -> None:
         "duration_s": result.duration_s,
         "token_source": result.token_source,
         "ended_early": result.ended_early,
+        "stopped_by": result.stopped_by,
     }
     (folder / "result.json").write_text(json.dumps(whole), encoding="utf-8")
     events = result.events

@@ -33,7 +33,8 @@ from memgap.load.worker import API_KEY, write_job
 STREAMS_PER_PROCESS = 1024
 """One core followed 186,000 tokens/s; a process is given no more streams than this by itself."""
 LEAD_S = 0.25
-"""How long before the window's start every process is told of it; opening connections takes less."""
+LEAD_PER_STREAM_S = 0.0005
+"""How long before the window's start every process is told of it, and what each stream adds for its connection."""
 WorkerResult = dict[str, Any]
 
 
@@ -75,7 +76,8 @@ async def run_in_processes(
         await asyncio.gather(*(one.ready() for one in clients))
         if before_window is not None:
             before_window()
-        start_ns = time.monotonic_ns() + round(LEAD_S * 1e9)
+        lead_s = LEAD_S + LEAD_PER_STREAM_S * min(plan.concurrency or plan.requests, plan.requests)
+        start_ns = time.monotonic_ns() + round(lead_s * 1e9)
 
         def progress() -> None:
             if on_progress is not None:
@@ -98,6 +100,11 @@ def _share(plan: LoadPlan, number: int, processes: int, requests: int, warmup: i
     concurrency = plan.concurrency
     if concurrency is not None:
         concurrency = concurrency // processes + (number < concurrency % processes)
+    if plan.min_requests is not None:
+        share["min_requests"] = max(plan.min_requests * requests // plan.requests, 1)
+    # each process would see its own part only and stop at a moment of its own
+    share["interval_fraction"] = None
+    share["least_seconds"] = None
     return {**share, "requests": requests, "warmup_requests": warmup, "concurrency": concurrency}
 
 
@@ -171,15 +178,19 @@ def _merge(
 ) -> LoadResult:
     """Return one result in the order of the requests; events are grouped by request as in any result."""
     processes = len(workers)
+    parts = [(number, one) for number, one in enumerate(workers) if one is not None]
+    stopped = {one["stopped_by"] for _, one in parts} - {None, "requests"}
+    told = {number for number, one in parts if one["stopped_by"] not in (None, "requests")}
     results = [
         RequestResult(index, 0, output_tokens_asked=prompt.output_tokens, status="aborted", error="its client died")
         for index, prompt in enumerate(prompts)
     ]
-    parts = [(number, one) for number, one in enumerate(workers) if one is not None]
+    sent: set[int] = set()
     for number, worker in parts:
         for given in worker["results"]:
             given["index"] = given["index"] * processes + number
             results[given["index"]] = RequestResult(**given)
+            sent.add(given["index"])
     request = np.concatenate([worker["events"]["request"] * processes + number for number, worker in parts] or [[]])
     order = np.argsort(request, kind="stable")
 
@@ -192,7 +203,7 @@ def _merge(
         early.append(f"{died} of {processes} client processes died")
     ends_s = [worker["duration_s"] for _, worker in parts]
     return LoadResult(
-        results=results,
+        results=[one for one in results if one.index in sent or one.index % processes not in told],
         events=TokenEvents(request[order].astype(np.int32), events("time_s", np.float64), events("tokens", np.int32)),
         warmup=[RequestResult(**given) for _, worker in parts for given in worker["warmup"]],
         start_unix_s=min((worker["start_unix_s"] for _, worker in parts), default=time.time()),
@@ -201,6 +212,7 @@ def _merge(
         token_source=_one_source({worker["token_source"] for _, worker in parts}),
         health=_health([ClientHealth(**worker["health"]) for _, worker in parts], processes),
         ended_early="; ".join(dict.fromkeys(early)) or None,
+        stopped_by="seconds" if stopped else "requests" if plan.seconds is not None else None,
     )
 
 
@@ -229,4 +241,7 @@ def _health(parts: Sequence[ClientHealth], processes: int) -> ClientHealth:
         coalesced_fraction=sum(one.coalesced_fraction * one.chunks for one in parts) / max(chunks, 1),
         loop=parts[0].loop if parts else "none",
         processes=processes,
+        skipped_events=sum(one.skipped_events for one in parts),
+        standstill_s=worst("standstill_s") or 0.0,
+        start_late_ms=worst("start_late_ms") or 0.0,
     )

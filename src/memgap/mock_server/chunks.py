@@ -52,10 +52,10 @@ def _frame(event: bytes) -> bytes:
 class Events:
     """Writes the SSE events of one stream as chunks of HTTP/1.1 chunked coding."""
 
-    def __init__(self, ask: Ask, number: int, finish_reason: str) -> None:
+    def __init__(self, ask: Ask, number: int, finish_reason: str, prompt_tokens: int) -> None:
         self._ask = ask
         self._number = number
-        self._prompt = len(ask.prompt_ids)
+        self._prompt = prompt_tokens
         object_name = "chat.completion.chunk" if ask.chat else "text_completion"
         self._head = (
             f'{{"id":{_json(ask.request_id)},"object":"{object_name}","created":{ask.created},'

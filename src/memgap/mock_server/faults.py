@@ -32,6 +32,11 @@ class Faults:
     prefix_hit_share: float = 0.0
     lost_count_share: float = 0.0
     delay_writes_s: float = 0.0
+    odd_metrics_every: int = 0
+    longer_prompts_share: float = 0.0
+    surplus_tokens: int = 0
+    abort_every: int = 0
+    kept_cache_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,11 @@ _KINDS: dict[str, _Kind] = {
     "prefix-hits": _Kind((("prefix_hit_share", float),)),
     "lost-count": _Kind((("lost_count_share", float),)),
     "delay-writes": _Kind((("delay_writes_s", float),)),
+    "odd-metrics": _Kind((("odd_metrics_every", int),)),
+    "longer-prompts": _Kind((("longer_prompts_share", float),)),
+    "surplus-tokens": _Kind((("surplus_tokens", int),)),
+    "abort": _Kind((("abort_every", int),)),
+    "keep-cache": _Kind((("kept_cache_share", float),)),
 }
 
 FAULT_KINDS = tuple(_KINDS)

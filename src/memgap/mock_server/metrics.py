@@ -1,5 +1,7 @@
 """The /metrics page, with the names and labels of vLLM."""
 
+import math
+
 from memgap.mock_server.latencies import Latencies
 from memgap.mock_server.options import Options
 from memgap.mock_server.scheduler import Scheduler
@@ -9,22 +11,29 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def metrics_page(scheduler: Scheduler, latencies: Latencies, options: Options) -> bytes:
-    """Return the state of the engine in Prometheus' text format 0.0.4."""
+def metrics_page(scheduler: Scheduler, latencies: Latencies, options: Options, number: int = 0) -> bytes:
+    """Return the state of the engine in Prometheus' text format 0.0.4; `number` counts the pages before this one."""
     labels = f'engine="0",model_name="{_escape(options.public_name)}"'
     counters = scheduler.counters
-    lines: list[str] = []
+    odd = options.faults.odd_metrics_every > 0 and (number + 1) % options.faults.odd_metrics_every == 0
+    lines: list[str] = ['vllm:cut_off{a="b" 1'] if odd else []
 
     def add(name: str, kind: str, text: str, value: float) -> None:
         lines.extend((f"# HELP vllm:{name} {text}", f"# TYPE vllm:{name} {kind}"))
         lines.append(f"vllm:{name}{{{labels}}} {float(value)}")
 
-    add("num_requests_running", "gauge", "Sequences in the batch.", len(scheduler.running))
+    add("num_requests_running", "gauge", "Sequences in the batch.", math.nan if odd else len(scheduler.running))
     add("num_requests_waiting", "gauge", "Sequences in the queue.", len(scheduler.waiting))
-    add("kv_cache_usage_perc", "gauge", "Share of the KV blocks in use, 0 to 1.", scheduler.kv_usage)
+    add(
+        "kv_cache_usage_perc",
+        "gauge",
+        "Share of the KV blocks in use, 0 to 1.",
+        math.nan if odd else scheduler.kv_usage,
+    )
     faults = options.faults
-    looked_up = counters.prompt_tokens if faults.prefix_hit_share else 0
-    hits = looked_up * faults.prefix_hit_share
+    hit_share = faults.prefix_hit_share + faults.kept_cache_share
+    looked_up = counters.prompt_tokens if hit_share else 0
+    hits = looked_up * hit_share
     add("prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache.", looked_up)
     add("prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache.", hits)
     add("num_preemptions_total", "counter", "Sequences evicted from the batch.", counters.preemptions)

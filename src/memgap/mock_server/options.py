@@ -1,11 +1,15 @@
 """Command line of the mock engine."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from memgap.errors import UserError
 from memgap.mock_server.faults import FAULT_KINDS, Faults, parse_faults
+
+KEY_VARIABLE = "MEMGAP_MOCK_API_KEY"
+"""Environment variable of the API key, which no process list shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     for kind in ("tensor", "pipeline", "data"):
         parser.add_argument(f"--{kind}-parallel-size", type=int, default=1, help="changes nothing but a job's GPUs")
     parser.add_argument("--precise-timing", action="store_true", help="spin for the last ms of a wait")
-    parser.add_argument("--api-key", default="", help="bearer token that /v1 asks for")
+    parser.add_argument("--api-key", default=os.environ.get(KEY_VARIABLE, ""), help="bearer token that /v1 asks for")
     parser.add_argument("--stamp-file", default="", help="write the time of each token here (.npz)")
     parser.add_argument("--profile-folder", default="", help="where /start_profile and /stop_profile write a trace")
     parser.add_argument("--spawn-child", action="store_true", help="start a sleeping child process")

@@ -40,6 +40,8 @@ class App:
         self.loop = loop
         self.stamps = Stamps() if options.stamp_file else None
         self.generations = 0
+        self.pages = 0
+        self.reset_path = "" if options.faults.kept_cache_share else "/reset_prefix_cache"
         self.connections: set[Connection] = set()
 
     def next_number(self) -> int:
@@ -64,9 +66,14 @@ class Reply:
         if _hit(faults.short_output_every, number) and output_tokens > 1:
             self.finish_reason = "stop"
             output_tokens //= 2
+        if _hit(faults.abort_every, number) and output_tokens > 1:
+            self.finish_reason = "abort"
+            output_tokens //= 2
+        output_tokens += faults.surplus_tokens
         self._bad = output_tokens // 2 if _hit(faults.malformed_event_every, number) else -1
         self._break = output_tokens // 2 if _hit(faults.break_stream_every, number) else -1
-        self._events = Events(ask, number, self.finish_reason)
+        counted = round(len(ask.prompt_ids) * (1 + faults.longer_prompts_share))
+        self._events = Events(ask, number, self.finish_reason, counted)
         self._write: Callable[[bytes], object] = connection.write
         self._miscount = faults.miscount_tokens
         if faults.delay_writes_s:
@@ -236,7 +243,7 @@ class Connection(asyncio.Protocol):
             trace = self.app.engine.trace
             (trace.start if path == "/start_profile" else trace.write)()
             self._send(200, b"", b"text/plain")
-        elif path == "/health" and method == "GET":
+        elif (method, path) in (("GET", "/health"), ("POST", self.app.reset_path)):
             self._send(200, b"", b"text/plain")
         elif path == "/version" and method == "GET":
             self.send_json(200, {"version": f"mock-{__version__}"})
@@ -262,7 +269,9 @@ class Connection(asyncio.Protocol):
 
     def _metrics(self) -> None:
         if not self.closed:
-            page = metrics_page(self.app.engine.scheduler, self.app.engine.latencies, self.app.options)
+            app = self.app
+            page = metrics_page(app.engine.scheduler, app.engine.latencies, app.options, app.pages)
+            app.pages += 1
             self._send(200, page, b"text/plain; version=0.0.4; charset=utf-8")
             self.finished()
 

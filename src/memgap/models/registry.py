@@ -9,8 +9,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from memgap.errors import UserError
 from memgap.models.architecture import DECODER, WEIGHT_DTYPES, ModelArchitecture
 from memgap.models.fields import Fields, suggest
@@ -18,6 +16,7 @@ from memgap.models.formats import quantization_config
 from memgap.models.hf_config import from_hf_config, hf_config_dtype
 from memgap.models.hub import BESIDE, HubModel, hub_model
 from memgap.models.keys import ALIASES, NESTED
+from memgap.own_yaml import own_yaml
 
 WEIGHTS = ("synthetic", "hub", "path")
 
@@ -42,7 +41,7 @@ def load_registry() -> Mapping[str, RegistryEntry]:
     """Return the known models by name; raises UserError where the packaged file is damaged."""
     text = resources.files("memgap.models").joinpath("registry.yaml").read_text(encoding="utf-8")
     entries: dict[str, RegistryEntry] = {}
-    for name, values in yaml.safe_load(text).items():
+    for name, values in own_yaml(text).items():
         where = f"model registry, {name}"
         given = Fields(values, where, ("hub_id", "revision", "dtype", "architecture"))
         entries[name] = RegistryEntry(

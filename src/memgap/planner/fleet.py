@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from memgap.config.load import schema
+from memgap.config.reading import read_yaml
 from memgap.errors import UserError
 from memgap.models.fields import Fields
 
@@ -64,10 +63,10 @@ def latencies() -> list[str]:
 def read_fleet(path: Path) -> Fleet:
     """Return the fleet that a YAML file describes; raises UserError where it cannot be read or does not make sense."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise UserError(f"cannot read the fleet {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
     return fleet_of(content, str(path))
 

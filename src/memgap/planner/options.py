@@ -17,6 +17,7 @@ from memgap.advisor.memory import MemoryNeed
 from memgap.advisor.report import memory_at, model_rows, profile_of
 from memgap.errors import UserError
 from memgap.planner.fleet import Demand, Fleet, GpuKind
+from memgap.roofline.gpus import bears
 from memgap.tables.fate import GOOD, fate
 
 GIB = 2**30
@@ -116,7 +117,7 @@ def _choices(rows: pd.DataFrame, demand: Demand, kind: GpuKind, fleet: Fleet) ->
 def _rows_of_kind(rows: pd.DataFrame, kind: GpuKind) -> pd.DataFrame:
     names = rows["gpu_name"].fillna("")
     if kind.measured_on is not None:
-        return rows[names.str.contains(kind.measured_on, regex=False)]
+        return rows[[bears(name, kind.measured_on) for name in names]]
     known = sorted(set(names) - {""})
     if len(known) > 1:
         raise UserError(

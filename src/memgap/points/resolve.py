@@ -52,6 +52,11 @@ class Resolver:
 
         Raises UserError for unknown names, and where an argument of `required` is missing.
         """
+        for name, experiment, arguments, where in self.arguments(section, required):
+            yield name, experiment, self.resolve(arguments, where)
+
+    def arguments(self, section: str, required: Sequence[str]) -> Iterator[tuple[str, str, Arguments, str]]:
+        """Yield the same with arguments as they are given, and the place in the configuration."""
         for name, settings in self.config[section].items():
             where = f"config: {section}.{name}"
             for experiment, arguments in expand_sweep(name, settings, section):
@@ -59,7 +64,7 @@ class Resolver:
                     raise UserError(
                         f"{where}: no `{missing}` is given, neither in `fixed` nor in experiment {experiment!r}."
                     )
-                yield name, experiment, self.resolve(arguments, where)
+                yield name, experiment, arguments, where
 
     def resolve(self, arguments: Arguments, where: str) -> Resolved:
         """Return arguments with what they name; raises UserError for an unknown name."""
@@ -67,7 +72,7 @@ class Resolver:
         resolved = Resolved(arguments, engine, model, where)
         if "dataset" not in arguments:
             return resolved
-        known(arguments["dataset"], self.config["datasets"], "dataset", where)
+        self.dataset_entry(arguments["dataset"], where)
         return Resolved(arguments, engine, model, where, self._dataset(resolved))
 
     def engine(self, arguments: Mapping[str, Any], where: str) -> Record:
@@ -83,6 +88,12 @@ class Resolver:
         if name not in self._models:
             self._models[name] = resolve_model(name, self.config["models"])
         return self._models[name]
+
+    def dataset_entry(self, name: str, where: str) -> Record:
+        """Return what the configuration says of a dataset; raises UserError for an unknown one."""
+        known(name, self.config["datasets"], "dataset", where)
+        entry: Record = self.config["datasets"][name]
+        return entry
 
     def _dataset(self, resolved: Resolved) -> Record:
         name, flags = resolved.arguments["dataset"], resolved.flags

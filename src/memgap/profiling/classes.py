@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-import yaml
+from memgap.own_yaml import own_yaml
 
 UNCLASSIFIED = "unclassified"
 CLASSES = (
@@ -22,7 +22,7 @@ _OPENING, _CLOSING = "<({[", ">)}]"
 def rules() -> tuple[tuple[str, re.Pattern[str]], ...]:
     """Return the ordered rules: class and pattern. Raises ValueError where `classes.yaml` names an unknown class."""
     found = []
-    for rule in yaml.safe_load(_RULES.read_text())["rules"]:
+    for rule in own_yaml(_RULES.read_text())["rules"]:
         if rule["class"] not in CLASSES:
             raise ValueError(f"{_RULES.name}: {rule['class']!r} is no kernel class")
         found.append((rule["class"], re.compile(rule["pattern"], re.IGNORECASE if rule.get("flags") == "i" else 0)))

@@ -28,12 +28,13 @@ class NoCounterPermission(UserError):  # noqa: N818 - named for what is missing
 @dataclass(frozen=True)
 class NcuExport:
     """What an export says: one row a kernel, why there are none where there are none, and what ncu itself remarked
-    (`ERROR: ...`, `WARNING: ...`).
+    (`ERROR: ...`, `WARNING: ...`). `left_out`: rows that are broken or cut off.
     """
 
     table: pd.DataFrame
     reason: str
     messages: tuple[str, ...]
+    left_out: int = 0
 
 
 def ncu_command(
@@ -72,8 +73,8 @@ def ncu_command(
 def read_ncu(path: Path) -> NcuExport:
     """Read a file that `ncu --csv --page raw` wrote, or a program's output with it inside.
 
-    Raises NoCounterPermission where the driver refused the counters, UserError for a file that is no such export or is
-    cut off.
+    Rows that are broken or cut off are left out and counted. Raises NoCounterPermission where the driver refused the
+    counters, UserError for a file that is no such export or has no whole row.
     """
     try:
         data = path.read_bytes()
@@ -99,11 +100,8 @@ def parse_ncu(text: str, where: str = "ncu's output") -> NcuExport:
     begin = next((place for place, line in enumerate(lines) if line.startswith('"ID",')), None)
     if begin is None:
         return _without_table(where, messages)
-    table = _rows(lines[begin:], where)
-    for number, name in enumerate(table["name"]):
-        if not name:
-            raise UserError(f"{where}: row {number + 1} of the table has no kernel name; export it again.")
-    return NcuExport(table, "", messages)
+    table, left_out = _rows(lines[begin:], where)
+    return NcuExport(table, "", messages, left_out)
 
 
 def _without_table(where: str, messages: tuple[str, ...]) -> NcuExport:
@@ -120,36 +118,46 @@ def _without_table(where: str, messages: tuple[str, ...]) -> NcuExport:
     raise UserError(f"{where}: holds no table of ncu --csv --page raw ({hint}).")
 
 
-def _rows(lines: Sequence[str], where: str) -> pd.DataFrame:
-    """Return the table whose header is the first line; lines of programs after it are left out."""
-    header = _fields(lines[0], where)
+def _rows(lines: Sequence[str], where: str) -> tuple[pd.DataFrame, int]:
+    """Return the table whose header is the first line, and how many of its rows are broken and left out.
+
+    Lines of programs after it are no rows. Raises UserError where no row can be read.
+    """
+    header = _fields(lines[0])
+    if header is None:
+        raise UserError(f"{where}: the header of ncu's table is broken; the file is cut off.")
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         raise UserError(f"{where}: ncu's table has no column {missing[0]!r}; export it with --csv --page raw.")
     units: list[str] = [""] * len(header)
     rows = []
+    left_out = 0
     for number, line in enumerate(lines[1:]):
         if not re.match(r'"\d*"?(,|$)', line):
             continue
-        fields = _fields(line, where)
-        if len(fields) != len(header):
-            raise UserError(
-                f"{where}: a row of ncu's table has {len(fields)} of {len(header)} columns; the file is cut off."
-            )
+        fields = _fields(line)
+        if fields is None or len(fields) != len(header):
+            left_out += 1
+            continue
+        cells = dict(zip(header, fields, strict=True))
         if number == 0 and not fields[0]:
             units = fields
+        elif not cells["Kernel Name"].strip():
+            left_out += 1
         else:
-            rows.append(_row(dict(zip(header, fields, strict=True)), dict(zip(header, units, strict=True))))
+            rows.append(_row(cells, dict(zip(header, units, strict=True))))
     if not rows:
-        raise UserError(f"{where}: ncu's table has a header but no kernels; the file is cut off.")
-    return _table(rows)
+        broken = f" ({left_out} rows are broken)" if left_out else ""
+        raise UserError(f"{where}: ncu's table has a header but no kernels{broken}; the file is cut off.")
+    return _table(rows), left_out
 
 
-def _fields(line: str, where: str) -> list[str]:
+def _fields(line: str) -> list[str] | None:
+    """Return the cells of a line, None for a broken one."""
     try:
         return next(csv.reader([line], strict=True))
-    except (csv.Error, StopIteration) as error:
-        raise UserError(f"{where}: a line of ncu's table is broken ({error}); the file is cut off.") from error
+    except (csv.Error, StopIteration):
+        return None
 
 
 def _row(cells: dict[str, str], units: dict[str, str]) -> dict[str, object]:
@@ -182,9 +190,11 @@ def _table(rows: list[dict[str, object]]) -> pd.DataFrame:
 
 
 def number(cell: str) -> float:
-    """Return a number of ncu's, thousands separated by commas or not; NaN for anything else (`n/a`, nothing, text)."""
+    """Return a number of ncu's, thousands separated by commas or not; NaN for anything else (`n/a`, nothing, text) and
+    for what is not finite."""
     text = cell.strip()
-    return float(text.replace(",", "")) if _NUMBER.match(text) else math.nan
+    value = float(text.replace(",", "")) if _NUMBER.match(text) else math.nan
+    return value if math.isfinite(value) else math.nan
 
 
 def range_names(cell: str) -> list[str]:

@@ -4,6 +4,7 @@ Tables after NVIDIA's documented export schema. Tables are made only where there
 nothing was recorded; a table without a column that is needed means another schema.
 """
 
+import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -62,11 +63,11 @@ def read_nsys(path: Path) -> Recording:
     """Read kernels, copies and NVTX ranges of an SQLite export.
 
     Starts count from the first event of all. A kernel belongs to the step (`DecodeStep<i>`) inside which its launch
-    lies; without recorded launches to the step inside which it begins itself. Raises UserError for a file that is no
-    such export.
+    lies; without recorded launches to the step inside which it begins itself. Events whose times are no numbers are
+    left out and counted. Raises UserError for a file that is no such export, or without any kernel that can be read.
     """
     with _opened(path) as database:
-        kernels, ranges = _kernels(database, path), _ranges(database, path)
+        (kernels, odd_kernels), (ranges, odd_ranges) = _kernels(database, path), _ranges(database, path)
         launches = _launches(database, path)
     starts = [row["start"] for row in [*kernels, *ranges]]
     origin = min(starts, default=0)
@@ -94,7 +95,7 @@ def read_nsys(path: Path) -> Recording:
             }
         )
     why = f"{path.name} has no kernels (no table {KERNELS}): nothing ran on a GPU while nsys traced CUDA"
-    return Recording(timeline_table(rows), windows, "" if rows else why)
+    return Recording(timeline_table(rows), windows, "" if rows else why, odd_kernels + odd_ranges)
 
 
 def read_gpu_metrics(path: Path) -> pd.DataFrame:
@@ -107,7 +108,7 @@ def read_gpu_metrics(path: Path) -> pd.DataFrame:
             return pd.DataFrame(columns=list(GPU_COLUMNS))
         _need(database, path, "GPU_METRICS", ("timestamp", "typeId", "metricId", "value"))
         _need(database, path, "TARGET_INFO_GPU_METRICS", ("typeId", "metricId", "metricName"))
-        kernels, ranges = _kernels(database, path), _ranges(database, path)
+        (kernels, _), (ranges, _) = _kernels(database, path), _ranges(database, path)
         found = _query(
             database,
             path,
@@ -115,6 +116,7 @@ def read_gpu_metrics(path: Path) -> pd.DataFrame:
             "JOIN TARGET_INFO_GPU_METRICS i ON m.typeId = i.typeId AND m.metricId = i.metricId "
             "WHERE i.metricName LIKE '%[Throughput \\%]' ESCAPE '\\' ORDER BY m.timestamp",
         )
+    found = [row for row in found if _is_sample(row)]
     starts = [row["start"] for row in [*kernels, *ranges]] or [row["time"] for row in found]
     origin = min(starts, default=0)
     rows = [
@@ -137,13 +139,21 @@ def read_gpu_metrics(path: Path) -> pd.DataFrame:
     return ordered
 
 
+def _is_sample(row: dict[str, Any]) -> bool:
+    """Whether time, GPU and value of a metric's sample are finite numbers."""
+    value = row["value"]
+    whole = isinstance(row["time"], int) and isinstance(row["type"], int)
+    return whole and isinstance(value, (int, float)) and math.isfinite(value)
+
+
 def _metric(name: str) -> str:
     """Return our name of a metric of nsys's, empty for one that is not read."""
     return next((ours for begin, ours in METRICS.items() if str(name).startswith(begin)), "")
 
 
-def _kernels(database: sqlite3.Connection, path: Path) -> list[dict[str, Any]]:
-    """Return kernels, copies and memsets in ns: start, end, stream, process, correlation, name."""
+def _kernels(database: sqlite3.Connection, path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return kernels, copies and memsets in ns: start, end, stream, process, correlation, name; and how many of them
+    have no times."""
     found: list[dict[str, Any]] = []
     if _has(database, KERNELS):
         columns = _need(database, path, KERNELS, ("start", "end", "streamId"))
@@ -157,6 +167,7 @@ def _kernels(database: sqlite3.Connection, path: Path) -> list[dict[str, Any]]:
             f"SELECT k.start AS start, k.end AS end, k.streamId AS stream, {shared}, s.value AS name "
             f"FROM {KERNELS} k LEFT JOIN StringIds s ON k.{name} = s.id",
         )
+    own = list(found)
     for table, word in COPIES.items():
         if not _has(database, table):
             continue
@@ -168,8 +179,10 @@ def _kernels(database: sqlite3.Connection, path: Path) -> list[dict[str, Any]]:
             found.append({**row, "name": f"{word} {said}".strip()})
     for row in found:
         row["name"] = str(row["name"] or "")
-        _numbers(row, path)
-    return found
+        row["stream"] = row["stream"] if isinstance(row["stream"], int) else None
+    if own and not _timed(own)[0]:
+        raise UserError(f"{path}: the kernels of the export have no times in nanoseconds; export the report again.")
+    return _timed(found)
 
 
 def _shared(columns: set[str]) -> str:
@@ -194,10 +207,11 @@ def _launches(database: sqlite3.Connection, path: Path) -> dict[tuple[int, int],
     }
 
 
-def _ranges(database: sqlite3.Connection, path: Path) -> list[dict[str, Any]]:
-    """Return NVTX ranges and marks in ns: start, end, name. A range that was never closed is left out."""
+def _ranges(database: sqlite3.Connection, path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return NVTX ranges and marks in ns: start, end, name; and how many have no times. A range that was never closed
+    is left out."""
     if not _has(database, "NVTX_EVENTS"):
-        return []
+        return [], 0
     columns = _need(database, path, "NVTX_EVENTS", ("start", "end", "eventType"))
     if not columns & {"text", "textId"}:
         _need(database, path, "NVTX_EVENTS", ("text",))
@@ -215,15 +229,18 @@ def _ranges(database: sqlite3.Connection, path: Path) -> list[dict[str, Any]]:
         if row["type"] == MARK:
             row["end"] = row["start"]
         if row["end"] is not None:
-            found.append(_numbers({"start": row["start"], "end": row["end"], "name": str(row["name"])}, path))
-    return found
+            found.append({"start": row["start"], "end": row["end"], "name": str(row["name"])})
+    return _timed(found)
 
 
-def _numbers(row: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return the row; raises UserError where its times are no numbers."""
-    if not (isinstance(row["start"], int) and isinstance(row["end"], int)):
-        raise UserError(f"{path}: an event of the export has no times in nanoseconds; export the report again.")
-    return row
+def _timed(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """Return the rows whose times are whole numbers in order, and how many others there are."""
+    timed = [
+        row
+        for row in rows
+        if isinstance(row["start"], int) and isinstance(row["end"], int) and row["start"] <= row["end"]
+    ]
+    return timed, len(rows) - len(timed)
 
 
 @contextmanager

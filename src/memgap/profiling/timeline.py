@@ -30,12 +30,13 @@ def _no_windows() -> pd.DataFrame:
 @dataclass(frozen=True)
 class Recording:
     """What a profiler recorded: kernels (`COLUMNS`), the program's ranges (`WINDOW_COLUMNS`), and why there are no
-    kernels where there are none.
+    kernels where there are none. `left_out`: events whose times were no finite numbers.
     """
 
     kernels: pd.DataFrame = field(default_factory=_no_kernels)
     windows: pd.DataFrame = field(default_factory=_no_windows)
     reason: str = ""
+    left_out: int = 0
 
 
 def phase_and_step(name: str) -> tuple[str, int] | None:

@@ -1,14 +1,12 @@
 """Traces of torch.profiler: kernels with the step that launched them."""
 
-import gzip
-import json
-import zlib
+import math
 from pathlib import Path
 from typing import Any
 
-from memgap.errors import UserError
+from memgap.errors import DAMAGE, UserError
 from memgap.profiling.classes import kernel_class
-from memgap.profiling.kernel_trace import KERNEL_CATEGORIES
+from memgap.profiling.kernel_trace import KERNEL_CATEGORIES, category_of, complete_events
 from memgap.profiling.timeline import Recording, StepFinder, phase_and_step, timeline_table, windows_table
 
 LAUNCHES = ("cuda_runtime", "cuda_driver")
@@ -23,11 +21,11 @@ def read_trace(path: Path) -> Recording:
     that of the whole graph. A kernel without a recorded launch belongs to the step inside whose GPU range it begins.
     A trace of a CPU has no kernels: an empty timeline, with the reason. Raises UserError for a file that is no trace.
     """
-    events = _events(path)
+    events, left_out = _events(path)
     kernels, launches = [], {}
     ranges: dict[str, list[dict[str, Any]]] = {CPU_RANGE: [], GPU_RANGE: []}
     for event in events:
-        category = event.get("cat")
+        category = category_of(event)
         if category in KERNEL_CATEGORIES:
             kernels.append(event)
         elif category in LAUNCHES:
@@ -56,7 +54,7 @@ def read_trace(path: Path) -> Recording:
             }
         )
     reason = "" if rows else f"{path.name} has no kernels: torch.profiler saw no work on a GPU (a CPU has none)"
-    return Recording(timeline_table(rows), windows[CPU_RANGE], reason)
+    return Recording(timeline_table(rows), windows[CPU_RANGE], reason, left_out)
 
 
 def _window(event: dict[str, Any], origin_us: float) -> dict[str, object]:
@@ -71,20 +69,31 @@ def _argument(event: dict[str, Any], name: str) -> Any:
     return value if isinstance(value, int) else None
 
 
-def _events(path: Path) -> list[dict[str, Any]]:
-    """Return a trace's complete events, their times checked."""
+def _events(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return a trace's complete events with finite times, and how many have none.
+
+    Raises UserError for a file that is no trace, or in which no event can be read.
+    """
     try:
-        data = path.read_bytes()
-        trace = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
-        events = [event for event in trace["traceEvents"] if event.get("ph") == "X"]
-        for event in events:
-            event["ts"], event["dur"], event["name"] = float(event["ts"]), float(event["dur"]), str(event["name"])
-            event["cat"] = str(event.get("cat"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zlib.error, RecursionError) as error:
+        _, events = complete_events(path)
+    except DAMAGE as error:
         raise UserError(
             f"{path}: not a whole trace of torch.profiler ({_said(error)}); measure the point again."
         ) from error
-    return events
+    read = [event for event in events if _read(event)]
+    if events and not read:
+        raise UserError(f"{path}: not a whole trace of torch.profiler (no event has times); measure the point again.")
+    return read, len(events) - len(read)
+
+
+def _read(event: Any) -> bool:
+    """Make an event's times and names what they have to be; returns whether they can be."""
+    try:
+        event["ts"], event["dur"] = float(event["ts"]), float(event["dur"])
+        event["name"], event["cat"] = str(event["name"]), str(event.get("cat"))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return False
+    return math.isfinite(event["ts"]) and math.isfinite(event["dur"]) and event["dur"] >= 0
 
 
 def _said(error: Exception) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from memgap.errors import DAMAGE, UserError
 from memgap.kinds.registry import kind_of, session_of
 from memgap.recorded.files import ASKED, THINNED, points_file, read_points, read_series, series_file, write_series
-from memgap.redact import redacted, redacted_command
+from memgap.redact import redacted_command, redacted_point
 from memgap.store.points import PointStore
 
 TELEMETRY_ROWS = 60
@@ -110,7 +110,7 @@ def _tidy(point: dict[str, Any]) -> dict[str, Any]:
     without secrets, should an older store have one.
     """
     commands = [redacted_command(_short(one)) for one in point["provenance"]["commands"]]
-    point = {**redacted(point), "record": point["record"]}
+    point = redacted_point(point)
     provenance = {**point["provenance"], "commands": commands}
     finite = {name: value for name, value in point["summary"].items() if math.isfinite(value)}
     return {**point, "provenance": provenance, "summary": finite}

@@ -82,7 +82,7 @@ class Setup:
     @property
     def link_rate_bytes_s(self) -> float | None:
         """What the links of one GPU carry each way, None where it is not known."""
-        return self.link_bytes_s or getattr(self.gpu, "link_bytes_s", None)
+        return self.link_bytes_s or self.gpu.link_bytes_s
 
     def peak_flop_s(self, unit: str = TENSOR, kind: str = "") -> float:
         """Return the peak of one GPU, of the tensor units (of `kind`, such as fp8, where it has them) or of the vector

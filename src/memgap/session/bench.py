@@ -4,17 +4,21 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic
+from typing import Generic, cast
 
 from memgap.engine.failure import ServerFailureError
+from memgap.engine.given import GivenFlags
 from memgap.engine.identity import check_version
+from memgap.host.gpus import server_gpus
 from memgap.host.protocol import Entry
-from memgap.redact import redacted
-from memgap.session.measuring import H, Measuring, Place, PointRun
+from memgap.redact import redacted, redacted_error
+from memgap.session.measuring import H, Measuring, Place, PointRun, Record
+from memgap.session.neighbours import processes_on_gpu
 from memgap.session.progress import Progress, clock
 from memgap.session.provenance import UNKNOWN_HARDWARE, hardware, provenance
 from memgap.store.document import PointDocument
 from memgap.store.points import SCHEMA, PointStore
+from memgap.telemetry.gpus import Choice
 from memgap.verdict.judge import Verdict, worst
 
 START_FAILURES = 2
@@ -26,7 +30,7 @@ LOG_LINES = 2000
 class Bench(Generic[H]):
     """Measures points on one host, which somebody else stops in the end.
 
-    `neighbours` are others on the GPU, named; `remeasured_for` is stored with every point.
+    `remeasured_for` is stored with every point.
     """
 
     measuring: Measuring[H]
@@ -34,10 +38,20 @@ class Bench(Generic[H]):
     place: Place
     store: PointStore
     progress: Progress
-    neighbours: Sequence[str] = ()
     remeasured_for: Sequence[str] = ()
+    _neighbours: Sequence[str] = ()
     _failed_starts: int = 0
     _hopeless: ServerFailureError | None = None
+
+    def look_around(self, record: Record) -> None:
+        """Tell who is on the GPUs of a record's host already, where it runs on this machine."""
+        gpus = server_gpus(record) if self.host.local else Choice()
+        if gpus.doubt:
+            self.progress.say(f"which GPU will be used is not known yet: {gpus.doubt}")
+        self._neighbours = processes_on_gpu(gpus.ids)
+        if self._neighbours:
+            named = ", ".join(self._neighbours)
+            self.progress.say(f"already on the GPU: {named}; points measured beside others are invalid")
 
     def start(self, entry: Entry, what: str, points: Sequence[Entry] = ()) -> None:
         """Start the host for a point, or for all `points` at once. Raises ServerFailureError; UserError where it is of
@@ -52,8 +66,8 @@ class Bench(Generic[H]):
         try:
             self.host.start(waiting, points)
         except ServerFailureError as failure:
-            if self.neighbours:
-                failure.args = (f"{failure}; on the GPU before it: {', '.join(self.neighbours)}",)
+            if self._neighbours:
+                failure.args = (f"{failure}; on the GPU before it: {', '.join(self._neighbours)}",)
             raise
         check_version(entry["record"]["engine"], self.host.facts.version, self.host.noun)
         self.progress.say(f"{self.host.noun} ready after {clock(self.host.start_s)}")
@@ -63,14 +77,18 @@ class Bench(Generic[H]):
 
         Raises StoppedError where the session has to stop: then nothing is stored.
         """
-        place = replace(self.place, hardware=hardware() if self.host.local else UNKNOWN_HARDWARE)
         at_once = left if self.host.at_once else ()
         what = f"{len(left)} points" if self.host.at_once else label
+
+        def start() -> None:
+            self.start(entry, what, at_once)
+            run.place = self._place_of(entry)
+
         run = PointRun(
             entry,
             self.host,
-            place,
-            lambda: self.start(entry, what, at_once),
+            self._place_of(entry),
+            start,
             lambda done, total: self.progress.update(f"{label}: {done} of {total} requests"),
         )
         with run:
@@ -88,6 +106,14 @@ class Bench(Generic[H]):
         self._tell(label, self._stored(run))
         if not self.host.alive and not self.host.at_once:
             self.host.stop()
+
+    def _place_of(self, entry: Entry) -> Place:
+        """Return the place with the machine and the GPUs of the host, which its processes may tell once it runs."""
+        if not self.host.local:
+            return replace(self.place, hardware=UNKNOWN_HARDWARE)
+        gpus = server_gpus(entry["record"], [pid for pid in self.host.pids if pid])
+        needed = GivenFlags.of(entry["record"]).gpus
+        return replace(self.place, hardware=hardware(gpus, needed), gpus=gpus.ids)
 
     def _start_again(self, run: PointRun[H]) -> None:
         if self._hopeless is not None:
@@ -113,18 +139,18 @@ class Bench(Generic[H]):
             "key": run.key,
             "record": dict(run.record),
             "status": run.error["kind"] if run.error is not None else "ok",
-            "flags": [one.check for one in verdict.reasons],
-            "error": redacted(run.error, run.secrets),
+            "flags": list(dict.fromkeys(one.check for one in verdict.reasons)),
+            "error": redacted_error(run.error, run.secrets),
             "summary": {name: value for name, value in run.summary.items() if math.isfinite(value)},
-            "engine": redacted(self.host.told, run.secrets),
+            "engine": redacted(self.host.told, run.secrets, environment=False),
             "hardware": run.place.hardware,
             "remeasured_for": list(self.remeasured_for),
             "verdict": verdict.as_dict(),
-            "provenance": provenance(run.record["engine"]["package"], self.host.facts.version, self.host.commands),
+            "provenance": provenance(run.record, self.host.facts.version, self.host.commands),
         }
-        whole: dict[str, Any] = {**point, **run.added}
+        whole = cast(PointDocument, {**point, **run.added})
         self.store.write(run.key, whole, {**run.files, "server.log": self.host.log_tail(LOG_LINES).encode()})
-        return point
+        return whole
 
     def _verdict(self, run: PointRun[H]) -> Verdict:
         """Return the verdict on all that was measured: the worst one, each reason with the window that it is of."""

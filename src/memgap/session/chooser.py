@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from memgap.advisor.search import SEARCHES
 from memgap.study.stop import Choice, Seen, choose
 
 
@@ -24,4 +25,4 @@ class StopRules:
 
     def wanted(self, seen: Mapping[str, Seen]) -> Choice:
         """See Chooser."""
-        return choose(self._points, self._rules, seen)
+        return choose(self._points, self._rules, seen, SEARCHES)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from memgap.datasets import build_dataset, save_dataset, source_files
+from memgap.datasets import store_dataset
 from memgap.models import write_synthetic_model
 
 
@@ -14,4 +14,4 @@ def write_inputs(session: Mapping[str, Any], results: Path) -> None:
     if session["model_folder"] is not None:
         write_synthetic_model(records[0]["model"], results / "models" / session["model_folder"])
     for spec in {record["dataset"]["key"]: record["dataset"] for record in records}.values():
-        save_dataset(results / "datasets" / f"{spec['key']}.npz", spec, build_dataset(spec), source_files(spec))
+        store_dataset(results / "datasets" / f"{spec['key']}.npz", spec)

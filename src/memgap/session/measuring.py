@@ -1,6 +1,6 @@
 """How a kind of point is measured: on which host, in which phases, judged how, told how."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from memgap.host.protocol import Entry, Host, HostPlan
 from memgap.session.watch import StopWatch
 from memgap.store.document import ErrorDocument, PointDocument
 from memgap.telemetry.sampler import ENGINE_COLUMNS, Sampler
+from memgap.telemetry.window import left_out
 from memgap.verdict import judge
 from memgap.verdict.evidence import Evidence
 from memgap.verdict.judge import Verdict
@@ -23,13 +24,14 @@ Record = Mapping[str, Any]
 @dataclass(frozen=True)
 class Place:
     """Where a session measures: its folders, its clock, and what `beside` knows of other servers of ours that idle on
-    the same GPU (process ids)."""
+    the same GPU (process ids). `gpus` are the ids of the host's GPUs on this machine."""
 
     datasets: Path
     scratch: Path
     interval_s: float
     watch: StopWatch
     hardware: dict[str, Any] = field(default_factory=dict)
+    gpus: Sequence[str] = ()
     beside: Callable[[], list[int]] = list
 
 
@@ -96,7 +98,8 @@ class PointRun(Generic[H]):
         if self._sampler is None:
             urls, pids, own = self._sampled()
             adapter, interval_s = self.record["engine"]["adapter"], self.place.interval_s
-            self._sampler = self._sampling.enter_context(Sampler(urls, adapter, pids, own, interval_s, self._samples))
+            sampler = Sampler(urls, adapter, pids, own, interval_s, self._samples, self.place.gpus)
+            self._sampler = self._sampling.enter_context(sampler)
             self._sampler.wait_for_first_row()
 
     def end_sampling(self) -> None:
@@ -120,7 +123,8 @@ class PointRun(Generic[H]):
         rows = self._sampler.rows(start_monotonic_s) if self._sampler is not None else []
         if self.host.local:
             return rows
-        return [{name: value for name, value in row.items() if name in ("time_s", *ENGINE_COLUMNS)} for row in rows]
+        engine = ("time_s", *ENGINE_COLUMNS, *map(left_out, ENGINE_COLUMNS))
+        return [{name: value for name, value in row.items() if name in engine} for row in rows]
 
 
 class Phase(Protocol[H]):

@@ -1,13 +1,18 @@
 """Who is on the GPU before a session starts its server: another's job, or an orphan of an earlier run."""
 
+from collections.abc import Sequence
+
 import psutil
 
 from memgap.telemetry.nvml import Nvml
 
 
-def processes_on_gpu() -> list[str]:
-    """Return the compute processes on the GPUs that this process may use, as "process 12 (python -m x, of user)"."""
-    with Nvml() as gpu:
+def processes_on_gpu(gpus: Sequence[str] | None = None) -> list[str]:
+    """Return the compute processes on the GPUs of these ids, as "process 12 (python -m x, of user)".
+
+    None asks about the GPUs that this process may use.
+    """
+    with Nvml(only=gpus) as gpu:
         return [_named(pid) for pid in sorted(gpu.processes())]
 
 

@@ -22,6 +22,7 @@ from memgap.load.latency import summarize
 from memgap.load.loop import loop_factory
 from memgap.load.records import LoadPlan, LoadResult, Prompt
 from memgap.load.runner import run_load
+from memgap.load.silence import silence_summary
 from memgap.load.workers import run_in_processes, wanted_processes
 from memgap.models.synthetic import word
 from memgap.profiling.kernel_trace import Kernel, read_kernels
@@ -31,10 +32,10 @@ from memgap.session.profile import ProfileMoment
 from memgap.session.watch import StopWatch
 from memgap.stats.steady import steady_summary
 from memgap.store.points import csv_gz
-from memgap.telemetry import sampler, startup, window
+from memgap.telemetry import startup, window
 from memgap.telemetry.histograms import server_latencies
 from memgap.telemetry.prometheus import Page
-from memgap.telemetry.sampler import fetch_pages
+from memgap.telemetry.sampler import columns_of, fetch_pages
 from memgap.verdict.evidence import Evidence
 
 FAILED_SHARE = 0.05
@@ -43,7 +44,6 @@ COUNTERS_SETTLE_S = 0.2
 """An engine's counters follow its last token by a moment."""
 CLIENT_FAILED = "client_failed"
 """Status of a point whose client ended before its last request, without the server being to blame."""
-TELEMETRY_COLUMNS = ["time_s", *(name for name in sampler.COLUMNS if name != "time_monotonic_s")]
 
 ServerRun = PointRun[Server]
 W = TypeVar("W", bound=Worker)
@@ -93,6 +93,24 @@ def dataset_load(run: ServerRun) -> Load:
     return Load(load_plan(run), as_sent(measured, run.record, run.host), warmup, due_s)
 
 
+def trace_summary(run: ServerRun) -> dict[str, float]:
+    """Return how many rows of the replayed time a trace's limits left out, where requests come at its times."""
+    if run.record["load"]["arrival"] != "trace":
+        return {}
+    stored = load_dataset(run.place.datasets / f"{run.record['dataset']['key']}.npz")
+    read = stored.statistics.get("trace") or {}
+    names = {"trace_rows": "window_rows", "trace_rows_sent": "window_sent", "trace_rate_req_s": "window_rate_req_s"}
+    return {ours: float(read[theirs]) for ours, theirs in names.items() if read.get(theirs) is not None}
+
+
+def seats_of(record: Record) -> int | None:
+    """Return how many requests are in the engine at a time by the point's own rule, None where nothing bounds them."""
+    load = record["load"]
+    if load["arrival"] == "closed":
+        return int(load["concurrency"])
+    return int(record["batch_cap"]) * int(record["server"]["replicas"]) if load["arrival"] == "all-at-once" else None
+
+
 def as_sent(prompts: list[DatasetPrompt], record: Record, server: Server) -> list[Prompt]:
     """Return prompts as token ids, or for the chat endpoint as the text that these ids stand for."""
     if record["load"]["endpoint"] == "completions":
@@ -102,7 +120,7 @@ def as_sent(prompts: list[DatasetPrompt], record: Record, server: Server) -> lis
     else:
         texts = [server.detokenize(record["model"]["name"], one.token_ids) for one in prompts]
     return [
-        Prompt(one.output_tokens, None, text, one.conversation, one.group)
+        Prompt(one.output_tokens, None, text, one.conversation, one.group, len(one.token_ids))
         for one, text in zip(prompts, texts, strict=True)
     ]
 
@@ -235,7 +253,7 @@ class Window(Phase[Server]):
         hangs = failed and not host.settle()
         time.sleep(max(COUNTERS_SETTLE_S, run.place.interval_s))
         after = fetch_pages(host.metrics_urls, timeout_s=10)
-        summary = summarize(asked.result)
+        summary = summarize(asked.result) | silence_summary(asked.result) | trace_summary(run)
         seen = _Seen(load.plan, asked.result, summary, run.emptied, before, after, began_s, time.monotonic())
         if profile is not None:
             seen.profile = _kernels(host, profile)
@@ -253,18 +271,27 @@ class Window(Phase[Server]):
         summary.update(window.summarise(rows, result.duration_s, int(summary.get("output_tokens", 0))))
         if not run.host.metrics_urls:
             del summary["engine_telemetry_gap_s"]  # there are no metrics that could fall silent
-        summary.update(steady_summary(result, seen.plan.arrival, rows))
+        summary.update(steady_summary(result, seen.plan.arrival, rows, seats_of(run.record)))
         engine = run.host.adapter
         summary.update(_counter_changes(engine.metrics_sample(seen.before), engine.metrics_sample(seen.after)))
         summary.update(server_latencies(seen.before, seen.after, engine.latency_histograms))
         health = dataclasses.asdict(result.health)
-        run.evidence.append((self.name, Evidence(run.record, dict(summary), health, run.place.hardware)))
+        # a window after another one has caches that nobody tried to empty
+        emptied = seen.emptied or (None if self.name else False)
+        run.evidence.append((self.name, Evidence(run.record, dict(summary), health, run.place.hardware, emptied)))
         said: dict[str, Any] = {
             "window": window_of(result),
             "prefix_cache_emptied": seen.emptied,
-            "client": {**health, "token_source": result.token_source, "ended_early": result.ended_early},
+            "client": {
+                **health,
+                "token_source": result.token_source,
+                "ended_early": result.ended_early,
+                "stopped_by": result.stopped_by,
+            },
         }
-        files = {**result_files(result, sorted(run.secrets)), "telemetry.csv.gz": csv_gz(rows, TELEMETRY_COLUMNS)}
+        files = {**result_files(result, sorted(run.secrets)), "telemetry.csv.gz": csv_gz(rows, columns_of(rows))}
+        if own := window.by_gpu(rows, result.duration_s):
+            said["gpus"] = own
         if seen.profile is not None:
             said["profile"], files["kernels.csv.gz"] = seen.profile
         run.summary |= {f"{self.name}_{name}" if self.name else name: value for name, value in summary.items()}
@@ -356,7 +383,11 @@ def in_loop(send: Callable[[asyncio.Event], Awaitable[Any]], watch: StopWatch) -
 
 
 def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """Return how far the engine's counters moved while the load ran."""
+    """Return how far the engine's counters moved while the load ran.
+
+    A counter that was no finite number on either side is left out and counted (`window.left_out`); one that was set
+    back says nothing.
+    """
     names = {
         "preemptions": "num_preemptions",
         "server_prompt_tokens": "prompt_tokens",
@@ -364,6 +395,9 @@ def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) ->
         "prefix_cache_queries": "prefix_cache_queries",
         "prefix_cache_hits": "prefix_cache_hits",
     }
-    return {
+    moves = {
         name: after[column] - before[column] for name, column in names.items() if column in before and column in after
     }
+    odd = [column for column in names.values() if not all(np.isfinite(one.get(column, 0)) for one in (before, after))]
+    counted = {window.left_out(column): 1.0 for column in odd}
+    return {**{name: move for name, move in moves.items() if move >= 0}, **counted}

@@ -2,9 +2,10 @@
 
 import threading
 import time
-import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+
+from memgap.loopback import fetch
 
 ANSWER_TIMEOUT_S = 300.0
 """Writing a trace takes an engine some seconds, more under load."""
@@ -46,9 +47,7 @@ class ProfileMoment:
             list(pool.map(lambda url: self._ask(url + path), self._urls))
 
     def _ask(self, url: str) -> None:
-        request = urllib.request.Request(url, data=b"", headers=self._headers)
         try:
-            with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S):
-                return
+            fetch(url, ANSWER_TIMEOUT_S, body=b"", headers=self._headers)
         except OSError as error:
             self.error = f"the engine's profiler does not answer at {url.rpartition('/')[2]}: {error}"

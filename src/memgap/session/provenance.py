@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ import psutil
 
 from memgap import __version__
 from memgap.cores import usable_cores
+from memgap.host.inherited import inherited
 from memgap.redact import redacted_command
+from memgap.roofline.gpus import differences
+from memgap.telemetry.gpus import Choice
 from memgap.telemetry.nvml import Nvml
 
 UNKNOWN_HARDWARE: dict[str, Any] = dict.fromkeys(
@@ -22,15 +26,23 @@ UNKNOWN_HARDWARE: dict[str, Any] = dict.fromkeys(
 """The machine of a server elsewhere."""
 
 
-def hardware() -> dict[str, Any]:
-    """Return device ("cuda" with a visible GPU, else "cpu"), GPU, driver, CPU and host memory; null where unknown."""
+def hardware(gpus: Choice, needed: int = 0) -> dict[str, Any]:
+    """Return device ("cuda" with a GPU, else "cpu"), GPUs, driver, CPU and host memory; null where unknown.
+
+    `gpus` are those of the server on this machine, `needed` is how many it is spread over, other machines' included.
+    What the driver says of them that the GPU table does not, or why they are unknown, is told in `gpu_doubt`.
+    """
     facts: dict[str, Any] = dict.fromkeys(("gpu_name", "gpu_memory_bytes", "driver", "cuda"))
-    with Nvml() as gpu:
+    with Nvml(only=gpus.ids) as gpu:
         facts.update(gpu.facts())
+    doubts = [gpus.doubt] if gpus.doubt else differences(facts)
+    if 0 < len(gpus.devices) < needed:
+        facts["gpu_count_of_server"] = needed
     return {
-        "device": "cuda" if facts["gpu_name"] else "cpu",
+        "device": "cuda" if facts["gpu_name"] or gpus.doubt else "cpu",
         "gpu_count": 0,
         **facts,
+        **({"gpu_doubt": "; ".join(doubts)} if doubts else {}),
         "cpu_model": _cpu_model(),
         "cpu_cores": psutil.cpu_count(),
         "cpu_cores_usable": usable_cores(),
@@ -38,9 +50,9 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def provenance(engine_package: str, engine_version: str | None, commands: list[list[str]]) -> dict[str, Any]:
-    """Return date, a hash of the host's name, versions, the commit of the checkout and each server's exact command,
-    secrets redacted."""
+def provenance(record: Mapping[str, Any], engine_version: str | None, commands: list[list[str]]) -> dict[str, Any]:
+    """Return date, a hash of the host's name, versions, the commit of the checkout, each server's exact command, and
+    what it inherited of the environment, secrets redacted."""
     return {
         "date_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "hostname_hash": hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12],
@@ -48,9 +60,10 @@ def provenance(engine_package: str, engine_version: str | None, commands: list[l
         "git_commit": git_commit(),
         "python": platform.python_version(),
         "kernel": platform.release(),
-        "engine_package": engine_package,
+        "engine_package": record["engine"]["package"],
         "engine_version": engine_version,
         "commands": [redacted_command(one) for one in commands],
+        "environment": inherited(os.environ, record["server"]["env"]),
     }
 
 

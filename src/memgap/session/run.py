@@ -1,6 +1,7 @@
 """Runs a session. By hand: `python workflow/scripts/run_session.py --plan results/plans/NAME.json`."""
 
 import argparse
+import os
 import shutil
 import sys
 import time
@@ -14,6 +15,8 @@ from memgap.canonical import canonical_json
 from memgap.containers.inside import check_container, check_same_memgap
 from memgap.engine.identity import engine_python
 from memgap.errors import DAMAGE, UserError
+from memgap.host.gpus import gpu_variables
+from memgap.host.inherited import differing, inherited
 from memgap.host.protocol import Entry, HostPlan
 from memgap.models.staging import offline_variables
 from memgap.points.point import check_same_server
@@ -22,7 +25,6 @@ from memgap.session.bench import Bench
 from memgap.session.chooser import Chooser, StopRules
 from memgap.session.lease import Leases
 from memgap.session.measuring import Measuring, Place
-from memgap.session.neighbours import processes_on_gpu
 from memgap.session.progress import Progress, TimeLeft, clock
 from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.atomic import keep_others_from_writing, write_text
@@ -97,28 +99,28 @@ class Session:
         return self._leases.hold(name, LEASE_WAIT_S, self._watch.check)
 
     @contextmanager
-    def bench(self, beside: Callable[[], list[int]] = list, neighbours: Sequence[str] = ()) -> Iterator[Bench[Any]]:
+    def bench(self, beside: Callable[[], list[int]] = list) -> Iterator[Bench[Any]]:
         """Make what the session measures on, not started yet; it is stopped in the end. See Place and Bench."""
         self._measuring.require()
         check_container(self._server_record["engine"])
         options, datasets = self._plan["options"], self._results / "datasets"
         engine, interval_s = self._server_record["engine"], float(options["interval_s"])
+        offline = offline_variables(self._results) if options.get("offline_nodes") else {}
         with self._scratch() as scratch:
             host_plan = HostPlan(
                 self._server_record,
                 self._model_target(),
                 engine_python(options["python"], engine["image"]),
                 scratch,
-                datasets,
                 float(options["startup_timeout_s"]),
-                interval_s,
                 options["port"],
-                offline_variables(self._results) if options.get("offline_nodes") else {},
+                {**gpu_variables(self._server_record), **offline},
+                datasets,
+                interval_s,
             )
             place = Place(datasets, scratch, interval_s, self._watch, beside=beside)
             with self._measuring.host(host_plan) as host:
-                asked = options["remeasure"]
-                yield Bench(self._measuring, host, place, self.store, self._progress, neighbours, asked)
+                yield Bench(self._measuring, host, place, self.store, self._progress, options["remeasure"])
 
     @contextmanager
     def _claimed(self, points: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -130,7 +132,7 @@ class Session:
 
     def _restore(self, recorded: str) -> None:
         """Take the points from recorded data instead of measuring them."""
-        # these need pandas, which an engine's environment may lack
+        # needs pandas, which an engine's environment may lack
         from memgap.kinds.registry import session_of
         from memgap.recorded.files import study_folder
         from memgap.recorded.load import restore
@@ -154,7 +156,17 @@ class Session:
             or "recorded" in (self.store.read(key) or {})
             or (failed and self._plan["options"]["remeasure_failed"])
             or self._asked_again(key)
+            or bool(self._other_variables(key))
         )
+
+    def _other_variables(self, key: str) -> list[str]:
+        """Return the inherited variables that matter and are others than when the stored point was measured."""
+        stored = self.store.read(key) if self.store.status(key) not in ("missing", "garbled") else None
+        before = (stored or {}).get("provenance", {}).get("environment")
+        if stored is None or before is None:  # measured before they were kept
+            return []
+        record = stored["record"]
+        return differing(before, inherited(os.environ, record["server"]["env"]), record["engine"]["adapter"])
 
     def _asked_again(self, key: str) -> bool:
         """Whether `remeasure` names the point and it was not measured for that very list yet."""
@@ -168,11 +180,8 @@ class Session:
 
     def _measure(self, todo: Sequence[Entry]) -> None:
         left = TimeLeft([self._measuring.work(point["record"]) for point in todo])
-        neighbours = processes_on_gpu()
-        if neighbours:
-            named = ", ".join(neighbours)
-            self._progress.say(f"already on the GPU: {named}; points measured beside others are invalid")
-        with self.bench(neighbours=neighbours) as bench:
+        with self.bench() as bench:
+            bench.look_around(self._server_record)
             # a host that measures by itself is told of all points at its start, whatever they will show
             groups = [todo] if bench.host.at_once else ([point] for point in self._in_order(todo))
             number = 0
@@ -239,12 +248,17 @@ class Session:
             self._progress.say(f"{todo} of {total} points to measure, the others are in the store")
         else:
             self._progress.say(f"{total} points to measure")
+        if others := sorted({name for point in self._plan["points"] for name in self._other_variables(point["key"])}):
+            self._progress.say(
+                f"points in the store were measured with other values of {', '.join(others)} in the environment: "
+                "they are measured again"
+            )
 
     def _model_target(self) -> str:
         model = self._server_record["model"]
         if model["weights"] == "synthetic":
             return str((self._results / "models" / self._plan["model_folder"]).absolute())
-        return str(model["path"] if model["weights"] == "path" else model["hub_id"])
+        return str(model.get("path" if model["weights"] == "path" else "hub_id", ""))
 
     def _write_outcome(self) -> None:
         spared = self._choice().spared

@@ -5,16 +5,21 @@ Two to four repeats: Student's t. Five or more: the bootstrap percentile interva
 see the coverage in docs/measurement.md, measured by benchmarks/interval_coverage.py.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from memgap.stats.student import half_width, t_975
+
+if TYPE_CHECKING:  # sessions use the rest in environments without pandas
+    import pandas as pd
 
 Z = NormalDist().inv_cdf(0.975)
 """97.5 % quantile of the normal distribution: all intervals here are of 95 %."""

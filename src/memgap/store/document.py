@@ -37,6 +37,7 @@ class PointDocument(TypedDict):
     window: NotRequired[dict[str, float]]
     prefix_cache_emptied: NotRequired[bool]
     client: NotRequired[dict[str, Any]]
+    gpus: NotRequired[list[dict[str, float]]]
     profile: NotRequired[dict[str, Any]]
     windows: NotRequired[dict[str, dict[str, Any]]]
     restarts: NotRequired[list[dict[str, float]]]

@@ -13,7 +13,7 @@ from typing import Any
 
 from memgap.canonical import content_key
 from memgap.errors import DAMAGE, UserError
-from memgap.redact import redacted
+from memgap.redact import redacted_point
 from memgap.store.atomic import write_text
 
 SPARED = "not_needed"
@@ -89,8 +89,9 @@ class PointStore:
             for name, data in files.items():
                 (staged / name).write_bytes(data)
                 (staged / name).chmod(0o644)
-            said = {**redacted({name: one for name, one in point.items() if name != "record"}), **_record_of(point)}
-            write_text(staged / POINT_FILE, json.dumps(said, indent=1, sort_keys=True, allow_nan=False) + "\n")
+            write_text(
+                staged / POINT_FILE, json.dumps(redacted_point(point), indent=1, sort_keys=True, allow_nan=False) + "\n"
+            )
             staged.chmod(0o755)
             self._may_write(key)
             target = self.folder / key
@@ -121,10 +122,6 @@ def _has_shape(point: Mapping[str, Any]) -> bool:
         and isinstance(point.get("error"), dict | None)
         and isinstance(point.get("flags", []), list)
     )
-
-
-def _record_of(point: Mapping[str, Any]) -> dict[str, Any]:
-    return {"record": point["record"]} if "record" in point else {}
 
 
 def csv_gz(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:

@@ -4,21 +4,23 @@ Three rules, each within a *group*: the points of a session that differ in batch
 
 - `repeats`: a cap's further repeats are spared once the interval of its throughput is narrow enough.
 - `after_preemption`: caps above one that preempted, or did not fit at all, are spared.
-- `search: b_opt`: only the caps that the advisor's answer depends on are measured. Latency grows and the gain falls
-  with the cap, so the caps that keep both bounds are the small ones, and their largest is found by bisection; from
-  there the throughput is followed downwards to its top.
+- `search`: a search names one cap after another; it is given by the caller, so that this module needs no advisor.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memgap.advisor.bca import Profile, advise
 from memgap.canonical import content_key
 from memgap.stats.student import half_width
 
 Points = Sequence[Mapping[str, Any]]
 """Of a session plan: {"key", "record"} in the order of measurement."""
+Summaries = Sequence[Mapping[str, float]]
+"""Of a cap's good repeats; empty where none is."""
+Search = Callable[[Sequence[int], Mapping[int, Summaries], Mapping[str, Any]], int | None]
+"""Takes the caps in ascending order, what is known of them and the rule's settings; returns the cap to measure next,
+None when the answer is known."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,14 @@ class Choice:
     spared: dict[str, str]
 
 
-def choose(points: Points, rules: Sequence[Mapping[str, Any]], seen: Mapping[str, Seen]) -> Choice:
+def choose(
+    points: Points, rules: Sequence[Mapping[str, Any]], seen: Mapping[str, Seen], searches: Mapping[str, Search]
+) -> Choice:
     """Return what is wanted now of the points that are not in `seen`.
 
     `rules` are the session plan's: {"points": keys of a sweep, "stop": its rules, "advisor": settings of the search}; a
-    point of several sweeps is wanted when one of them wants it. Deferred points are in neither part.
+    point of several sweeps is wanted when one of them wants it. Deferred points are in neither part. `searches` has the
+    searches by the name that a rule gives.
     """
     open_keys = [point["key"] for point in points if point["key"] not in seen]
     wanted, spared = set(), dict[str, list[str]]()
@@ -65,7 +70,7 @@ def choose(points: Points, rules: Sequence[Mapping[str, Any]], seen: Mapping[str
     for rule in rules:
         members = [point for point in points if point["key"] in set(rule["points"])]
         for group in _groups(members):
-            choice = _choose_in_group(group, rule, seen)
+            choice = _choose_in_group(group, rule, seen, searches)
             wanted |= set(choice.wanted)
             for key, reason in choice.spared.items():
                 spared.setdefault(key, []).append(reason)
@@ -80,14 +85,16 @@ def _groups(points: Points) -> list[Points]:
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for point in points:
         record = point["record"]
-        sized = ("requests", "concurrency", "warmup_requests")
+        sized = ("requests", "concurrency", "warmup_requests", "min_requests")
         load = {name: value for name, value in record["load"].items() if name not in sized}
         rest = {name: value for name, value in record.items() if name not in ("batch_cap", "repeat", "load")}
         groups.setdefault(content_key({**rest, "load": load}), []).append(point)
     return list(groups.values())
 
 
-def _choose_in_group(group: Points, rule: Mapping[str, Any], seen: Mapping[str, Seen]) -> Choice:
+def _choose_in_group(
+    group: Points, rule: Mapping[str, Any], seen: Mapping[str, Seen], searches: Mapping[str, Search]
+) -> Choice:
     caps: dict[int, list[str]] = {}
     for point in sorted(group, key=lambda one: (one["record"]["batch_cap"], one["record"]["repeat"])):
         caps.setdefault(point["record"]["batch_cap"], []).append(point["key"])
@@ -99,10 +106,10 @@ def _choose_in_group(group: Points, rule: Mapping[str, Any], seen: Mapping[str, 
     if stop.get("after_preemption"):
         spared.update(_spared_by_preemption(caps, seen))
     open_keys = [key for keys in caps.values() for key in keys if key not in seen and key not in spared]
-    if stop.get("search") != "b_opt":
+    if stop.get("search", "none") == "none":
         return Choice(open_keys, spared)
-    profile = {cap: _profile(cap, keys, seen) for cap, keys in caps.items() if not set(keys) & set(open_keys)}
-    cap = next_cap(sorted(caps), profile, rule["advisor"])
+    known = {cap: _summaries(keys, seen) for cap, keys in caps.items() if not set(keys) & set(open_keys)}
+    cap = searches[stop["search"]](sorted(caps), known, rule["advisor"])
     if cap is None:
         why = "the advisor's answer does not depend on it"
         return Choice([], {**dict.fromkeys(open_keys, why), **spared})
@@ -130,60 +137,5 @@ def _spared_by_preemption(caps: Mapping[int, Sequence[str]], seen: Mapping[str, 
     return {}
 
 
-def _profile(cap: int, keys: Sequence[str], seen: Mapping[str, Seen]) -> "CapResult":
-    good = [seen[key] for key in keys if key in seen and seen[key].good]
-    return CapResult(cap, [one.summary for one in good])
-
-
-@dataclass(frozen=True)
-class CapResult:
-    """The summaries of a cap's good repeats; empty where none is."""
-
-    cap: int
-    summaries: Sequence[Mapping[str, float]]
-
-    def profile(self, latency: str) -> Profile:
-        """Return the advisor's entry: medians over the repeats."""
-        throughputs = [one["total_throughput_tok_s"] for one in self.summaries if "total_throughput_tok_s" in one]
-        latencies = [one[latency] for one in self.summaries if latency in one]
-        if not throughputs or not latencies:
-            return Profile(self.cap, None, None, "not measured")
-        return Profile(self.cap, _median(throughputs), _median(latencies))
-
-
-def next_cap(caps: Sequence[int], known: Mapping[int, CapResult], advisor: Mapping[str, Any]) -> int | None:
-    """Return the cap to measure next for B_opt, None when the answer is known. `caps` in ascending order."""
-    profile = {cap: known[cap].profile(advisor["latency"]) for cap in caps if cap in known}
-    needed = [caps[0]]
-    if "multiple" in advisor["slo"]:
-        reference = int(advisor["slo"].get("times_latency_at", 32))
-        needed.append(min(caps, key=lambda cap: (max(cap / reference, reference / cap), cap)))
-    for cap in needed:
-        if cap not in profile:
-            return cap
-    decision = advise(list(profile.values()), advisor["slo"], advisor["epsilon"])
-    feasible = {one.batch_cap: one.feasible for one in decision.candidates}
-    below, above = -1, len(caps)
-    for place, cap in enumerate(caps):
-        if cap in feasible and not feasible[cap]:
-            above = place
-            break
-        if cap in feasible:
-            below = place
-    if above - below > 1:
-        return caps[(below + above) // 2]
-    place = below
-    while place > 0:
-        here, lower = profile[caps[place]], profile.get(caps[place - 1])
-        if lower is None:
-            return caps[place - 1]
-        if (lower.throughput_tok_s or 0.0) <= (here.throughput_tok_s or 0.0):
-            break
-        place -= 1
-    return None
-
-
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+def _summaries(keys: Sequence[str], seen: Mapping[str, Seen]) -> Summaries:
+    return [seen[key].summary for key in keys if key in seen and seen[key].good]

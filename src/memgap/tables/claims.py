@@ -6,6 +6,7 @@ beside it: "holds", "holds, differs in size", "does not hold", or "not measured"
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -38,15 +39,23 @@ class Study:
     verified: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     offline: OfflineTables = field(default_factory=OfflineTables)
 
+    @cached_property
+    def good(self) -> pd.DataFrame:
+        """The good points of one server."""
+        return self.online[(fate(self.online) == GOOD) & ~replicated(self.online)]
+
+    @cached_property
+    def table_iv(self) -> pd.DataFrame:
+        """Table IV, from which claims on replication are."""
+        return table_iv(self.replication, self.online)
+
     def at(self, model: str, cap: int) -> pd.DataFrame:
         """Return the good points of one server of a model at a cap."""
-        own = self.online[(self.online["model"] == model) & (self.online["batch_cap"] == cap)]
-        return own[(fate(own) == GOOD) & ~replicated(own)]
+        return self.good[(self.good["model"] == model) & (self.good["batch_cap"] == cap)]
 
     def caps(self, model: str) -> list[int]:
         """Return the caps of a model with good points, ascending."""
-        own = self.online[(self.online["model"] == model) & ~replicated(self.online)]
-        return sorted({int(cap) for cap in own[fate(own) == GOOD]["batch_cap"]})
+        return sorted({int(cap) for cap in self.good[self.good["model"] == model]["batch_cap"]})
 
     def throughput(self, model: str, cap: int) -> "Found":
         """Return the throughput at a cap with its interval over repeats, or of one run from within it."""
@@ -190,7 +199,7 @@ def _as_advised(study: Study, model: str) -> Found | None:
 
 
 def _replication(study: Study, model: str) -> Found | None:
-    rows = table_iv(study.replication, study.online)
+    rows = study.table_iv
     own = rows[(rows["model"] == model) & (rows["replicas"] > 1) & (rows["mps"] == "yes") & ~(rows["preemptions"] > 0)]
     own = own.dropna(subset=["gain_over_max_fraction"])
     if own.empty:
@@ -207,7 +216,7 @@ def _replication(study: Study, model: str) -> Found | None:
 
 
 def _mps(study: Study, model: str) -> Found | None:
-    rows = table_iv(study.replication, study.online)
+    rows = study.table_iv
     rows = rows[(rows["model"] == model) & (rows["replicas"] == 2) & (rows["chunked_prefill"] == "yes")]
     pairs = rows.pivot_table(index="batch_cap", columns="mps", values="throughput_ktok_s").dropna()
     if not {"yes", "no"} <= set(pairs.columns) or pairs.empty:

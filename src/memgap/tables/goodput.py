@@ -43,8 +43,8 @@ TABLE = TableSpec(
     when="slos",
     shown=("goodput",),
     caption="""
-Goodput of the sweep {group}: for every point and SLO the requests that kept all its bounds,
-their share with its 95 % Wilson interval, and how many a second they were.
+Goodput of the sweep {group}: for every point and SLO the requests that kept all its bounds, their share with its 95 %
+Wilson interval, and how many a second they were.
 """,
 )
 

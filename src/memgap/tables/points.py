@@ -134,8 +134,8 @@ TABLE = TableSpec(
     wanted=("points", "csv", "page"),
     shown=("csv", "page"),
     caption="""
-All points of the sweep {group}, one row each, units in the column names. Failed points are
-rows too: see the columns status, error_kind and error_message.
+All points of the sweep {group}, one row each, units in the column names. Failed points are rows too: see the columns
+status, error_kind and error_message.
 """,
 )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from memgap.engine.ranks import Sizes
 from memgap.engine.vllm import VllmAdapter
 from memgap.errors import UserError
 from memgap.models.architecture import ModelArchitecture
@@ -47,8 +48,7 @@ TABLE = TableSpec(
     shown=("csv", "page"),
     digits=6,
     caption="""
-Measured step times by the predicted ones, over all points of the named sweeps. See
-docs/roofline.md.
+Measured step times by the predicted ones, over all points of the named sweeps. See docs/roofline.md.
 """,
 )
 
@@ -137,26 +137,28 @@ def _given(row: Mapping[Any, Any], column: str, default: Any) -> Any:
 def online_points(table: pd.DataFrame) -> pd.DataFrame:
     """Return the measured points of a sweep's table as `compare_steps` takes them, each key once.
 
-    batch = mean running requests of a server; step = running / output rate, since a step makes a token for each running
-    request; mean context = KV cache in use / running, less half a block that is not yet filled; in each step
+    batch = mean running requests of an engine; step = running / output rate, since a step makes a token for each
+    running request; mean context = KV cache in use / running, less half a block that is not yet filled; in each step
     batch x requests / output tokens prompts are taken in.
     """
     fates = fate(table)
     kept = table.assign(fate=fates)[~fates.isin([FAILED, UNNEEDED])].drop_duplicates("key")
     replicas = kept["replicas"].fillna(1).astype(float)
-    batch = kept["mean_running_reqs"] / replicas
     used_tokens = kept["kv_cache_usage_mean_fraction"] * kept["kv_pool_tokens"]
     arguments = [json.loads(text) if isinstance(text, str) else {} for text in kept["server_args"]]
+    spread = [Sizes.of(VllmAdapter.flags, one) for one in arguments]
+    engines = [one.engines for one in spread]
+    batch = kept["mean_running_reqs"] / replicas / engines
     points = pd.DataFrame(
         {
             **{name: kept[name] for name in ("sweep", "experiment", "key", "model", "batch_cap", "repeat", "mps")},
             **{name: kept[name] for name in ("dataset", "fate", "source", "gpu_name", "dtype")},
             "kv_dtype": [_cache_dtype(one) for one in arguments],
             "quantization": [one.get(str(VllmAdapter.flags.quantization)) for one in arguments],
-            "gpus": [int(one.get("tensor-parallel-size") or 1) for one in arguments],
+            "gpus": [one.tensor for one in spread],
             "replicas": replicas,
             "batch": batch,
-            "context_tokens": used_tokens / batch - (kept["kv_block_tokens"].fillna(1) - 1) / 2,
+            "context_tokens": used_tokens / engines / batch - (kept["kv_block_tokens"].fillna(1) - 1) / 2,
             "prefill_sequences": batch * kept["requests_completed"] / kept["output_tokens"],
             "prompt_tokens": kept["prompt_tokens"] / kept["requests_completed"],
             "step_ms": 1000 * kept["mean_running_reqs"] / kept["output_throughput_tok_s"],

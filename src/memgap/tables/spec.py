@@ -10,6 +10,7 @@ from typing import Any
 
 from memgap.declared import declared, setting_of, settings_schema
 
+COMMAND = "memgap.tables.command"
 FOLDERS = ("tables", "kinds/*", "tuning")
 GROUP = "{group}"
 

@@ -9,6 +9,7 @@ from memgap.figures.offline_points import main_points
 from memgap.tables.forms import Content, forms
 from memgap.tables.inputs import Inputs
 from memgap.tables.offline_study import PHASES, OfflineTables, offline_of
+from memgap.tables.once import once
 from memgap.tables.provenance import provenance_line
 from memgap.tables.spec import TableSpec
 
@@ -45,6 +46,7 @@ def make(inputs: Inputs) -> dict[str, Content]:
     return forms(TABLE, table(tables), provenance_line(tables.points))
 
 
+@once
 def table(tables: OfflineTables) -> pd.DataFrame:
     """Return table I with the columns of `COLUMNS`; what was not measured is empty."""
     rows = []

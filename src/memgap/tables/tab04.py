@@ -77,9 +77,10 @@ def table(replication: pd.DataFrame, online: pd.DataFrame) -> pd.DataFrame:
     rows = with_chunking(replication)
     rows = rows[fate(rows).isin(DRAWN)]
     found = [_row(dict(zip(KEY, key, strict=True)), own) for key, own in rows.groupby(KEY, sort=False)]
+    at_max = {model: throughput_at_max(online, model) for model in {row["model"] for row in found}}
     for row in found:
         row["gain_over_same_cap_fraction"] = _gain(row, _same_cap(row, found))
-        cap, best = throughput_at_max(online, row["model"])
+        cap, best = at_max[row["model"]]
         row["gain_over_max_fraction"] = _gain(row, best)
         row["max_cap"] = cap
     return pd.DataFrame(found, columns=COLUMNS).sort_values(KEY, ignore_index=True)

@@ -1,7 +1,8 @@
 """NVML's GPM counters: how active the SMs, warps, tensor cores and the DRAM of a GPU were between two samples.
 
 `python -m memgap.telemetry.gpm --out FILE` samples until its standard input closes. Hopper and newer have them;
-elsewhere the file keeps its header only. DRAM counts reads and writes together, as NVML gives no reads alone.
+elsewhere the file keeps its header only. With `--gpus` they are those of the named GPUs, of several the mean over them;
+power is summed, the slowest clock counts. DRAM counts reads and writes together, as NVML gives no reads alone.
 """
 
 import argparse
@@ -10,10 +11,11 @@ import os
 import select
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from memgap.telemetry.gpus import id_list
 from memgap.telemetry.nvml import Nvml
 
 try:
@@ -57,6 +59,15 @@ def readings(device: Any, interval_s: float) -> Iterator[dict[str, float]]:
         pynvml.nvmlGpmSampleFree(after)
 
 
+def together(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return one row of all GPUs: counters that every one has are averaged, watts summed, the slowest clock counts."""
+    shared = [name for name in rows[0] if all(name in one for one in rows)]
+    found = {name: sum(one[name] for one in rows) / len(rows) for name in shared}
+    found |= {"time_monotonic_s": rows[-1]["time_monotonic_s"]}
+    found |= {"power_w": sum(one["power_w"] for one in rows), "sm_clock_mhz": min(one["sm_clock_mhz"] for one in rows)}
+    return found
+
+
 def _fractions(before: Any, after: Any) -> dict[str, float]:
     asked = pynvml.c_nvmlGpmMetricsGet_t()
     asked.version = pynvml.NVML_GPM_METRICS_GET_VERSION
@@ -73,20 +84,21 @@ def _fractions(before: Any, after: Any) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Sample the first visible GPU until standard input closes."""
+    """Sample the GPUs until standard input closes; of those that are visible the first where none are named."""
     parser = argparse.ArgumentParser(description="Sample NVML's GPM counters.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--interval", type=float, default=INTERVAL_S)
+    parser.add_argument("--gpus", type=id_list, help="ids of the engine's GPUs, with commas; empty for none")
     options = parser.parse_args(argv)
     os.set_blocking(0, False)
-    with options.out.open("w", encoding="utf-8", newline="") as file, Nvml() as gpu:
+    with options.out.open("w", encoding="utf-8", newline="") as file, Nvml(only=options.gpus) as gpu:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         file.flush()
-        if not gpu.devices:
-            return 0
+        devices = gpu.devices if options.gpus is not None else gpu.devices[:1]
         try:
-            for row in readings(gpu.devices[0], options.interval):
+            for rows in zip(*(readings(one, options.interval) for one in devices), strict=False):
+                row = together(rows)
                 writer.writerow(row)
                 file.flush()
                 if select.select([sys.stdin], [], [], 0)[0] and not os.read(0, 4096):

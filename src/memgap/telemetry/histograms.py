@@ -1,5 +1,6 @@
 """What the engine's own latency histograms say about a window: the change of each between two metrics pages."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -34,21 +35,37 @@ class Histogram:
 
 
 def read_histogram(page: Page, name: str) -> Histogram | None:
-    """Return a histogram, summed over its label sets; None where the page has none of that name."""
+    """Return a histogram, summed over its label sets; None where the page has none of that name, or not in finite
+    numbers. Without buckets where one of them is no finite number or has no bound.
+    """
     if f"{name}_count" not in page:
+        return None
+    total_s, count = _sum(page, f"{name}_sum"), _sum(page, f"{name}_count")
+    if not (math.isfinite(total_s) and math.isfinite(count)):
         return None
     buckets: dict[float, float] = {}
     for labels, value in page.get(f"{name}_bucket", []):
-        bound = float(labels["le"])
+        bound = _bound(labels.get("le", ""))
+        if bound is None or not math.isfinite(value):
+            return Histogram(total_s, count, {})
         buckets[bound] = buckets.get(bound, 0.0) + value
-    return Histogram(_sum(page, f"{name}_sum"), _sum(page, f"{name}_count"), buckets)
+    return Histogram(total_s, count, buckets)
+
+
+def _bound(label: str) -> float | None:
+    try:
+        bound = float(label)
+    except ValueError:
+        return None
+    return None if math.isnan(bound) else bound
 
 
 def server_latencies(before: Page, after: Page, names: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
     """Return `server_{metric}_mean_ms`, `_p99_low_ms` and `_p99_high_ms` for the window between two pages.
 
     `names` gives for each metric the engine's histograms, the first one present is taken. Means are exact, percentiles
-    are known up to their bucket (`_p99_high_ms` is absent in the open last one).
+    are known up to their bucket (`_p99_high_ms` is absent in the open last one, both are where buckets cannot be read).
+    A histogram that cannot be read before the window says nothing about it, nor one that was set back.
     """
     summary: dict[str, float] = {}
     for metric, candidates in names.items():
@@ -56,11 +73,16 @@ def server_latencies(before: Page, after: Page, names: Mapping[str, tuple[str, .
         found = read_histogram(after, name) if name else None
         if name is None or found is None:
             continue
-        grown = found.since(read_histogram(before, name))
+        start = read_histogram(before, name)
+        if start is None and f"{name}_count" in before:
+            continue
+        grown = found.since(start)
+        if grown.count <= 0 or grown.total_s < 0:
+            continue
+        summary[f"server_{metric}_mean_ms"] = grown.total_s / grown.count * 1e3
         bounds = grown.quantile_bounds_s(0.99)
         if bounds is None:
             continue
-        summary[f"server_{metric}_mean_ms"] = grown.total_s / grown.count * 1e3
         summary[f"server_{metric}_p99_low_ms"] = bounds[0] * 1e3
         if bounds[1] != float("inf"):
             summary[f"server_{metric}_p99_high_ms"] = bounds[1] * 1e3

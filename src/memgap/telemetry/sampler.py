@@ -2,35 +2,38 @@
 
 `python -m memgap.telemetry.sampler --url URL --adapter vllm --pid PID --interval-s 0.25 --out FILE` writes one CSV row
 a tick until its standard input is closed; with several servers, one --url and one --pid each. A line on its input with
-{"urls", "pids", "own"} says what is sampled from then on, as servers that start again are other processes. Times are
-CLOCK_MONOTONIC, which all processes of a machine share. A tick that is late is not made up for: the next one comes when
-it is due.
+{"urls", "pids", "own"} says what is sampled from then on, as servers that start again are other processes. `--gpus`
+names the GPUs that it is about; without it they are those that this process may use. Of several, each has columns of
+its own (gpu0_power_w) after those of all together. Times are CLOCK_MONOTONIC, which all processes of a machine share. A
+tick that is late is not made up for: the next one comes when it is due.
 """
 
 import argparse
 import contextlib
 import csv
-import http.client
 import json
+import math
 import select
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
 from memgap.engine.adapters import adapter_for
-from memgap.telemetry import host, nvml
+from memgap.loopback import fetch
+from memgap.telemetry import host, nvml, window
+from memgap.telemetry.gpus import id_list
 from memgap.telemetry.prometheus import Page, merge_pages, parse_page
 
 ENGINE_COLUMNS = (
     "num_requests_running",
     "num_requests_waiting",
     "kv_cache_usage_fraction",
+    "kv_cache_usage_fullest_fraction",
     "num_preemptions",
     "prompt_tokens",
     "generation_tokens",
@@ -40,8 +43,18 @@ ENGINE_COLUMNS = (
 COLUMNS = ("time_monotonic_s", *ENGINE_COLUMNS, *nvml.COLUMNS, *host.COLUMNS)
 
 
+def columns_of(rows: Sequence[dict[str, float]]) -> list[str]:
+    """Return the columns of a point's telemetry: time, those of `COLUMNS`, and those that each GPU has of its own."""
+    shared = ["time_s", *COLUMNS[1:]]
+    seen = dict.fromkeys(name for row in rows for name in row)
+    return shared + [name for name in seen if name.startswith("gpu") and name not in shared]
+
+
 def fetch_engine_sample(urls: Sequence[str], adapter_name: str, timeout_s: float) -> dict[str, float]:
-    """Return the engine columns of all servers, as of one engine of several parts; empty where one does not answer."""
+    """Return the engine columns of all servers, as of one engine of several parts; empty where one does not answer.
+
+    A column is NaN where the engine gave no finite number for it.
+    """
     return adapter_for(adapter_name).metrics_sample(fetch_pages(urls, timeout_s))
 
 
@@ -59,23 +72,29 @@ def fetch_pages(urls: Sequence[str], timeout_s: float) -> Page:
 def fetch_page(url: str, timeout_s: float) -> Page:
     """Return the page at `url`/metrics; empty where it does not answer in time or in format."""
     try:
-        with urllib.request.urlopen(f"{url}/metrics", timeout=timeout_s) as response:
-            return parse_page(response.read().decode("utf-8", "replace"))
-    except (OSError, ValueError, http.client.HTTPException):
+        return parse_page(fetch(f"{url}/metrics", timeout_s)[1].decode("utf-8", "replace"))
+    except (OSError, ValueError):
         return {}
 
 
 def sample_until_stdin_closes(
-    urls: Sequence[str], adapter_name: str, pids: Sequence[int], own: Sequence[int], interval_s: float, out: TextIO
+    urls: Sequence[str],
+    adapter_name: str,
+    pids: Sequence[int],
+    own: Sequence[int],
+    interval_s: float,
+    out: TextIO,
+    gpus: Collection[str] | None = None,
 ) -> None:
     """Write the header, then a row at start + n * interval_s, until standard input is at its end.
 
-    `own` are process ids that belong to the session besides the servers' `pids`.
+    `own` are process ids that belong to the session besides the servers' `pids`. `gpus` are the ids of the servers'
+    GPUs, None for those that this process may use.
     """
-    writer = csv.DictWriter(out, COLUMNS, restval="")
-    writer.writeheader()
     start_s, tick = time.monotonic(), 0
-    with nvml.Nvml() as gpu:
+    with nvml.Nvml(only=gpus) as gpu:
+        writer = csv.DictWriter(out, (*COLUMNS, *gpu.own_columns), restval="")
+        writer.writeheader()
         processes = host.HostSampler(pids)
         while True:
             row: dict[str, float] = {"time_monotonic_s": time.monotonic()}
@@ -111,6 +130,7 @@ class Sampler:
         own: Sequence[int],
         interval_s: float,
         out: Path,
+        gpus: Sequence[str] | None = None,
     ) -> None:
         self._command = [
             sys.executable,
@@ -122,6 +142,7 @@ class Sampler:
             *(part for pid in own for part in ("--own", str(pid))),
             *("--interval-s", str(interval_s)),
             *("--out", str(out)),
+            *(("--gpus", ",".join(gpus)) if gpus is not None else ()),
         ]
         self._out = out
 
@@ -161,7 +182,10 @@ class Sampler:
 
 
 def read_rows(path: Path, window_start_monotonic_s: float) -> list[dict[str, float]]:
-    """Read a sampler's file; an unfinished last line, and others that are no numbers, are left out."""
+    """Read a sampler's file; an unfinished last line, and others that are no numbers, are left out.
+
+    So is a cell that is no finite number; its row says so with `window.left_out(column)`: 1.
+    """
     if not path.exists():
         return []
     rows = []
@@ -175,7 +199,8 @@ def read_rows(path: Path, window_start_monotonic_s: float) -> list[dict[str, flo
                 row["time_s"] = row.pop("time_monotonic_s") - window_start_monotonic_s
             except (ValueError, KeyError):
                 continue
-            rows.append(row)
+            if math.isfinite(row["time_s"]):
+                rows.append(window.finite_cells(row))
     return rows
 
 
@@ -188,10 +213,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--own", type=int, action="append", default=[], help="a process that is no server but ours")
     parser.add_argument("--interval-s", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--gpus", type=id_list, help="ids of the servers' GPUs, with commas; empty for none")
     options = parser.parse_args(argv)
     try:
         with options.out.open("w", encoding="utf-8", newline="") as out:
-            sample_until_stdin_closes(options.url, options.adapter, options.pid, options.own, options.interval_s, out)
+            sample_until_stdin_closes(
+                options.url, options.adapter, options.pid, options.own, options.interval_s, out, options.gpus
+            )
     except OSError as error:
         print(f"memgap: the sampler cannot write {options.out}: {error.strerror}.", file=sys.stderr)
         return 2

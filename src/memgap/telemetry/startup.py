@@ -14,10 +14,20 @@ INTERVAL_S = 0.25
 
 
 class StartupSampler:
-    """A thread that samples while the context is open. `pids` gives the servers' process ids, as far as they run."""
+    """A thread that samples while the context is open.
 
-    def __init__(self, pids: Callable[[], Collection[int]], interval_s: float = INTERVAL_S) -> None:
+    `pids` gives the servers' process ids, as far as they run, `gpus` the ids of their GPUs, None for those that this
+    process may use.
+    """
+
+    def __init__(
+        self,
+        pids: Callable[[], Collection[int]],
+        interval_s: float = INTERVAL_S,
+        gpus: Callable[[], Collection[str] | None] = lambda: None,
+    ) -> None:
         self._pids = pids
+        self._gpus = gpus
         self._interval_s = interval_s
         self._done = threading.Event()
         self.rows: list[dict[str, float]] = []
@@ -37,7 +47,7 @@ class StartupSampler:
 
     def _sample(self) -> None:
         began_s = time.monotonic()
-        with Nvml() as gpu:
+        with Nvml(only=self._gpus()) as gpu:
             while True:
                 row = {"time_s": time.monotonic() - began_s, "rss_bytes": float(resident_bytes(self._pids()))}
                 row.update({name: one for name, one in gpu.sample().items() if name == "gpu_mem_used_bytes"})

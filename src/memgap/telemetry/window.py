@@ -1,12 +1,25 @@
 """Averages over the benchmark window: time-weighted, and from samples inside the window only."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 Row = dict[str, float]
 
-ENGINE_GAUGES = ("num_requests_running", "kv_cache_usage_fraction")
+ENGINE_GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_fraction")
+ENGINE_COUNTERS = ("num_preemptions", "prompt_tokens", "generation_tokens", "prefix_cache_queries", "prefix_cache_hits")
+OWN_GAUGES = ("util_fraction", "mem_used_bytes", "power_w", "sm_clock_mhz", "energy_j", "throttled")
 GPU_GAUGES = ("gpu_util_fraction", "gpu_mem_used_bytes", "gpu_power_w", "gpu_energy_j")
+
+
+def left_out(column: str) -> str:
+    """Return the name under which a row, or a summary, counts samples of a column that were no finite numbers."""
+    return f"{column}_left_out"
+
+
+def finite_cells(row: Mapping[str, float]) -> Row:
+    """Return a row without what is no finite number, which is counted under `left_out(column)`."""
+    return dict((name, value) if math.isfinite(value) else (left_out(name), 1.0) for name, value in row.items())
 
 
 def time_weighted_mean(rows: Sequence[Row], column: str, duration_s: float) -> float | None:
@@ -27,6 +40,12 @@ def maximum(rows: Sequence[Row], column: str, duration_s: float) -> float | None
     return max((row[column] for row in rows if column in row and 0.0 <= row["time_s"] <= duration_s), default=None)
 
 
+def _fullest(rows: Sequence[Row], duration_s: float) -> float | None:
+    """Return the largest share in use of any one engine's KV cache: of several engines one can be full alone."""
+    found = (maximum(rows, f"kv_cache_usage{which}_fraction", duration_s) for which in ("", "_fullest"))
+    return max((one for one in found if one is not None), default=None)
+
+
 def increase(rows: Sequence[Row], column: str, duration_s: float) -> float | None:
     """Return by how much a counter rose from the last sample before the window to the first one after it.
 
@@ -41,21 +60,50 @@ def increase(rows: Sequence[Row], column: str, duration_s: float) -> float | Non
 
 
 def longest_gap_s(rows: Sequence[Row], columns: Sequence[str], duration_s: float) -> float | None:
-    """Return the longest part of [0, duration_s] without a sample of any of `columns`; None where there never was one.
+    """Return the longest part of [0, duration_s] without a sample of one of `columns`, of those that ever had one; None
+    where none had.
 
-    A sample before the window counts: it says that there was a source that can have fallen silent.
+    A sample before the window counts: it says that there was a source that can have fallen silent. So does one that was
+    no finite number: it says that there is something to be read.
     """
-    times = [row["time_s"] for row in rows if any(column in row for column in columns)]
-    if not times or duration_s <= 0:
+    if duration_s <= 0:
         return None
-    edges = [0.0, *sorted(time_s for time_s in times if 0.0 <= time_s <= duration_s), duration_s]
-    return max(after - before for before, after in pairwise(edges))
+    gaps = []
+    for column in columns:
+        if not any(column in row or left_out(column) in row for row in rows):
+            continue
+        times = sorted(row["time_s"] for row in rows if column in row and 0.0 <= row["time_s"] <= duration_s)
+        edges = [0.0, *times, duration_s]
+        gaps.append(max(after - before for before, after in pairwise(edges)))
+    return max(gaps, default=None)
+
+
+def by_gpu(rows: Sequence[Row], duration_s: float) -> list[dict[str, float]]:
+    """Return what each of several GPUs did in the window, in the order of the server's GPUs; empty for one or none."""
+    number, found = 0, []
+    while any(f"gpu{number}_{name}" in row for row in rows for name in OWN_GAUGES):
+
+        def own(name: str, number: int = number) -> str:
+            return f"gpu{number}_{name}"
+
+        values = {
+            "util_mean_fraction": time_weighted_mean(rows, own("util_fraction"), duration_s),
+            "mem_used_max_bytes": maximum(rows, own("mem_used_bytes"), duration_s),
+            "power_mean_w": time_weighted_mean(rows, own("power_w"), duration_s),
+            "sm_clock_mean_mhz": time_weighted_mean(rows, own("sm_clock_mhz"), duration_s),
+            "energy_j": increase(rows, own("energy_j"), duration_s),
+            "throttled_fraction": time_weighted_mean(rows, own("throttled"), duration_s),
+        }
+        found.append({name: value for name, value in values.items() if value is not None})
+        number += 1
+    return found
 
 
 def summarise(rows: Sequence[Row], duration_s: float, output_tokens: int) -> dict[str, float]:
     """Return the telemetry part of a point's summary; what was not sampled is absent.
 
-    The engine's gap is the whole window where its metrics never came; a GPU need not be there.
+    The engine's gap is the whole window where its metrics never came; a GPU need not be there. `{column}_left_out` are
+    samples of the window that were no finite numbers.
     """
     engine_gap_s = longest_gap_s(rows, ENGINE_GAUGES, duration_s)
     energy_j = increase(rows, "gpu_energy_j", duration_s)
@@ -64,7 +112,7 @@ def summarise(rows: Sequence[Row], duration_s: float, output_tokens: int) -> dic
         "max_running_reqs": maximum(rows, "num_requests_running", duration_s),
         "mean_waiting_reqs": time_weighted_mean(rows, "num_requests_waiting", duration_s),
         "kv_cache_usage_mean_fraction": time_weighted_mean(rows, "kv_cache_usage_fraction", duration_s),
-        "kv_cache_usage_max_fraction": maximum(rows, "kv_cache_usage_fraction", duration_s),
+        "kv_cache_usage_max_fraction": _fullest(rows, duration_s),
         "gpu_util_mean_fraction": time_weighted_mean(rows, "gpu_util_fraction", duration_s),
         "gpu_mem_used_max_bytes": maximum(rows, "gpu_mem_used_bytes", duration_s),
         "gpu_power_mean_w": time_weighted_mean(rows, "gpu_power_w", duration_s),
@@ -82,4 +130,7 @@ def summarise(rows: Sequence[Row], duration_s: float, output_tokens: int) -> dic
         "gpu_telemetry_gap_s": longest_gap_s(rows, GPU_GAUGES, duration_s),
         "telemetry_samples": float(sum(0.0 <= row["time_s"] <= duration_s for row in rows)),
     }
+    for column in (*ENGINE_GAUGES, *ENGINE_COUNTERS, *GPU_GAUGES):
+        odd = sum(left_out(column) in row and 0.0 <= row["time_s"] <= duration_s for row in rows)
+        found[left_out(column)] = float(odd) if odd else None
     return {name: value for name, value in found.items() if value is not None}

@@ -8,6 +8,7 @@ import numpy as np
 
 from memgap.canonical import content_key
 from memgap.errors import UserError
+from memgap.host.gpus import environment_of
 from memgap.points.point import Point
 from memgap.session.progress import Progress, clock
 from memgap.session.watch import StopWatch
@@ -228,12 +229,12 @@ class Contest:
         flags = engine_flags(some, self._plan["options"]["python"], self._results / "tuning" / "flags")
         if flags is None:
             self._progress.say("the engine does not tell its flags here, so they are not checked")
-        with Nvml() as gpu:
-            here = len(gpu.devices)
         for arm in self._arms.values():
             where = f"tuning {self._plan['tuning']}, {arm.experiment} of {self._subject[0]}"
             if flags is not None:
                 check_flags(arm.record["server"]["args"], flags, arm.record["engine"]["package"], where)
+            with Nvml(environment_of(arm.record)) as gpu:
+                here = len(gpu.devices)
             if here and arm.gpus > here:
                 raise UserError(f"{where}: it takes {arm.gpus} GPUs, but this machine has {here}.")
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from memgap.roofline.gpus import bears
+
 DAY_S, HOUR_S = 86_400.0, 3_600.0
 GPUS_PER_NODE = 8
 BILLION, MILLION = 1e9, 1e6
@@ -49,8 +51,8 @@ def cost(found: Mapping[str, float], usd_per_gpu_hour: float | None) -> dict[str
 
 def price(hardware: Mapping[str, Any], prices: Mapping[str, float]) -> float | None:
     """Return the price of a GPU hour on this hardware: of the longest name in the table that is part of its name."""
-    name = str(hardware.get("gpu_name") or "CPU").casefold()
-    fitting = [known for known in prices if known.casefold() in name]
+    name = str(hardware.get("gpu_name") or "CPU")
+    fitting = [known for known in prices if bears(name, known)]
     return prices[max(fitting, key=len)] if fitting else None
 
 

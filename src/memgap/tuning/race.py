@@ -15,7 +15,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
-from memgap.stats.quantiles import sign_flip_p, t_quantile
+from memgap.stats.sign_flip import sign_flip_p
+from memgap.stats.student import t_quantile
 
 Block = Mapping[str, float]
 """Name of an arm -> logarithm of its objective in this block."""

@@ -7,6 +7,12 @@ LAG_SUSPECT_MS, LAG_SUSPECT_ITL = 5.0, 0.5
 LAG_INVALID_MS, LAG_INVALID_ITL = 50.0, 2.0
 CPU_SUSPECT, CPU_INVALID = 0.8, 0.95
 """Shares of the one core that a client process can use."""
+STANDSTILL_SUSPECT_MS, STANDSTILL_SUSPECT_ITL = 250.0, 5.0
+"""Suspect: the longest lag of the client's event loop, above both 250 ms and 5 mean ITLs."""
+STANDSTILL_INVALID = 0.1
+"""Share of the window in which the client stood still."""
+LATE_SUSPECT_MS, LATE_SUSPECT, LATE_INVALID = 50.0, 0.01, 0.1
+"""How long after the others a client process began: in ms, and by the window."""
 SLIP_SUSPECT_MS, SLIP_INVALID_MS = 10.0, 100.0
 """p99 of real minus intended send time in an open loop."""
 COALESCED_SUSPECT = 0.05
@@ -15,7 +21,7 @@ COALESCED_SUSPECT = 0.05
 
 def loop_lag(evidence: Evidence) -> Reason | None:
     """Judge how late the client's event loop ran."""
-    lag_ms, itl_ms = float(evidence.client["loop_lag_p99_ms"]), evidence.number("itl_mean_ms") or 0.0
+    lag_ms, itl_ms = evidence.of_client("loop_lag_p99_ms") or 0.0, evidence.number("itl_mean_ms") or 0.0
     invalid_ms = max(LAG_INVALID_MS, LAG_INVALID_ITL * itl_ms)
     suspect_ms = max(LAG_SUSPECT_MS, LAG_SUSPECT_ITL * itl_ms)
     if lag_ms <= suspect_ms:
@@ -26,9 +32,36 @@ def loop_lag(evidence: Evidence) -> Reason | None:
     return Reason("loop_lag", "suspect", lag_ms, suspect_ms, text)
 
 
+def client_standstill(evidence: Evidence) -> Reason | None:
+    """Judge whether the client stood still for a while, which the 99th percentile of its lags does not show."""
+    longest_ms, itl_ms = evidence.of_client("loop_lag_max_ms") or 0.0, evidence.number("itl_mean_ms") or 0.0
+    stood_s, duration_s = evidence.of_client("standstill_s") or 0.0, evidence.number("duration_s") or 0.0
+    suspect_ms = max(STANDSTILL_SUSPECT_MS, STANDSTILL_SUSPECT_ITL * itl_ms)
+    if longest_ms <= suspect_ms:
+        return None
+    text = f"the load generator stood still for {longest_ms:.0f} ms, so the highest percentiles are partly its own"
+    if duration_s and stood_s / duration_s > STANDSTILL_INVALID:
+        text += f"; in all for {stood_s:.1f} of {duration_s:.1f} s"
+        return Reason("client_standstill", "invalid", stood_s / duration_s, STANDSTILL_INVALID, text)
+    return Reason("client_standstill", "suspect", longest_ms, suspect_ms, text)
+
+
+def late_start(evidence: Evidence) -> Reason | None:
+    """Judge whether all client processes began when the window did."""
+    late_ms, window_ms = evidence.of_client("start_late_ms") or 0.0, (evidence.number("duration_s") or 0.0) * 1e3
+    suspect_ms = max(LATE_SUSPECT_MS, LATE_SUSPECT * window_ms)
+    invalid_ms = max(LATE_SUSPECT_MS, LATE_INVALID * window_ms)
+    if late_ms <= suspect_ms:
+        return None
+    text = f"a client process began {late_ms:.0f} ms after the window did; until then its share of the load was missing"
+    if late_ms > invalid_ms:
+        return Reason("late_start", "invalid", late_ms, invalid_ms, text)
+    return Reason("late_start", "suspect", late_ms, suspect_ms, text)
+
+
 def client_cpu(evidence: Evidence) -> Reason | None:
     """Judge how much of its core the client used."""
-    share = float(evidence.client["cpu_fraction"])
+    share = evidence.of_client("cpu_fraction") or 0.0
     if share <= CPU_SUSPECT:
         return None
     severity, bound = ("invalid", CPU_INVALID) if share > CPU_INVALID else ("suspect", CPU_SUSPECT)
@@ -38,7 +71,7 @@ def client_cpu(evidence: Evidence) -> Reason | None:
 
 def send_slip(evidence: Evidence) -> Reason | None:
     """Judge how late requests of an open loop were sent."""
-    slip_ms = evidence.client.get("send_slip_p99_ms")
+    slip_ms = evidence.of_client("send_slip_p99_ms")
     if slip_ms is None or slip_ms <= SLIP_SUSPECT_MS:
         return None
     text = f"requests were sent {slip_ms:.0f} ms late at p99; compare the latencies from intended send times"
@@ -49,11 +82,20 @@ def send_slip(evidence: Evidence) -> Reason | None:
 
 def coalesced_reads(evidence: Evidence) -> Reason | None:
     """Judge how many chunks shared a read."""
-    share = float(evidence.client["coalesced_fraction"])
+    share = evidence.of_client("coalesced_fraction") or 0.0
     if share <= COALESCED_SUSPECT:
         return None
     text = f"{share:.0%} of the chunks came in one read with the chunk before, so their times are not their own"
     return Reason("coalesced_reads", "suspect", share, COALESCED_SUSPECT, text)
 
 
-CHECKS = (loop_lag, client_cpu, send_slip, coalesced_reads)
+def client_limits(evidence: Evidence) -> Reason | None:
+    """Judge requests that failed for want of files or ports on the client's side."""
+    count, sent = evidence.number("requests_client_limited") or 0.0, evidence.number("requests_sent") or 1.0
+    if not count:
+        return None
+    text = f"{count:.0f} of {sent:.0f} requests found no connection for a limit of the client's (open files, ports)"
+    return Reason("client_limit", "suspect", count / sent, 0.0, text)
+
+
+CHECKS = (loop_lag, client_standstill, late_start, client_cpu, client_limits, send_slip, coalesced_reads)

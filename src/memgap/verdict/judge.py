@@ -12,7 +12,7 @@ Level = Literal["valid", "suspect", "invalid"]
 Limit = Literal["engine", "api-server", "client", "offered-load"]
 
 CHECKS = (*client.CHECKS, *counts.CHECKS, *server.CHECKS)
-CLIENT_LIMITS = ("loop_lag", "client_cpu", "send_slip")
+CLIENT_LIMITS = ("loop_lag", "client_standstill", "late_start", "client_cpu", "send_slip", "client_limit")
 API_SERVER_LIMITS = ("api_server_cpu", "tokens_per_chunk", "ttft_gap", "e2e_gap", "starved_engine")
 IDLE_WAITING = 0.5
 """An open loop with fewer waiting requests on average leaves the server room: its rate is the limit."""

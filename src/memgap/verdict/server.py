@@ -12,6 +12,8 @@ CLOCK_SUSPECT = 0.9
 TTFT_GAP_MS, TTFT_GAP_SHARE = 20.0, 0.2
 STARVED_SUSPECT, STARVED_LEAST_CAP = 0.85, 16
 """Share of a closed loop's requests that the engine holds in the steady part; small caps leave too few to judge."""
+STANDSTILL_INVALID = 0.1
+"""Share of the window in one silence."""
 E2E_GAP_MS, E2E_GAP_SHARE = 50.0, 0.05
 """How far the client's means may lie above those of the engine's own histograms: the larger of both bounds."""
 
@@ -27,12 +29,25 @@ def api_server_cpu(evidence: Evidence) -> Reason | None:
 
 
 def held_back(evidence: Evidence) -> Reason | None:
-    """Judge how many tokens shared a chunk."""
+    """Judge how many tokens shared a chunk, beyond those that the server was asked to send together."""
     tokens = evidence.number("tokens_per_chunk_mean")
-    if tokens is None or tokens <= TOKENS_PER_CHUNK_SUSPECT:
+    bound = TOKENS_PER_CHUNK_SUSPECT * evidence.most_tokens_per_chunk
+    if tokens is None or tokens <= bound:
         return None
     text = f"chunks held {tokens:.1f} tokens on average: ITL percentiles are not the engine's, TPOT is"
-    return Reason("tokens_per_chunk", "suspect", tokens, TOKENS_PER_CHUNK_SUSPECT, text)
+    return Reason("tokens_per_chunk", "suspect", tokens, bound, text)
+
+
+def server_standstill(evidence: Evidence) -> Reason | None:
+    """Judge whether the server gave no token for a while (`memgap.load.silence`)."""
+    silent_s, bound_s = evidence.number("silence_max_s"), evidence.number("silence_bound_s")
+    if silent_s is None or bound_s is None:
+        return None
+    text = f"no token came for {silent_s:.1f} s although requests were being answered; the server stood still"
+    duration_s = evidence.number("duration_s") or 0.0
+    if duration_s and silent_s / duration_s > STANDSTILL_INVALID:
+        return Reason("server_standstill", "invalid", silent_s / duration_s, STANDSTILL_INVALID, text)
+    return Reason("server_standstill", "suspect", silent_s, bound_s, text)
 
 
 def throttled(evidence: Evidence) -> Reason | None:
@@ -44,7 +59,8 @@ def throttled(evidence: Evidence) -> Reason | None:
     clock, most = evidence.number("gpu_sm_clock_mean_mhz"), evidence.hardware.get("gpu_sm_clock_max_mhz")
     if clock is None or not most or clock / most >= CLOCK_SUSPECT:
         return None
-    text = f"the GPU's SM clock was {clock:.0f} MHz on average, {clock / most:.0%} of its largest"
+    which = "the slowest GPU's" if (evidence.hardware.get("gpu_count") or 1) > 1 else "the GPU's"
+    text = f"{which} SM clock was {clock:.0f} MHz on average, {clock / most:.0%} of its largest"
     return Reason("low_clock", "suspect", clock / most, CLOCK_SUSPECT, text)
 
 
@@ -55,6 +71,15 @@ def foreign_processes(evidence: Evidence) -> Reason | None:
         return None
     text = "another process was on the GPU" if count == 1 else f"{count:.0f} other processes were on the GPU"
     return Reason("foreign_processes", "invalid", count, 0.0, text)
+
+
+def gpus_elsewhere(evidence: Evidence) -> Reason | None:
+    """Judge whether the server has GPUs on other machines, where nothing is read from them."""
+    here, every = evidence.hardware.get("gpu_count") or 0, evidence.hardware.get("gpu_count_of_server")
+    if not every:
+        return None
+    text = f"of the server's {every} GPUs {here} are on this machine: memory, power and energy are those of these only"
+    return Reason("gpus_elsewhere", "suspect", here, every, text)
 
 
 def profiled(evidence: Evidence) -> Reason | None:
@@ -97,4 +122,15 @@ def _gap(evidence: Evidence, metric: str, least_ms: float, share: float) -> Reas
     return Reason(f"{metric}_gap", "suspect", client_ms - server_ms, bound_ms, text)
 
 
-CHECKS = (api_server_cpu, held_back, throttled, foreign_processes, profiled, ttft_gap, e2e_gap, starved_engine)
+CHECKS = (
+    api_server_cpu,
+    held_back,
+    server_standstill,
+    throttled,
+    foreign_processes,
+    gpus_elsewhere,
+    profiled,
+    ttft_gap,
+    e2e_gap,
+    starved_engine,
+)

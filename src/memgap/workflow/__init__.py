@@ -13,9 +13,9 @@ from memgap.containers.digest import pin_images
 from memgap.containers.inside import VERSION_VARIABLE, workflow_version
 from memgap.containers.jobs import prepare_images
 from memgap.store.atomic import keep_others_from_writing, write_text
-from memgap.study.plan import plan_of
 from memgap.study.sizing import fit_sessions
 from memgap.study.study import Study, expand_study
+from memgap.warm.driver import claim
 from memgap.workflow.targets import check_paths
 
 SNAPSHOTS = Path(".snakemake/memgap")
@@ -40,8 +40,9 @@ def snapshot(study: Study) -> Path:
 
 
 def prepare_jobs(study: Study, workflow_folder: str) -> None:
-    """Set what jobs find in their environment: the configuration, this Python as `python` (not in containers), and a
-    umask that lets not everybody write.
+    """Set what jobs find in their environment: the configuration, this Python as `python` (not in containers), this
+    process as their driver (see `memgap.warm`), a backend that draws to files whatever a notebook chose, and a umask
+    that lets not everybody write.
 
     Jobs expand the configuration again and take their plan from it, so that no plan has to fit into a command line.
     """
@@ -49,13 +50,10 @@ def prepare_jobs(study: Study, workflow_folder: str) -> None:
     os.environ["MEMGAP_CONFIG"] = str(snapshot(study))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ[VERSION_VARIABLE] = workflow_version()
+    os.environ["MPLBACKEND"] = "Agg"
+    claim(os.environ)
     records = (point.record for point in study.points.values())
     prepare_images(study.config["engines"], records, Path(workflow_folder) / "workflow" / "scripts", os.environ)
-
-
-def plan_key(study: Study, kind: str, name: str = "settings", *_: str) -> str:
-    """Return what tells a job's plan from another one; raises UserError for an unknown name."""
-    return content_key(plan_of(study, kind, name))
 
 
 def script_path(workflow_folder: str, name: str) -> str:

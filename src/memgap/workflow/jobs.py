@@ -58,4 +58,5 @@ def gpus_of(study: Study, job: Mapping[str, str]) -> int:
     """Return how many GPUs a measuring job asks for."""
     if "tuning" in job:
         return int(study.tunings[job["tuning"]]["settings"]["gpus"])
-    return max((session_gpus(record, study.config["resources"]) for record in records_of(study, job)), default=0)
+    here = [record for record in records_of(study, job) if not kind_of(record).elsewhere]
+    return max((session_gpus(record, study.config["resources"]) for record in here), default=0)

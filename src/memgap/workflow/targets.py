@@ -93,7 +93,7 @@ class Made:
     def code(self) -> list[str]:
         """The package's files that make it."""
         which = figures if isinstance(self.spec, FigureSpec) else tables
-        return code_of(which.modules()[self.spec.name])
+        return code_of(which.modules()[self.spec.name], which.COMMAND)
 
     @property
     def plan(self) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from pathlib import Path
 
 REQUESTS, TTFT, AGGREGATED = "POST", "TTFT", ""
@@ -28,18 +29,30 @@ def history(folder: Path, kind: str, start_unix_s: float) -> list[dict[str, floa
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    return list(csv.DictReader(io.StringIO(text, newline="")))
+    rows: list[dict[str, str]] = []
+    reader = csv.DictReader(io.StringIO(text.replace("\0", ""), newline=""))
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return rows
+        except csv.Error:
+            continue
+        if None not in row and None not in row.values():  # a line with other cells than the head is broken
+            rows.append(row)
 
 
 def _numbers(row: dict[str, str]) -> dict[str, float]:
-    """Return the cells that are numbers ("N/A" and text are left out)."""
+    """Return the cells that are finite numbers ("N/A", text, NaN are left out)."""
     numbers = {}
     for name, cell in row.items():
         try:
-            numbers[name] = float(cell)
+            value = float(cell)
         except (TypeError, ValueError):
             continue
+        if math.isfinite(value):
+            numbers[name] = value
     return numbers

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,9 @@ def _count_lines(path: Path) -> int:
 
 def read_run(job: LocustJob, command: list[str], folder: Path, log: str) -> LocustRun:
     """Return what Locust left in its folder; what it did not come to is "not_sent" in the result."""
-    head, *rows = _lines(folder / "rows.jsonl") or [{}]
+    lines = _lines(folder / "rows.jsonl")
+    head = lines[0] if lines and "start_ns" in lines[0] else {}
+    rows = [one for one in lines if _whole(one, len(job.picks))]
     try:
         end = json.loads((folder / "end.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -135,13 +138,25 @@ def read_run(job: LocustJob, command: list[str], folder: Path, log: str) -> Locu
     )
 
 
+def _whole(row: Row, requests: int) -> bool:
+    """Whether a line says what became of one of the requests."""
+    known = isinstance(row.get("index"), int) and 0 <= row["index"] < requests
+    times = all(isinstance(row.get(name), int) for name in ("sent_ns", "end_ns"))
+    return known and times and isinstance(row.get("status"), str) and "times_ns" in row and "tokens" in row
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a file of JSON lines; a line that was cut off is left out."""
+    """Return the objects of a file of JSON lines; a line that was cut off, or is no object, is left out."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
     except OSError:
         return []
-    return [json.loads(line) for line in lines]
+    found = []
+    for line in lines:
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            found += [row] if isinstance(row, dict) else []
+    return found
 
 
 def _result(job: LocustJob, head: Row, rows: Sequence[Row], end: Row) -> LoadResult:
@@ -159,7 +174,7 @@ def _result(job: LocustJob, head: Row, rows: Sequence[Row], end: Row) -> LoadRes
         result = RequestResult(
             index=index,
             server_index=0,
-            prompt_tokens_asked=None if prompt.token_ids is None else len(prompt.token_ids),
+            prompt_tokens_asked=prompt.asked_tokens,
             output_tokens_asked=prompt.output_tokens,
         )
         results.append(result)

@@ -25,6 +25,8 @@ LAG_PERIOD_S = 0.01
 CSV_WRITTEN_S = 1.5
 """Locust writes its CSV files once a second and not when it quits: it is given time for the last request."""
 MESSAGE_CHARS = 300
+BROKEN_OFF = ("abort", "aborted", "error", "cancelled", "canceled", "timeout", "content_filter")
+"""Finish reasons of a reply that is not whole."""
 
 
 class Run:
@@ -62,9 +64,9 @@ class Run:
         """Keep what became of a request; the last one ends the run, and so do too many refused connections in a row."""
         self._rows.write(json.dumps(row) + "\n")
         self._in_flight -= 1
-        self._refused = self._refused + 1 if row["status"] == "refused" else 0
+        self._refused = self._refused + 1 if row["status"] in ("refused", "client_limit") else 0
         if self._refused >= self.job["most_refused"] and not self.ended_early:
-            self.ended_early = f"{self._refused} connections in a row were refused; the server is gone"
+            self.ended_early = f"{self._refused} connections in a row could not be made; the last: {row['error']}"
         over = self._next == len(self.job["picks"]) or self.ended_early
         if over and not self._in_flight and not self.quitting:
             self.quitting = True
@@ -106,6 +108,10 @@ class Asker(HttpUser):
     """A user who asks, reads the whole answer and asks again."""
 
     wait_time = constant(RUN.job["think_time_s"])
+
+    def on_start(self) -> None:
+        """Go straight to the server: no proxy and no password of the environment belongs to it."""
+        self.client.trust_env = False
 
     @task
     def ask(self) -> None:
@@ -186,6 +192,8 @@ def unanswered(error: Any) -> tuple[str, str]:
     if isinstance(error, requests.Timeout):
         return "timeout", str(error)
     text = str(error)
+    if any(said in text for said in ("Too many open files", "Cannot assign requested address")):
+        return "client_limit", text
     gone = "NewConnectionError" in text or "Connection refused" in text
     return ("refused" if gone else "broken_stream"), text
 
@@ -198,6 +206,8 @@ def read_events(lines: Any, row: dict[str, Any]) -> None:
             continue
         now_ns = time.monotonic_ns()
         data = line[5:].strip()
+        if not data:
+            continue
         if data == b"[DONE]":
             done = True
             continue
@@ -216,9 +226,8 @@ def note_event(event: dict[str, Any], now_ns: int, row: dict[str, Any]) -> None:
     """Take over what one event says."""
     if event.get("error"):
         return fail(row, "broken_stream", f"the server reported an error in the stream: {event['error']}")
-    if usage := event.get("usage"):
-        row["prompt_tokens"], row["output_tokens"] = usage["prompt_tokens"], usage["completion_tokens"]
-    for choice in event["choices"][:1]:
+    note_usage(event.get("usage"), row)
+    for choice in (event.get("choices") or ())[:1]:
         text = choice.get("text") or (choice.get("delta") or {}).get("content")
         number = len(choice.get("token_ids") or ()) or int(bool(text))
         if text and "first_text_ns" not in row:
@@ -230,12 +239,20 @@ def note_event(event: dict[str, Any], now_ns: int, row: dict[str, Any]) -> None:
     return None
 
 
+def note_usage(usage: Any, row: dict[str, Any]) -> None:
+    """Take over the counts of tokens that are there."""
+    for ours, theirs in (("prompt_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens")):
+        count = usage.get(theirs) if isinstance(usage, dict) else None
+        if isinstance(count, int) and not isinstance(count, bool) and count >= 0:
+            row[ours] = count
+
+
 def read_whole(body: bytes, row: dict[str, Any]) -> None:
     """Read a reply that came in one piece."""
     try:
         answer = json.loads(body)
-        usage = answer["usage"]
-        row["prompt_tokens"], row["output_tokens"] = usage["prompt_tokens"], usage["completion_tokens"]
+        note_usage(answer["usage"], row)
+        row["output_tokens"]  # a reply in one piece has no other count
         row["finish_reason"] = answer["choices"][0].get("finish_reason")
     except (ValueError, KeyError, TypeError, IndexError):
         return fail(row, "malformed", f"the reply is not as the API has it: {body[:80]!r}")
@@ -243,8 +260,11 @@ def read_whole(body: bytes, row: dict[str, Any]) -> None:
 
 
 def check_length(row: dict[str, Any]) -> None:
-    """Note a reply that is shorter than asked for, though the end of text was to be ignored."""
+    """Note a reply that was broken off, or is shorter than asked for though the end of text was to be ignored."""
     body = RUN.job["bodies"][RUN.job["picks"][row["index"]]]
     came = row.get("output_tokens") or sum(row["tokens"])
+    reason = row.get("finish_reason")
+    if came < body["max_tokens"] and str(reason).lower() in BROKEN_OFF:
+        fail(row, "broken_stream", f"the server ended the reply with finish reason {reason!r} after {came} tokens")
     if came == 0 or (body.get("ignore_eos") and came < body["max_tokens"]):
         fail(row, "short", f"{came} of {body['max_tokens']} tokens came")

@@ -4,8 +4,10 @@ import csv
 import math
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from memgap.telemetry.gpm import METRICS
 
@@ -13,14 +15,19 @@ Row = dict[str, float]
 
 
 class GpmSampler:
-    """A process that samples NVML's GPM counters; used as a context manager."""
+    """A process that samples NVML's GPM counters of the GPUs of these ids; used as a context manager.
 
-    def __init__(self, out: Path) -> None:
+    None stands for the first GPU that this process may use.
+    """
+
+    def __init__(self, out: Path, gpus: Sequence[str] | None = None) -> None:
         self._out = out
+        self._gpus = gpus
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "GpmSampler":
         argv = [sys.executable, "-m", "memgap.telemetry.gpm", "--out", str(self._out)]
+        argv += ["--gpus", ",".join(self._gpus)] if self._gpus is not None else []
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
         return self
 
@@ -39,16 +46,25 @@ class GpmSampler:
     def rows(self, start_s: float, end_s: float) -> list[Row]:
         """Return the rows that ended in a window of monotonic time; empty without counters."""
         try:
-            with self._out.open(encoding="utf-8", newline="") as file:
-                found = [_finite(row) for row in csv.DictReader(file)]
-        except (OSError, ValueError):
+            with self._out.open(encoding="utf-8", errors="replace", newline="") as file:
+                lines = (line.replace("\0", "") for line in file if line.endswith("\n"))
+                found = [_finite(row) for row in csv.DictReader(lines, quoting=csv.QUOTE_NONE)]
+        except OSError:
             return []
         return [row for row in found if start_s < row.get("time_monotonic_s", -1.0) <= end_s]
 
 
-def _finite(row: dict[str, str]) -> Row:
-    """Return the numbers of a row; a counter that NVML gives as "not a number" is absent."""
-    numbers = {name: float(value) for name, value in row.items() if value}
+def _finite(row: Mapping[str | None, Any]) -> Row:
+    """Return the numbers of a row; a counter that NVML gives as "not a number" is absent, and so is all of a row with
+    other cells than the header has."""
+    if None in row or None in row.values():
+        return {}
+    numbers = {}
+    for name, value in row.items():
+        try:
+            numbers[str(name)] = float(value)
+        except ValueError:
+            continue
     return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 

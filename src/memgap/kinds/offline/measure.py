@@ -4,10 +4,13 @@ import csv
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from memgap.engine.adapters import adapter_for
 from memgap.engine.flags import flag_list, model_flags
-from memgap.engine.held import Held, held_of
-from memgap.engine.vllm import ATTENTION, WEIGHTS_GIB
+from memgap.engine.held import held_of
+from memgap.engine.ranks import Sizes
+from memgap.engine.vllm import ATTENTION, weights_in_log
 from memgap.errors import UserError
+from memgap.host.gpus import server_gpus
 from memgap.host.protocol import Entry, HostPlan
 from memgap.host.worker import Job, Worker
 from memgap.kinds.offline.gpu_counters import GpmSampler, Row
@@ -19,6 +22,7 @@ from memgap.session.measuring import Measuring, PointRun
 from memgap.session.phases import Collect
 from memgap.store.document import PointDocument
 from memgap.store.points import csv_gz
+from memgap.telemetry.window import by_gpu
 from memgap.verdict.batches import judge_batch, machine_summary
 from memgap.verdict.evidence import Evidence
 
@@ -34,12 +38,12 @@ class Engine(Worker):
     wrapper: Profiler
 
     def __init__(self, plan: HostPlan) -> None:
-        self.counters = GpmSampler(plan.scratch / "gpm.csv")
+        self.counters = GpmSampler(plan.scratch / "gpm.csv", server_gpus(plan.record).ids)
         server, model = plan.record["server"], plan.record["model"]
         flags = [*model_flags(model, plan.model_target), *flag_list(server["args"])]
 
         def facts(engine: dict[str, Any], log: str, began_s: float) -> dict[str, Any]:
-            return engine_facts(engine, log, held_of(plan.record))
+            return engine_facts(engine, log, plan.record)
 
         job = Job(
             "memgap.kinds.offline.worker",
@@ -61,15 +65,16 @@ def _run(entry: Entry) -> dict[str, Any]:
     return {"key": entry["key"], "window": record.get("window"), "outputs": record.get("outputs", "final"), **known}
 
 
-def engine_facts(engine: Mapping[str, Any], log: str, model: Held) -> dict[str, Any]:
-    """Return what the engine says of itself, its log's words included."""
-    facts = dict(engine)
-    loaded = WEIGHTS_GIB.search(log)
-    facts["weights_bytes"] = round(float(loaded[1]) * 2**30) if loaded else model.weights_bytes
+def engine_facts(engine: Mapping[str, Any], log: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the engine of a server record says of itself, its log's words included."""
+    facts, model = dict(engine), held_of(record)
+    sizes = Sizes.of(adapter_for(record["engine"]["adapter"]).flags, record["server"]["args"])
+    loaded = weights_in_log(log, sizes)
+    facts["weights_bytes"] = loaded or sizes.engines * model.weights_bytes
     facts["weights_bytes_source"] = "log" if loaded else "architecture"
     facts["attention_backend"] = logged[1] if (logged := ATTENTION.search(log)) else None
     if facts.get("kv_pool_tokens"):
-        facts["kv_pool_bytes"] = model.pool_bytes(facts["kv_pool_tokens"])
+        facts["kv_pool_bytes"] = model.pool_bytes(facts["kv_pool_tokens"], sizes.tensor)
     return facts
 
 
@@ -85,6 +90,8 @@ def read(run: PointRun[Engine], outcome: Mapping[str, Any]) -> None:
         names = ("start_monotonic_s", "prefill_end_monotonic_s", "end_monotonic_s")
         begin_s, middle_s, end_s = (float(outcome[name]) for name in names)
         machine = machine_summary(host.rows(begin_s), end_s - begin_s, profiled)
+        if own := by_gpu(host.rows(begin_s), end_s - begin_s):
+            run.added["gpus"] = own
         if not profiled:  # profiled steps are not what the counters are about
             rows = host.counters.rows
             device = {"prefill": rows(begin_s, middle_s), "decode": rows(middle_s, end_s)}

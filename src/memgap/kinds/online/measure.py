@@ -12,10 +12,9 @@ from memgap.store.document import PointDocument
 def result(point: PointDocument) -> str:
     """Return throughput, ITL and duration."""
     summary = point["summary"]
-    return (
-        f"{summary['total_throughput_tok_s']:.0f} tok/s, ITL {summary.get('itl_mean_ms', float('nan')):.1f} ms "
-        f"in {clock(summary['duration_s'])}"
-    )
+    itl_ms = summary.get("itl_mean_ms")
+    itl = "" if itl_ms is None else f", ITL {itl_ms:.1f} ms"
+    return f"{summary['total_throughput_tok_s']:.0f} tok/s{itl} in {clock(summary['duration_s'])}"
 
 
 MEASURING: Measuring[Server] = Measuring(Replicas, (ResetCaches(), Window()), ONLINE.label, result, ONLINE.steps)

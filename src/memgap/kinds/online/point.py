@@ -26,6 +26,11 @@ LEAST_WARMUP, MOST_WARMUP = 4, 64
 """Without a number of warm-up requests there are as many as the batch cap, within these bounds."""
 SCALED = ("requests_per_slot", "min_requests", "max_requests", "warmup_requests")
 """What becomes a number of requests in the record."""
+TIMED = ("seconds", "least_seconds", "interval_percent")
+"""What bounds a load in time."""
+LEAST_PER_SLOT, LEAST_TIMED = 4, 8
+"""A load that is bounded in time has at least so many requests for each of the cap, and in all: with fewer its steady
+part, which begins when each seat was taken twice, is too short."""
 ARRIVAL_ONLY = {"rate_end_req_s": "ramp", "burst_requests": "bursts", "burst_every_s": "bursts"}
 TOGETHER_FRACTION = 0.9
 """Share of the GPU's memory that replicas may take together."""
@@ -50,7 +55,10 @@ def make_point(
     replicas = int(arguments.get("replicas", 1))
     if adapter_for(engine["adapter"]).capabilities.static_batches:
         _environment(arguments, where)
-        requests = _requests(arguments.get("load", {}), batch_cap, where)
+        load = arguments.get("load", {})
+        if timed := next((key for key in TIMED if key in load), None):
+            raise UserError(f"{where}: load.{timed} is for servers; static batches have a number of requests.")
+        requests = _requests(load, batch_cap, where)
         return static_point(arguments, engine, model, dataset, requests, repeat, where)
     _check_engine(arguments, engine, model, where)
     flags = _server_arguments(arguments, engine, cap_side, batch_cap, where, queue)
@@ -68,7 +76,7 @@ def make_point(
         "model": model,
         "server": server,
         "dataset": dataset,
-        "load": _load(arguments.get("load", {}), cap_side, batch_cap, replicas, where),
+        "load": load_record(arguments.get("load", {}), cap_side, batch_cap, replicas, int(dataset["requests"]), where),
         "batch_cap": batch_cap,
         "cap_side": cap_side,
         "repeat": repeat,
@@ -156,8 +164,14 @@ def share_memory(adapter: str, flags: Record, replicas: int) -> Record:
     return shared
 
 
-def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, replicas: int, where: str) -> Record:
-    load = {**LOAD_DEFAULTS, **{key: value for key, value in given.items() if key not in SCALED}}
+def load_record(
+    given: Mapping[str, Any], cap_side: str, batch_cap: int, replicas: int, prompts: int, where: str
+) -> Record:
+    """Return the "load" part of a record from a configuration's; raises UserError where it contradicts itself.
+
+    `prompts` is how many the dataset holds.
+    """
+    load = {**LOAD_DEFAULTS, **{key: value for key, value in given.items() if key not in (*SCALED, *TIMED)}}
     load["warmup_requests"] = given.get("warmup_requests", min(max(batch_cap, LEAST_WARMUP), MOST_WARMUP))
     load.setdefault("arrival", "closed" if cap_side == "client" else "all-at-once")
     open_loop = load["arrival"] in ("constant", "poisson", "gamma", "ramp")
@@ -174,7 +188,11 @@ def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, replicas: int
         )
     load.setdefault("rate_req_s", None)
     load["concurrency"] = batch_cap * replicas if load["arrival"] == "closed" else None
-    load["requests"] = _requests(given, batch_cap * replicas, where)
+    if "seconds" in given:
+        load |= _timed(given, load["arrival"], batch_cap * replicas, prompts, where)
+    else:
+        _only_with_seconds(given, where)
+        load["requests"] = _requests(given, batch_cap * replicas, where)
     if replicas > 1:
         load.setdefault("balance", "least-outstanding")
     else:
@@ -196,9 +214,36 @@ def _load(given: Mapping[str, Any], cap_side: str, batch_cap: int, replicas: int
     return load
 
 
+def _only_with_seconds(given: Mapping[str, Any], where: str) -> None:
+    for key in TIMED[1:]:
+        if key in given:
+            raise UserError(f"{where}: load.{key} needs load.seconds.")
+
+
+def _timed(given: Mapping[str, Any], arrival: str, slots: int, prompts: int, where: str) -> Record:
+    """Return what a load that is bounded in seconds has in its record: `requests` is the most of them."""
+    if arrival != "closed":
+        raise UserError(f"{where}: load.seconds is for a closed loop, not for load.arrival {arrival!r}.")
+    for key in ("requests_per_slot", "max_requests"):
+        if key in given:
+            raise UserError(f"{where}: load.{key} has no meaning with load.seconds; give load.requests as the most.")
+    if "least_seconds" in given and "interval_percent" not in given:
+        raise UserError(f"{where}: load.least_seconds needs load.interval_percent.")
+    most = int(given.get("requests", prompts))
+    least = int(given.get("min_requests", min(max(LEAST_PER_SLOT * slots, LEAST_TIMED), most)))
+    if least > most:
+        raise UserError(f"{where}: load.min_requests {least} is above the {most} requests that there are at most.")
+    timed: Record = {"seconds": float(given["seconds"]), "requests": most, "min_requests": least}
+    if "least_seconds" in given:
+        timed["least_seconds"] = float(given["least_seconds"])
+    if "interval_percent" in given:
+        timed["interval_fraction"] = float(given["interval_percent"]) / 100
+    return timed
+
+
 def _requests(given: Mapping[str, Any], slots: int, where: str) -> int:
     if ("requests" in given) == ("requests_per_slot" in given):
-        raise UserError(f"{where}: give exactly one of load.requests and load.requests_per_slot.")
+        raise UserError(f"{where}: give exactly one of load.requests, load.requests_per_slot and load.seconds.")
     if "requests" in given:
         return int(given["requests"])
     wanted = max(math.ceil(given["requests_per_slot"] * slots), int(given.get("min_requests", 1)))

@@ -14,10 +14,11 @@ from memgap.kinds.static.kind import STATIC
 from memgap.kinds.static.result import BATCH_COLUMNS, STEP_COLUMNS, batch_rows, load_result, step_rows, worked
 from memgap.load.latency import summarize
 from memgap.session.measuring import Measuring, PointRun, Record
-from memgap.session.phases import TELEMETRY_COLUMNS, Collect, result_files, window_of
+from memgap.session.phases import Collect, result_files, window_of
 from memgap.store.document import PointDocument
 from memgap.store.points import csv_gz
 from memgap.telemetry import startup, window
+from memgap.telemetry.sampler import columns_of
 from memgap.verdict.evidence import Evidence
 
 RUN_TIMEOUT_S = 1800.0
@@ -52,7 +53,8 @@ def worker(plan: HostPlan) -> Worker:
 
 def engine_facts(engine: dict[str, Any], log: str, began_s: float) -> dict[str, Any]:
     """Return what the worker says of itself, and how long it took until the model was ready."""
-    return {**engine, "start_s": engine.pop("loaded_monotonic_s") - began_s}
+    loaded_s = float(engine.pop("loaded_monotonic_s"))
+    return {**engine, "start_s": loaded_s - began_s}
 
 
 def _run(entry: Entry, datasets: Path) -> dict[str, Any]:
@@ -87,9 +89,11 @@ def read(run: PointRun[Worker], outcome: Mapping[str, Any]) -> None:
         run.evidence.append(("", Evidence(run.record, dict(run.summary), health, run.place.hardware)))
         run.files |= result_files(found)
     run.added["window"] = window_of(found)
+    if own := window.by_gpu(rows, found.duration_s):
+        run.added["gpus"] = own
     inside = [row for row in rows if -1.0 <= row["time_s"] <= found.duration_s + 1.0]
     run.files |= {
-        "telemetry.csv.gz": csv_gz(inside, TELEMETRY_COLUMNS),
+        "telemetry.csv.gz": csv_gz(inside, columns_of(inside)),
         "startup.csv.gz": csv_gz(_startup_rows(run.host), list(startup.COLUMNS)),
         "steps.csv.gz": csv_gz(step_rows(outcome), list(STEP_COLUMNS)),
         "batches.csv.gz": csv_gz(batch_rows(outcome, measured, size), list(BATCH_COLUMNS)),
