@@ -73,10 +73,11 @@ class Bench(Generic[H]):
         check_version(entry["record"]["engine"], self.host.facts.version, self.host.noun)
         self.progress.say(f"{self.host.noun} ready after {clock(self.host.start_s)}")
 
-    def measure(self, entry: Entry, label: str, left: Sequence[Entry]) -> None:
+    def measure(self, entry: Entry, label: str, left: Sequence[Entry]) -> float:
         """Measure a point and store what came of it, a failure too. `left` are it and those that come after it.
 
-        Raises StoppedError where the session has to stop: then nothing is stored.
+        Returns the seconds that it took beside the start of its host. Raises StoppedError where the session has to
+        stop: then nothing is stored.
         """
         at_once = left if self.host.at_once else ()
         what = f"{len(left)} points" if self.host.at_once else label
@@ -92,10 +93,12 @@ class Bench(Generic[H]):
             start,
             lambda done, total: self.progress.update(f"{label}: {done}{_of(entry, total)} requests"),
         )
+        began_s = time.monotonic()
         with run:
             try:
                 if not self.host.has(run.key):
                     self._start_again(run)
+                    began_s = time.monotonic()
                 for phase in self.measuring.phases:
                     if run.error is None:
                         phase.run(run)
@@ -107,6 +110,7 @@ class Bench(Generic[H]):
         self._tell(label, self._stored(run))
         if not self.host.alive and not self.host.at_once:
             self.host.stop()
+        return time.monotonic() - began_s
 
     def _place_of(self, entry: Entry) -> Place:
         """Return the place with the machine and the GPUs of the host, which its processes may tell once it runs."""

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cached_property
@@ -190,12 +189,12 @@ class Session:
                     for point in group:
                         number += 1
                         label = f"point {number} of {len(todo)} ({self._measuring.label(point['record'])})"
-                        began_s = time.monotonic()
+                        lasted_s: float | None = None
                         if point in wanted:
-                            bench.measure(point, label, wanted[wanted.index(point) :])
+                            lasted_s = bench.measure(point, label, wanted[wanted.index(point) :])
                         else:
                             self._progress.say(f"{label}: measured by another session meanwhile")
-                        left.finished(time.monotonic() - began_s, self._step_s(point["key"]))
+                        left.finished(lasted_s, self._step_s(point["key"]))
                         self._say_left(len(todo) - number, left.remaining_s())
 
     def _probe(self, run: PointRun[Any], left: TimeLeft, points: int) -> None:

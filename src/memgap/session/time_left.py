@@ -48,9 +48,12 @@ class TimeLeft:
         """Tell how long a step takes with so many requests in flight."""
         self._step_s[at_once] = step_s
 
-    def finished(self, lasted_s: float, step_s: float | None = None) -> None:
-        """Tell that the next point in line is done, and the duration of a step where it was measured."""
+    def finished(self, lasted_s: float | None, step_s: float | None = None) -> None:
+        """Tell that the next point in line is done: how long it took, None where it was not measured here, and how
+        long a step of it took where that is known."""
         work = self._left.pop(0)
+        if lasted_s is None:
+            return
         if not work.seconds:
             if work.steps:
                 self._step_s[work.at_once] = max(self._step_s.get(work.at_once, 0.0), lasted_s / work.steps)
