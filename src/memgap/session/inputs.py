@@ -6,12 +6,13 @@ from typing import Any
 
 from memgap.datasets import store_dataset
 from memgap.models import write_synthetic_model
+from memgap.store.results import Results
 
 
 def write_inputs(session: Mapping[str, Any], results: Path) -> None:
     """Write the model's folder, where its weights are synthetic, and the datasets that a session plan needs."""
     records = [point["record"] for point in session["points"]]
     if session["model_folder"] is not None:
-        write_synthetic_model(records[0]["model"], results / "models" / session["model_folder"])
+        write_synthetic_model(records[0]["model"], Results(results).model(session["model_folder"]))
     for spec in {record["dataset"]["key"]: record["dataset"] for record in records}.values():
-        store_dataset(results / "datasets" / f"{spec['key']}.npz", spec)
+        store_dataset(Results(results).dataset(spec["key"]), spec)
