@@ -256,7 +256,7 @@ class Session:
 
     def _model_target(self) -> str:
         model = self._server_record["model"]
-        if model["weights"] == "synthetic":
+        if self._plan["model_folder"] is not None:
             return str((self._results / "models" / self._plan["model_folder"]).absolute())
         return str(model.get("path" if model["weights"] == "path" else "hub_id", ""))
 
