@@ -257,8 +257,8 @@ class Session:
 
     def _model_target(self) -> str:
         model = self._server_record["model"]
-        if model["weights"] == "synthetic":
-            return str(self._results.model(str(self._plan["model_folder"])).absolute())
+        if self._plan["model_folder"] is not None:
+            return str(self._results.model(self._plan["model_folder"]).absolute())
         return str(model.get("path" if model["weights"] == "path" else "hub_id", ""))
 
     def _write_outcome(self) -> None:
