@@ -15,7 +15,7 @@ from memgap.config.load import known
 from memgap.kinds.registry import kind_of
 from memgap.points.point import Point
 from memgap.session.progress import clock
-from memgap.store.points import PointStore
+from memgap.store.results import Results
 from memgap.study.estimate import ASSUMED_START_S, guessed_s, tpot_by_model
 from memgap.study.study import Study
 from memgap.workflow import load_study
@@ -50,7 +50,7 @@ def list_points(study: Study, results: Path, sweep: str | None = None) -> list[R
     """
     if sweep is not None:
         known(sweep, study.groups, "sweep", "list")
-    store = PointStore(results / "points")
+    store = Results(results).store
     raced = {name: list(kind.known_points(plan, results)) for name, (kind, plan) in study.plans.items()}
     points = {**study.points, **{point.key: point for found in raced.values() for _, point in found}}
     states = {key: store.status(key) for key in points}
@@ -82,7 +82,7 @@ def cost(rows: Sequence[Row], results: Path, again: Collection[str] = ()) -> tup
 
 def asked_again(study: Study, results: Path, rows: Sequence[Row]) -> set[str]:
     """Return the keys that `remeasure` and `remeasure_failed` ask for and that were not measured for them yet."""
-    store = PointStore(results / "points")
+    store = Results(results).store
     again = set()
     for row in rows:
         if row.state in ("missing", "garbled"):
@@ -123,7 +123,7 @@ def _row(
 
 
 def _start_s(results: Path) -> float:
-    store = PointStore(results / "points")
+    store = Results(results).store
     starts = []
     for key in store.stored_keys():
         if store.status(key) == "ok" and (point := store.read(key)):

@@ -16,9 +16,12 @@ from memgap.models.formats import quantization_config
 from memgap.models.hf_config import from_hf_config, hf_config_dtype
 from memgap.models.hub import BESIDE, HubModel, hub_model
 from memgap.models.keys import ALIASES, NESTED
+from memgap.models.package import package_of
 from memgap.own_yaml import own_yaml
 
-WEIGHTS = ("synthetic", "hub", "path")
+WEIGHTS = ("synthetic", "random-file", "package", "hub", "path")
+MADE_HERE = ("synthetic", "random-file", "package")
+"""Weights of folders that are written here."""
 
 _ENTRY_FIELDS = (
     *("base", "architecture", "quantization", "weights", "path", "hub_id", "revision", "dtype", "trust_remote_code"),
@@ -60,8 +63,8 @@ def resolve_model(name: str, config_models: Mapping[str, Any] | None = None) -> 
     `config_models` is the config's `models:` mapping; an entry there overrides or defines a model:
     `base` (a registry name; the entry's own name where that is known), `architecture` (fields that override
     the base's, or the whole shape), `quantization` (a format of weights by name, or a `quantization_config`), `weights`
-    (synthetic, hub or path), `path`, `hub_id`, `revision` and `dtype`. A `hub_id` alone is enough: shape, type and
-    commit are read from the hub then, and pinned (see `memgap.models.hub`).
+    (synthetic, random-file, package, hub or path), `path`, `hub_id`, `revision` and `dtype`. A `hub_id` alone is
+    enough: shape, type and commit are read from the hub then, and pinned (see `memgap.models.hub`).
     Without `weights`, a `path` means path, a hub id with a commit means hub, and neither means synthetic.
     What does not bear on the chosen weights is None, so that it cannot change a point's key.
     `trust_remote_code` is in the record only where it is true.
@@ -96,6 +99,7 @@ def resolve_model(name: str, config_models: Mapping[str, Any] | None = None) -> 
         "path": path if weights == "path" else None,
         "dtype": _dtype(given, base, hf_config, told),
         "architecture": architecture.to_dict(),
+        **_package(given, base, weights),
         **_trust(given, weights),
     }
 
@@ -103,9 +107,18 @@ def resolve_model(name: str, config_models: Mapping[str, Any] | None = None) -> 
 def _trust(given: Fields, weights: str) -> dict[str, bool]:
     if not given.flag("trust_remote_code", default=False):
         return {}
-    if weights == "synthetic":
-        raise UserError(f"{given.where}: trust_remote_code is true, but synthetic weights come without code; remove it")
+    if weights in MADE_HERE:
+        raise UserError(f"{given.where}: trust_remote_code is true, but {weights} weights come without code; remove it")
     return {"trust_remote_code": True}
+
+
+def _package(given: Fields, base: RegistryEntry | None, weights: str) -> dict[str, Any]:
+    """Return what the record keeps of the package that carries the weights."""
+    if weights != "package":
+        return {}
+    if base is None or given.given("architecture") or given.given("quantization"):
+        raise UserError(f"{given.where}: weights is package, so base alone must name the model")
+    return {"package": package_of(base.name).record()}
 
 
 def _base(name: str, given: Fields, registry: Mapping[str, RegistryEntry]) -> RegistryEntry | None:

@@ -28,7 +28,7 @@ from memgap.load.runner import run_load
 from memgap.load.silence import silence_summary
 from memgap.load.steady import steady_summary
 from memgap.load.workers import run_in_processes, wanted_processes
-from memgap.models.synthetic import word
+from memgap.models.synthetic import speaks_words, word
 from memgap.profiling.kernel_trace import Kernel, read_kernels
 from memgap.redact import redact
 from memgap.session.measuring import Phase, PointRun, Record
@@ -120,7 +120,7 @@ def as_sent(prompts: list[DatasetPrompt], record: Record, server: Server) -> lis
     """Return prompts as token ids, or for the chat endpoint as the text that these ids stand for."""
     if record["load"]["endpoint"] == "completions":
         return [Prompt(one.output_tokens, one.token_ids, None, one.conversation, one.group) for one in prompts]
-    if record["model"]["weights"] == "synthetic":
+    if speaks_words(record["model"]):
         texts = [" ".join(map(word, one.token_ids)) for one in prompts]
     else:
         texts = [server.detokenize(record["model"]["name"], one.token_ids) for one in prompts]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from memgap.canonical import canonical_json
 from memgap.containers.inside import check_container, check_same_memgap
@@ -17,6 +17,7 @@ from memgap.host.gpus import gpu_variables
 from memgap.host.inherited import differing, inherited
 from memgap.host.protocol import Entry, HostPlan
 from memgap.models.staging import offline_variables
+from memgap.points.plan import SessionPlan
 from memgap.points.point import check_same_server
 from memgap.redact import redact
 from memgap.session.bench import Bench
@@ -29,10 +30,12 @@ from memgap.session.time_left import TimeLeft
 from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.atomic import keep_others_from_writing, write_text
 from memgap.store.points import SPARED, PointStore
+from memgap.store.results import Results
 
 LEASE_WAIT_S = 120.0
 
 Plan = Mapping[str, Any]
+"""Something that is to be a `SessionPlan`; see `check_plan`."""
 
 
 class Session:
@@ -43,7 +46,7 @@ class Session:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: SessionPlan,
         results: Path,
         progress: Progress,
         watch: StopWatch,
@@ -51,13 +54,13 @@ class Session:
         chooser: Chooser | None = None,
     ) -> None:
         self._plan = plan
-        self._results = results
+        self._results = Results(results)
         self._progress = progress
         self._watch = watch
         self._given = measuring
         self._chooser = chooser or StopRules(plan)
-        self._leases = Leases(results / "leases", watch.stop, progress.say)
-        self.store = PointStore(results / "points", may_write=lambda key: self._leases.require(f"point {key}"))
+        self._leases = Leases(self._results.leases, watch.stop, progress.say)
+        self.store = PointStore(self._results.points, may_write=lambda key: self._leases.require(f"point {key}"))
         self._server_record = check_same_server(plan)
 
     @cached_property
@@ -74,7 +77,7 @@ class Session:
         self.store.require_writable()
         name = self._plan["session"]
         with self.held():
-            write_text(self._results / "plans" / f"{name}.json", canonical_json(self._plan) + "\n")
+            write_text(self._results.plan(name), canonical_json(self._plan) + "\n")
             if self._plan["options"]["recorded"] is not None:
                 self._restore(self._plan["options"]["recorded"])
                 return
@@ -101,9 +104,9 @@ class Session:
         """Make what the session measures on, not started yet; it is stopped in the end. See Place and Bench."""
         self._measuring.require()
         check_container(self._server_record["engine"])
-        options, datasets = self._plan["options"], self._results / "datasets"
+        options, datasets = self._plan["options"], self._results.datasets
         engine, interval_s = self._server_record["engine"], float(options["interval_s"])
-        offline = offline_variables(self._results) if options.get("offline_nodes") else {}
+        offline = offline_variables(self._results.folder) if options.get("offline_nodes") else {}
         with self._scratch() as scratch:
             host_plan = HostPlan(
                 self._server_record,
@@ -137,7 +140,7 @@ class Session:
 
         points = self._plan["points"]
         keys, session = [point["key"] for point in points], session_of(points[0]["record"])
-        store = PointStore(self._results / "points")  # nothing is measured, so the points need no leases of their own
+        store = self._results.store  # nothing is measured, so the points need no leases of their own
         found = restore(study_folder(recorded), session, keys, store)
         self._write_outcome()
         self._progress.say(f"{found} of {len(keys)} points from the recorded data in {recorded}, nothing was measured")
@@ -248,7 +251,7 @@ class Session:
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
         """Make the session's working folder, private to the user; what a killed session left in it goes first."""
-        folder = self._results / "sessions" / f".{self._plan['session']}.work"
+        folder = self._results.work(self._plan["session"])
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700)
@@ -273,8 +276,8 @@ class Session:
 
     def _model_target(self) -> str:
         model = self._server_record["model"]
-        if model["weights"] == "synthetic":
-            return str((self._results / "models" / self._plan["model_folder"]).absolute())
+        if self._plan["model_folder"] is not None:
+            return str(self._results.model(self._plan["model_folder"]).absolute())
         return str(model.get("path" if model["weights"] == "path" else "hub_id", ""))
 
     def _write_outcome(self) -> None:
@@ -288,7 +291,7 @@ class Session:
         outcome = {"session": self._plan["session"], "points": points}
         if spared:
             self._progress.say(f"{len(spared)} points were not needed: {next(iter(spared.values()))}")
-        write_text(self._results / "sessions" / f"{self._plan['session']}.json", canonical_json(outcome) + "\n")
+        write_text(self._results.outcome(self._plan["session"]), canonical_json(outcome) + "\n")
 
 
 def measuring_of(record: Mapping[str, Any]) -> Measuring[Any]:
@@ -341,7 +344,7 @@ def run_sessions(job: Callable[[Callable[[Plan], None]], None], results: Path, l
     def sessions(watch: StopWatch, stream: Any) -> None:
         def measure(plan: Plan) -> None:
             check_plan(plan)
-            Session(plan, results, Progress(plan["session"], stream), watch).run()
+            Session(cast(SessionPlan, plan), results, Progress(plan["session"], stream), watch).run()
 
         job(measure)
 
