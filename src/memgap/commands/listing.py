@@ -23,7 +23,10 @@ from memgap.workflow import load_study
 
 @dataclass(frozen=True)
 class Row:
-    """One point in the listing; `estimate_s` is measured time where the point is in the store."""
+    """One point in the listing; `estimate_s` is measured time where the point is in the store.
+
+    `load_s` is the duration of a load in seconds, of which `requests` are the most.
+    """
 
     sweep: str
     experiment: str
@@ -33,6 +36,7 @@ class Row:
     batch_cap: int
     cap_side: str
     requests: int
+    load_s: float | None
     repeat: int
     state: str
     estimate_s: float
@@ -111,6 +115,7 @@ def _row(
         batch_cap=listed.batch_cap,
         cap_side=listed.side,
         requests=listed.requests,
+        load_s=listed.load_s,
         repeat=record["repeat"],
         state=state,
         estimate_s=round(measured_s if measured_s is not None else guessed_s(record, tpot_ms), 1),
@@ -153,7 +158,7 @@ def print_listing(configfiles: Sequence[Path], results: Path, sweep: str | None,
 
 
 def _print_text(rows: Sequence[Row]) -> None:
-    head = ("sweep", "experiment", "model", "cap", "side", "requests", "repeat", "state", "seconds", "key", "session")
+    head = ("sweep", "experiment", "model", "cap", "side", "load", "repeat", "state", "seconds", "key", "session")
     body = [
         (
             row.sweep,
@@ -161,7 +166,7 @@ def _print_text(rows: Sequence[Row]) -> None:
             row.model,
             str(row.batch_cap),
             row.cap_side,
-            str(row.requests),
+            str(row.requests) if row.load_s is None else f"{row.load_s:g} s",
             str(row.repeat),
             row.state,
             f"{'' if row.state == 'ok' else '~'}{row.estimate_s:.0f}",

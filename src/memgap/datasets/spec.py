@@ -26,6 +26,9 @@ SHARED_PREFIX_KINDS = ("shared-prefix", "multi-turn", "trace")
 RESERVED_IDS = 10
 """Made-up prompts use no id below this one: models keep their special tokens there."""
 
+WARMUP_OUTPUT_TOKENS = 32
+"""Most tokens that are generated for a warm-up prompt."""
+
 WARMUP_RESERVE = 256
 """Most warm-up prompts a dataset has room for."""
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cached_property
@@ -24,9 +23,10 @@ from memgap.redact import redact
 from memgap.session.bench import Bench
 from memgap.session.chooser import Chooser, StopRules
 from memgap.session.lease import Leases
-from memgap.session.measuring import Measuring, Place
-from memgap.session.progress import Progress, TimeLeft, clock
+from memgap.session.measuring import Measuring, Place, PointRun
+from memgap.session.progress import Progress, clock
 from memgap.session.stop import Choice, Seen
+from memgap.session.time_left import TimeLeft
 from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.atomic import keep_others_from_writing, write_text
 from memgap.store.points import SPARED, PointStore
@@ -183,6 +183,7 @@ class Session:
         left = TimeLeft([self._measuring.work(point["record"]) for point in todo])
         with self.bench() as bench:
             bench.look_around(self._server_record)
+            bench.ready = lambda run: self._probe(run, left, len(todo))
             # a host that measures by itself is told of all points at its start, whatever they will show
             groups = [todo] if bench.host.at_once else ([point] for point in self._in_order(todo))
             number = 0
@@ -191,13 +192,31 @@ class Session:
                     for point in group:
                         number += 1
                         label = f"point {number} of {len(todo)} ({self._measuring.label(point['record'])})"
-                        began_s = time.monotonic()
+                        lasted_s: float | None = None
                         if point in wanted:
-                            bench.measure(point, label, wanted[wanted.index(point) :])
+                            lasted_s = bench.measure(point, label, wanted[wanted.index(point) :])
                         else:
                             self._progress.say(f"{label}: measured by another session meanwhile")
-                        left.finished(time.monotonic() - began_s)
+                        left.finished(lasted_s, self._step_s(point["key"]))
                         self._say_left(len(todo) - number, left.remaining_s())
+
+    def _probe(self, run: PointRun[Any], left: TimeLeft, points: int) -> None:
+        """Tell what is ahead once the host is there, where that can be known: by the time that its steps take."""
+        if self._measuring.probe is None or not left.to_probe:
+            return
+        for at_once, step_s in self._measuring.probe(run, left.to_probe).items():
+            left.probed(at_once, step_s)
+        if (ahead_s := left.remaining_s()) is not None:
+            most = "at most " if self._chooser.adaptive else ""
+            self._progress.say(f"{most}{points} point{'s' * (points != 1)} ahead, about {clock(ahead_s)}")
+        if not run.host.alive:  # a probe that was too much for the host takes nothing from the points below it
+            run.host.stop()
+            run.start()
+
+    def _step_s(self, key: str) -> float | None:
+        """Return how long a step of a measured point took, None where that is not known."""
+        step_ms = (self.store.read(key) or {}).get("summary", {}).get("tpot_mean_ms")
+        return None if step_ms is None else step_ms / 1e3
 
     def _say_left(self, points: int, remaining_s: float | None) -> None:
         if points and remaining_s is not None:

@@ -20,6 +20,7 @@ from memgap.kinds.offline.steps import COLUMNS
 from memgap.kinds.offline.summary import summarize_steps
 from memgap.session.measuring import Measuring, PointRun
 from memgap.session.phases import Collect
+from memgap.session.time_left import Work
 from memgap.store.document import PointDocument
 from memgap.store.points import csv_gz
 from memgap.telemetry.window import by_gpu
@@ -136,10 +137,10 @@ def result(point: PointDocument) -> str:
     return "done" if step_ms is None else f"{step_ms:.2f} ms a decode step"
 
 
-def work(record: Mapping[str, Any]) -> float:
+def work(record: Mapping[str, Any]) -> Work:
     """Return the decode steps; nothing for a profiler whose results all come in the end."""
     profiler = record["server"]["profiler"]
-    return 0.0 if profiler is not None and profiler["source"] != "torch" else OFFLINE.steps(record)
+    return Work(0.0) if profiler is not None and profiler["source"] != "torch" else OFFLINE.work(record)
 
 
 MEASURING: Measuring[Engine] = Measuring(Engine, (Collect(read),), OFFLINE.label, result, work, judge_batch)
