@@ -16,6 +16,7 @@ from memgap.advisor.stability import stability
 from memgap.engine.ranks import Sizes
 from memgap.engine.vllm import VllmAdapter
 from memgap.errors import UserError
+from memgap.stats.averaging import STEADY, WINDOW, is_of_window
 from memgap.stats.intervals import column_interval
 from memgap.tables.fate import FAILED, GOOD, INVALID, PREEMPTED, UNNEEDED, fate, replicated
 
@@ -98,6 +99,7 @@ def advice_for(table: pd.DataFrame, model: str, settings: Mapping[str, Any]) -> 
             "slo": decision.slo_source,
             "epsilon": decision.epsilon,
             "throughput": THROUGHPUT,
+            "bound": dict(settings["slo"]),
         },
         "stability": {name: value for name, value in asdict(sure).items() if name != "notes"},
     }
@@ -106,7 +108,12 @@ def advice_for(table: pd.DataFrame, model: str, settings: Mapping[str, Any]) -> 
     advice["candidates"] = [
         {name: _rounded(value) for name, value in asdict(one).items()} for one in decision.candidates
     ]
-    advice["notes"] = [*decision.notes, *sure.notes, *advice.pop("memory_notes", [])]
+    advice["notes"] = [
+        *decision.notes,
+        *_averaging_notes(rows, settings["latency"]),
+        *sure.notes,
+        *advice.pop("memory_notes", []),
+    ]
     advice["measured"] = _provenance(rows)
     return advice
 
@@ -128,12 +135,32 @@ def _configuration(rows: pd.DataFrame, decision: Decision, settings: Mapping[str
             name: _rounded(_mean(chosen, name))
             for name in (THROUGHPUT, settings["latency"], "kv_cache_usage_max_fraction")
         },
+        "averaging": {name: _averaging(chosen, name) for name in (THROUGHPUT, settings["latency"])},
         "server_flags": flags,
         "server_args": advised_arguments(measured, decision.b_opt, need),
         "command": f"vllm serve MODEL {shlex.join(flags)}",
         "memory": {**memory, "margin": settings["memory_margin"], "limit_fraction": settings["memory_limit_fraction"]},
         "memory_notes": need.notes,
     }
+
+
+def _averaging(rows: pd.DataFrame, name: str) -> str:
+    """Return whether a column's values are of the steady part or, some of them or all, of the whole window."""
+    pairs = zip(rows["averaging"].fillna(WINDOW), rows["of_window"], strict=True)
+    steady = [averaging == STEADY and not is_of_window(listed, name) for averaging, listed in pairs]
+    return STEADY if steady and all(steady) else WINDOW
+
+
+def _averaging_notes(rows: pd.DataFrame, latency: str) -> list[str]:
+    """Return what to say where some caps have averages over the steady part and others over the whole window."""
+    good = rows[fate(rows) == GOOD]
+    notes = []
+    for name in (THROUGHPUT, latency):
+        kinds = {int(str(cap)): _averaging(own, name) for cap, own in good.groupby("batch_cap")}
+        caps = [str(cap) for cap, kind in kinds.items() if kind == WINDOW]
+        if caps and STEADY in kinds.values():
+            notes.append(f"{name} is of the whole window at cap {', '.join(caps)}, of the steady part at the others.")
+    return notes
 
 
 def memory_at(chosen: pd.DataFrame, settings: Mapping[str, Any]) -> MemoryNeed:

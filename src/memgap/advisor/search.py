@@ -12,7 +12,7 @@ from typing import Any
 from memgap.advisor.bca import Profile, advise
 
 Summaries = Sequence[Mapping[str, float]]
-"""Of a cap's good repeats; empty where none is."""
+"""Of a cap's good repeats, with the values that count (`memgap.stats.averaging.chosen`); empty where none is."""
 
 
 def next_cap(caps: Sequence[int], known: Mapping[int, Summaries], advisor: Mapping[str, Any]) -> int | None:

@@ -19,6 +19,7 @@ from memgap.config.files import read_config_files
 from memgap.errors import DAMAGE, UserError
 from memgap.script import run_script
 from memgap.session.inputs import write_inputs
+from memgap.stats.averaging import STEADY, WINDOW, averaging_of, value
 from memgap.store.atomic import write_text
 from memgap.study.plan import plan_of
 from memgap.tables.documents import CLOSE, read_advice
@@ -96,8 +97,10 @@ def _verification(advice: Mapping[str, Any], point: Mapping[str, Any] | None) ->
         message = point["error"]["message"]
         return {**head, "holds": False, "sentence": f"The advised server did not serve: {point['status']}: {message}"}
     summary, latency, bound = point["summary"], advice["rule"]["latency"], advice["rule"]["slo_ms"]
+    averaging: Mapping[str, str] = advice.get("averaging", {})
+    seen = {name: value(summary, name, averaging.get(name, WINDOW)) for name in advice["expected"]}
     rows = {
-        name: _compared(float(predicted), summary.get(name))
+        name: _compared(float(predicted), seen[name])
         for name, predicted in advice["expected"].items()
         if name != "kv_cache_usage_max_fraction" and predicted is not None
     }
@@ -105,7 +108,7 @@ def _verification(advice: Mapping[str, Any], point: Mapping[str, Any] | None) ->
     if advice["memory"].get("kv_at_b_opt_bytes") and all(value is not None for value in used):
         rows["kv_cache_used_max_bytes"] = _compared(float(advice["memory"]["kv_at_b_opt_bytes"]), used[0] * used[1])
     checks = {
-        "keeps_the_slo": bound is None or summary.get(latency, float("inf")) <= bound,
+        "keeps_the_slo": bound is None or (seen.get(latency) or float("inf")) <= bound,
         "no_preemption": not summary.get("preemptions"),
         "throughput_as_predicted": abs(rows["total_throughput_tok_s"]["ratio"] - 1) <= CLOSE,
         "believed": point["verdict"]["verdict"] != "invalid",
@@ -116,8 +119,17 @@ def _verification(advice: Mapping[str, Any], point: Mapping[str, Any] | None) ->
         for name, one in rows.items()
     )
     end = "The advice holds." if not failed else f"It does not hold: not met is {', '.join(failed)}."
+    if STEADY in averaging.values() and averaging_of(summary) == WINDOW:
+        end += " Predicted is the steady part's, measured the whole window's: the run had no steady part."
     sentence = f"Run as advised: {told}. {end}"
-    return {**head, "holds": not failed, "sentence": sentence, "checks": checks, "predicted_and_measured": rows}
+    return {
+        **head,
+        "averaging": dict(averaging),
+        "holds": not failed,
+        "sentence": sentence,
+        "checks": checks,
+        "predicted_and_measured": rows,
+    }
 
 
 def _compared(predicted: float, measured: float | None) -> dict[str, float]:

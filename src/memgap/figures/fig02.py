@@ -21,8 +21,10 @@ FIGURE = FigureSpec(
     reads=("sweep.points",),
     paper=True,
     caption="""
-x is the average batch: the time-weighted mean of running requests between the first send and the last reply. Left,
-throughput of prompt and output tokens of completed requests; right, the mean inter-token latency (ITL).
+x is the average batch: the time-weighted mean of running requests. Left, throughput of prompt and output tokens;
+right, the mean inter-token latency (ITL). All three are of the steady part of a run (docs/measurement.md) where it has
+one and `averaging: window` does not ask for the whole window, between the first send and the last reply; the line
+under the figure says which. Beside the paper's numbers they are of the whole window.
 
 Look for the batch where the left curve leaves its steep part. Up to there a larger batch is almost free; beyond it
 each step reads more KV cache than it gains, the right curve climbs, and the left one flattens: the memory wall.

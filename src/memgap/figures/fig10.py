@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from memgap.advisor.report import advice_for
 from memgap.declared.figures import FigureSpec
 from memgap.figures.footer import write_provenance
 from memgap.figures.marks import bars
@@ -48,12 +49,13 @@ of the one with the highest throughput, and admits preempted runs.
 
 def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a model and cap, with the advisor's verdict)."""
-    data = plotted(inputs.advice)
+    advised = _advice(inputs)
+    data = plotted(advised)
     figure, (left, right) = new_figure(2)
     drawn = data.dropna(subset=["throughput_tok_s", "latency_ms"])
-    for model, (colour, marker) in model_looks(list(inputs.advice)).items():
+    for model, (colour, marker) in model_looks(list(advised)).items():
         own = drawn[drawn["model"] == model]
-        advice = inputs.advice[model]
+        advice = advised[model]
         left.errorbar(
             own["latency_ms"],
             own["throughput_tok_s"],
@@ -68,21 +70,39 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
         named = f"{model}: B_opt = {advice['b_opt'] or 'none'}"
         right.plot(own["batch_cap"], own["gain_ratio"], color=colour, marker=marker, markersize=4.5, label=named)
         _mark_b_opt(left, right, own, colour)
-        if len(inputs.advice) == 1:
+        if len(advised) == 1:
             _name_caps(left, own)
         if advice["rule"]["slo_ms"] is not None:
             _draw_slo(left, advice["rule"]["slo_ms"], colour)
-    for epsilon in sorted({float(one["rule"]["epsilon"]) for one in inputs.advice.values()}):
+    for epsilon in sorted({float(one["rule"]["epsilon"]) for one in advised.values()}):
         _draw_epsilon(right, epsilon)
     _mark_failures(right, inputs)
     if inputs.paper_reference is not None:
         _overlay_paper(left, right, inputs)
-    _label(left, right, inputs, data)
+    _label(left, right, advised, data)
     for axes, ok in ((left, not drawn.empty), (right, not drawn.empty)):
         if not ok:
             say_in_place(axes, "no cap of this sweep could be judged")
     write_provenance(figure, inputs["sweep.points"], bars=bars_note(drawn))
     return figure, data
+
+
+def _advice(inputs: Inputs) -> Mapping[str, Mapping[str, Any]]:
+    """Return the advice by model; beside the paper's numbers it is made anew from averages over the whole window."""
+    if inputs.paper_reference is None:
+        return inputs.advice
+    found = {}
+    for model, advice in inputs.advice.items():
+        rule, memory = advice["rule"], advice.get("memory", {})
+        settings = {
+            "latency": rule["latency"],
+            "slo": rule.get("bound", {"ms": rule["slo_ms"]}),
+            "epsilon": rule["epsilon"],
+            "memory_margin": memory.get("margin", 0.0),
+            "memory_limit_fraction": memory.get("limit_fraction", 1.0),
+        }
+        found[model] = advice_for(inputs["sweep.points"], model, settings)
+    return found
 
 
 def plotted(advice: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -166,8 +186,8 @@ def _overlay_paper(left: Axes, right: Axes, inputs: Inputs) -> None:
     overlay(right, paper, "batch_size", "throughput_gain_ratio")
 
 
-def _label(left: Axes, right: Axes, inputs: Inputs, data: pd.DataFrame) -> None:
-    metrics = {str(one["rule"]["latency"]) for one in inputs.advice.values()}
+def _label(left: Axes, right: Axes, advised: Mapping[str, Mapping[str, Any]], data: pd.DataFrame) -> None:
+    metrics = {str(one["rule"]["latency"]) for one in advised.values()}
     metric, statistic = next(iter(metrics), "itl_mean_ms").removesuffix("_ms").rsplit("_", 1)
     left.set_xlabel(f"{statistic.capitalize()} {METRICS.get(metric, metric)} (ms)")
     left.set_ylabel("Throughput, prompt + output (tok/s)")
@@ -177,8 +197,8 @@ def _label(left: Axes, right: Axes, inputs: Inputs, data: pd.DataFrame) -> None:
     left.set_ylim(bottom=0)
     right.set_ylim(bottom=0)
     log2_axis(right, [float(cap) for cap in data["batch_cap"]])
-    nothing = [str(one["advice"]) for one in inputs.advice.values() if one["b_opt"] is None]
+    nothing = [str(one["advice"]) for one in advised.values() if one["b_opt"] is None]
     if nothing:
         right.set_title("\n".join(nothing), fontsize=6, color=ALERT, wrap=True)
-    if inputs.advice:
+    if advised:
         right.legend(fontsize="x-small", loc="upper right")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from memgap.figures.points import failure_note, suspect_note
 from memgap.figures.style import ALERT, GREY
-from memgap.tables.provenance import provenance_line
+from memgap.tables.provenance import averaging_note, provenance_line
 
 CHARACTERS_PER_IN = 18
 """How many characters of the small print fit into an inch."""
@@ -28,10 +28,12 @@ def write_footer(
 def write_provenance(
     figure: Figure, table: pd.DataFrame, *, bars: str = "", rates: bool = True, by: Sequence[str] = ("model",)
 ) -> None:
-    """Write under a figure of points: provenance, what the bars are, points in doubt, and in red those not drawn.
+    """Write under a figure of points: provenance, averages over what, bars, points in doubt, in red those not drawn.
 
     `bars`: see `points.bars_note`. `rates`: the figure draws rates and latencies, which a verdict is about. `by`: the
     columns that name a point beside its cap.
     """
     doubted = suspect_note(table, by) if rates else ""
-    write_footer(figure, [provenance_line(table, rates), bars, doubted], [failure_note(table, by)] if rates else [])
+    averages = averaging_note(table) if rates else ""
+    notes = [provenance_line(table, rates), averages, bars, doubted]
+    write_footer(figure, notes, [failure_note(table, by)] if rates else [])

@@ -31,7 +31,7 @@ COLUMNS = ["model", "batch_cap", "part", "ms", "share_fraction", "total_ms", "ru
 NEEDED = {
     "itl": "steady_itl_mean_ms",
     "running": "steady_mean_running_reqs",
-    "client": "e2e_mean_ms",
+    "client": "window_e2e_mean_ms",  # as the server's histograms, which know no steady part
     "server": "server_e2e_mean_ms",
     "queue": "server_queue_mean_ms",
     "prefill": "server_prefill_mean_ms",

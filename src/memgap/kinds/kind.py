@@ -17,6 +17,7 @@ from memgap.datasets.spec import SHARED_PREFIX_KINDS, WARMUP_OUTPUT_TOKENS
 from memgap.points.point import Point, Record
 from memgap.points.resolve import Resolver
 from memgap.session.time_left import Work
+from memgap.stats.averaging import restored
 
 if TYPE_CHECKING:
     from memgap.session.measuring import Measuring
@@ -129,8 +130,8 @@ class Kind:
         raise NotImplementedError(self.name)
 
     def restored(self, point: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a recorded point as it is to be stored."""
-        return point
+        """Return a recorded point as it is to be stored: with its steady part by today's rule."""
+        return {**point, "summary": restored(point["summary"], point["record"].get("load", {}))}
 
     def shares_prefixes(self, record: Mapping[str, Any]) -> bool:
         """Whether hits of the prefix cache belong to the workload."""

@@ -19,11 +19,10 @@ import numpy as np
 
 from memgap.load.latency import LATENCY_STATISTICS, Timed, statistics_ms, timed_latencies
 from memgap.load.records import Arrival, LoadResult, RequestResult, TokenEvents
+from memgap.stats.averaging import LEAST_SHARE
 from memgap.stats.series import BATCHES, SLICES, Series, half_width_fraction, mser
 from memgap.telemetry.window import Row, time_weighted_mean
 
-LEAST_SHARE = 0.2
-"""A steady part shorter than this share of the window is none: the run was too short."""
 DRIFT_LIMIT = 0.05
 """Both halves of a steady run have throughputs within this share of each other."""
 LATENCIES = ("ttft", "tpot", "itl", "e2e", "normalized_latency", "itl_chunk")

@@ -6,6 +6,7 @@ import pandas as pd
 
 from memgap.kinds.registry import kind_of
 from memgap.recorded.files import all_points
+from memgap.stats.averaging import steady_value
 from memgap.store.results import Results
 
 METRICS = (
@@ -53,4 +54,7 @@ def comparison(results: Path, recorded: Path) -> pd.DataFrame:
 
 
 def _ratio(new: dict[str, float], old: dict[str, float], metric: str) -> float | None:
-    return new[metric] / old[metric] if new.get(metric) and old.get(metric) else None
+    """Return new by old: of the steady parts where both have the value of theirs, else of the whole windows."""
+    pair = steady_value(new, metric), steady_value(old, metric)
+    above, below = pair if None not in pair else (new.get(metric), old.get(metric))
+    return above / below if above and below else None

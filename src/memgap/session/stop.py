@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memgap.canonical import content_key
+from memgap.stats.averaging import STEADY, TOTAL, chosen, value
 from memgap.stats.student import half_width
 
 Points = Sequence[Mapping[str, Any]]
@@ -40,10 +41,9 @@ class Seen:
         good = point["status"] == "ok" and not preempted and not invalid
         return Seen(point["status"], good, preempted, point["summary"])
 
-    @property
-    def throughput_tok_s(self) -> float | None:
-        """Throughput of prompt and output tokens."""
-        return self.summary.get("total_throughput_tok_s")
+    def throughput_tok_s(self, averaging: str) -> float | None:
+        """Throughput of prompt and output tokens, of the steady part or the window."""
+        return value(self.summary, TOTAL, averaging)
 
 
 @dataclass
@@ -59,9 +59,9 @@ def choose(
 ) -> Choice:
     """Return what is wanted now of the points that are not in `seen`.
 
-    `rules` are the session plan's: {"points": keys of a sweep, "stop": its rules, "advisor": settings of the search}; a
-    point of several sweeps is wanted when one of them wants it. Deferred points are in neither part. `searches` has the
-    searches by the name that a rule gives.
+    `rules` are the session plan's: {"points": keys of a sweep, "stop": its rules, "advisor": settings of the search,
+    "averaging": see `memgap.stats.averaging`}; a point of several sweeps is wanted when one of them wants it. Deferred
+    points are in neither part. `searches` has the searches by the name that a rule gives.
     """
     open_keys = [point["key"] for point in points if point["key"] not in seen]
     wanted, spared = set(), dict[str, list[str]]()
@@ -98,17 +98,17 @@ def _choose_in_group(
     caps: dict[int, list[str]] = {}
     for point in sorted(group, key=lambda one: (one["record"]["batch_cap"], one["record"]["repeat"])):
         caps.setdefault(point["record"]["batch_cap"], []).append(point["key"])
-    stop = rule["stop"]
+    stop, averaging = rule["stop"], rule.get("averaging", STEADY)
     spared: dict[str, str] = {}
     if "repeats" in stop:
         for keys in caps.values():
-            spared.update(_spared_repeats(keys, stop["repeats"], seen))
+            spared.update(_spared_repeats(keys, stop["repeats"], seen, averaging))
     if stop.get("after_preemption"):
         spared.update(_spared_by_preemption(caps, seen))
     open_keys = [key for keys in caps.values() for key in keys if key not in seen and key not in spared]
     if stop.get("search", "none") == "none":
         return Choice(open_keys, spared)
-    known = {cap: _summaries(keys, seen) for cap, keys in caps.items() if not set(keys) & set(open_keys)}
+    known = {cap: _summaries(keys, seen, averaging) for cap, keys in caps.items() if not set(keys) & set(open_keys)}
     cap = searches[stop["search"]](sorted(caps), known, rule["advisor"])
     if cap is None:
         why = "the advisor's answer does not depend on it"
@@ -116,8 +116,10 @@ def _choose_in_group(
     return Choice([key for key in caps[cap] if key in open_keys], spared)
 
 
-def _spared_repeats(keys: Sequence[str], bound: Mapping[str, Any], seen: Mapping[str, Seen]) -> dict[str, str]:
-    values = [one.throughput_tok_s for key in keys if (one := seen.get(key)) is not None and one.good]
+def _spared_repeats(
+    keys: Sequence[str], bound: Mapping[str, Any], seen: Mapping[str, Seen], averaging: str
+) -> dict[str, str]:
+    values = [one.throughput_tok_s(averaging) for key in keys if (one := seen.get(key)) is not None and one.good]
     known = [value for value in values if value is not None]
     if len(known) < int(bound["least"]):
         return {}
@@ -137,5 +139,5 @@ def _spared_by_preemption(caps: Mapping[int, Sequence[str]], seen: Mapping[str, 
     return {}
 
 
-def _summaries(keys: Sequence[str], seen: Mapping[str, Seen]) -> Summaries:
-    return [seen[key].summary for key in keys if key in seen and seen[key].good]
+def _summaries(keys: Sequence[str], seen: Mapping[str, Seen], averaging: str) -> Summaries:
+    return [chosen(seen[key].summary, averaging) for key in keys if key in seen and seen[key].good]

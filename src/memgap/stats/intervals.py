@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from memgap.stats.averaging import LATENCIES, STEADY
 from memgap.stats.student import half_width, t_975
 
 if TYPE_CHECKING:  # sessions use the rest in environments without pandas
@@ -31,7 +32,8 @@ WITHIN_RUN: Mapping[str, str] = {
     "total_throughput_tok_s": "steady_output_throughput_ci95_fraction",
     "output_throughput_tok_s": "steady_output_throughput_ci95_fraction",
 }
-"""Columns of the table of points with an interval from within one run: its half width by the mean."""
+"""Columns of the table of points with an interval from within one run: its half width by the mean. Latencies have one
+too where they are of the steady part."""
 WITHIN_ONE_RUN = "within one run, batch means, 95 %"
 
 Values = NDArray[np.float64]
@@ -94,12 +96,24 @@ def column_interval(points: pd.DataFrame, column: str) -> Interval | None:
     """
     rows = points[points[column].notna()]
     values = rows[column].astype(float).tolist()
-    if len(values) == 1 and column in WITHIN_RUN:
-        found = within_run_interval(values[0], float(rows[WITHIN_RUN[column]].astype(float).iloc[0]))
+    within = _within_run(rows, column)
+    if len(values) == 1 and within is not None:
+        found = within_run_interval(values[0], float(rows[within].astype(float).iloc[0]))
     else:
         pooled = rows["repeat"].dropna().duplicated().any()
         found = mean_interval(values, "points of different settings" if pooled else "repeats")
     return found and Interval(max(0.0, found.low), found.high, found.source)
+
+
+def _within_run(rows: pd.DataFrame, column: str) -> str | None:
+    """Return the column with the half width, by its value, of an interval from within one run, if there is one."""
+    rate = column.removeprefix("window_")
+    if rate in WITHIN_RUN:
+        return WITHIN_RUN[rate]
+    own = f"steady_{column.removesuffix('_ms')}_ci95_fraction"
+    latency = column.startswith(tuple(f"{name}_" for name in LATENCIES))
+    steady = "averaging" in rows and bool(rows["averaging"].eq(STEADY).fillna(False).all())
+    return own if latency and steady and own in rows else None
 
 
 def named_sources(intervals: Mapping[str, Interval | None]) -> str:

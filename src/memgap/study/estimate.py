@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from memgap.kinds.registry import kind_of
+from memgap.stats.averaging import value
 
 ASSUMED_START_S = 90.0
 """A server's start where none was measured: a cold vLLM on a GPU machine took 68 to 106 s."""
@@ -21,6 +22,6 @@ def tpot_by_model(measured: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Return the mean time per output token in ms of each model in stored points."""
     values: dict[str, list[float]] = {}
     for point in measured:
-        if (tpot := point.get("summary", {}).get("tpot_mean_ms")) is not None:
+        if (tpot := value(point.get("summary", {}), "tpot_mean_ms")) is not None:
             values.setdefault(point["record"]["model"]["name"], []).append(tpot)
     return {model: statistics.fmean(found) for model, found in values.items()}

@@ -149,7 +149,8 @@ class Study:
             if mine:
                 searches = stop.get("search") == "b_opt"
                 settings = {name: self.config["advisor"][name] for name in ("latency", "slo", "epsilon")}
-                rules.append({"points": mine, "stop": stop, "advisor": settings if searches else None})
+                rule = {"points": mine, "stop": stop, "advisor": settings if searches else None}
+                rules.append({**rule, "averaging": self.config["averaging"]})
         return rules if any(_spares(rule["stop"]) for rule in rules) else []
 
     def group_plan(self, name: str) -> Record:
@@ -157,6 +158,7 @@ class Study:
         points = ((experiment, self.points[key]) for experiment, key in self.groups[name].members)
         return {
             "sweep": name,
+            "averaging": self.config["averaging"],
             "points": [
                 {"key": point.key, "session": point.session, "experiment": experiment, "record": point.record}
                 for experiment, point in points

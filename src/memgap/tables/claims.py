@@ -20,13 +20,17 @@ from memgap.tables.forms import Content, forms
 from memgap.tables.inputs import Inputs
 from memgap.tables.offline_claims import OFFLINE_CLAIMS
 from memgap.tables.offline_study import OfflineTables, offline_of
+from memgap.tables.points import alike
 from memgap.tables.provenance import provenance_line
+from memgap.tables.tab04 import at_max_cap
 from memgap.tables.tab04 import table as table_iv
-from memgap.tables.tab04 import throughput_at_max
 
 COLUMNS = ["claim", "model", "unit", "paper", "measured", "low", "high", "verdict", "rule", "because"]
 PLATEAU = 0.20
 """A throughput that grows by less than this while the cap doubles has reached its plateau."""
+
+
+THROUGHPUT = "total_throughput_tok_s"
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,17 @@ class Study:
 
     def throughput(self, model: str, cap: int) -> "Found":
         """Return the throughput at a cap with its interval over repeats, or of one run from within it."""
-        return _mean_of(self.at(model, cap), "total_throughput_tok_s")
+        return _mean_of(self.at(model, cap), THROUGHPUT)
+
+    def best(self, model: str) -> int:
+        """Return the cap with the highest throughput."""
+        return max(self.caps(model), key=lambda cap: self.throughput(model, cap).value)
+
+    def ratio(self, model: str, above: int, below: int, name: str = THROUGHPUT) -> "Found":
+        """Return the throughput at one cap by that at another, by the same average of both."""
+        groups = self.at(model, above), self.at(model, below)
+        column = alike(name, *groups)
+        return _ratio(*(_mean_of(group, column) for group in groups))
 
 
 TABLE = TableSpec(
@@ -145,10 +159,14 @@ def _gain_over_one(study: Study, model: str) -> Found | None:
     caps = study.caps(model)
     if len(caps) < 2 or caps[0] != 1:
         return None
-    best = max(caps, key=lambda cap: study.throughput(model, cap).value)
-    found = _ratio(study.throughput(model, best), study.throughput(model, 1))
+    best = study.best(model)
+    found = study.ratio(model, best, 1)
+    by_output = study.ratio(model, best, 1, "output_throughput_tok_s").value
     one_ms = study.at(model, 1)["itl_mean_ms"].mean()
-    because = f"best at cap {best} against {one_ms:.2f} ms a token at batch 1: another GPU, engine and host"
+    because = (
+        f"best at cap {best} against {one_ms:.2f} ms a token at batch 1: another GPU, engine and host; "
+        f"{by_output:.1f} times by output tokens alone"
+    )
     return Found(found.value, found.low, found.high, because)
 
 
@@ -157,7 +175,7 @@ def _plateau(study: Study, model: str) -> Found | None:
     half = [cap for cap in caps if cap <= caps[-1] / 2] if caps else []
     if not half:
         return None
-    found = _ratio(study.throughput(model, caps[-1]), study.throughput(model, half[-1]))
+    found = study.ratio(model, caps[-1], half[-1])
     because = f"from cap {half[-1]} to MAX = {caps[-1]}"
     return Found(found.value - 1, found.low - 1, found.high - 1, because)
 
@@ -166,8 +184,8 @@ def _share_at_b_opt(study: Study, model: str) -> Found | None:
     b_opt = _b_opt(study, model)
     if b_opt is None:
         return None
-    best = max(study.caps(model), key=lambda cap: study.throughput(model, cap).value)
-    found = _ratio(study.throughput(model, b_opt), study.throughput(model, best))
+    best = study.best(model)
+    found = study.ratio(model, b_opt, best)
     return Found(found.value, found.low, found.high, f"B_opt = {b_opt}, best at cap {best}")
 
 
@@ -205,8 +223,9 @@ def _replication(study: Study, model: str) -> Found | None:
     if own.empty:
         return None
     best = own.sort_values("gain_over_max_fraction").iloc[-1].to_dict()
-    cap, _ = throughput_at_max(study.online, model)
-    single = study.at(model, cap)["gpu_util_mean_fraction"].mean() if cap else float("nan")
+    at_max = at_max_cap(study.online, model)
+    cap = int(at_max["batch_cap"].iloc[0]) if len(at_max) else None
+    single = at_max["gpu_util_mean_fraction"].mean()
     because = (
         f"best of {len(own)}: {best['replicas']} replicas of cap {best['batch_cap']} under MPS against one at "
         f"MAX = {cap}, which NVML sees busy {single:.0%} of the time"

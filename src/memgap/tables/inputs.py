@@ -49,6 +49,8 @@ class Inputs:
     def all(self, name: str) -> list[pd.DataFrame]:
         """Return all tables of that name."""
         given = [columns_of(name).read(one) if isinstance(one, Path) else one for one in _listed(self._given.get(name))]
+        if self.paper_reference is not None:
+            given = [_as_in_the_paper(one) for one in given]
         self._given[name] = given
         return given
 
@@ -76,6 +78,13 @@ def columns_of(name: str) -> Columns:
         raise KeyError(f"no table is called {name}")
     columns: Columns = import_module(modules()[table.name]).READ[file]
     return columns
+
+
+def _as_in_the_paper(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of points with averages over the whole window, as the paper has; others as they are."""
+    points = import_module("memgap.tables.points")
+    found: pd.DataFrame = points.in_window(table) if set(points.WINDOW_COLUMNS) <= set(table.columns) else table
+    return found
 
 
 def _listed(given: Any) -> Sequence[Any]:

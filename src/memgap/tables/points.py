@@ -12,6 +12,7 @@ from memgap.engine.held import held_of
 from memgap.errors import DAMAGE
 from memgap.load.steady import STEADY_COLUMNS
 from memgap.roofline.limits import utilization
+from memgap.stats.averaging import AVERAGED, AVERAGINGS, STEADY, WINDOW, averaging_of, of_window, value
 from memgap.tables.columns import Columns
 from memgap.tables.entries import Entry, entries
 from memgap.tables.inputs import Inputs
@@ -43,6 +44,8 @@ TEXT_COLUMNS = (
     "server_args",
     "mps",
     "source",
+    "averaging",
+    "of_window",
 )
 COUNT_COLUMNS = ("batch_cap", "repeat", "requests", "replicas")
 
@@ -110,6 +113,8 @@ ENGINE_COLUMNS = (
 HARDWARE_COLUMNS = ("gpu_memory_bytes", "host_memory_bytes")
 CLIENT_COLUMNS = ("loop_lag_p99_ms", "cpu_fraction", "coalesced_fraction")
 LIMIT_COLUMNS = ("mbu_fraction", "mfu_fraction")
+WINDOW_COLUMNS = tuple(f"window_{name}" for name in AVERAGED)
+"""Of the whole window, whatever `averaging` says that the columns without the prefix are of."""
 NUMBER_COLUMNS = (
     *SUMMARY_COLUMNS,
     *ENGINE_COLUMNS,
@@ -117,6 +122,7 @@ NUMBER_COLUMNS = (
     "kv_bytes_per_token",
     *LIMIT_COLUMNS,
     *(f"client_{name}" for name in CLIENT_COLUMNS),
+    *WINDOW_COLUMNS,
 )
 COLUMNS = (*TEXT_COLUMNS, *COUNT_COLUMNS, *NUMBER_COLUMNS)
 
@@ -135,7 +141,8 @@ TABLE = TableSpec(
     shown=("csv", "page"),
     caption="""
 All points of the sweep {group}, one row each, units in the column names. Failed points are rows too: see the columns
-status, error_kind and error_message.
+status, error_kind and error_message. Throughputs and latencies are of the steady part of the run where `averaging`
+says so, without those that `of_window` lists; the columns `window_*` are of the whole window.
 """,
 )
 
@@ -160,7 +167,8 @@ def collect(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
     Points that are missing, garbled or spared by a stop rule are rows too, see `memgap.tables.entries.Entry`. Raises
     UserError where `plan` is no sweep plan.
     """
-    rows = [_row(plan["sweep"], entry) for entry in entries(plan, points)]
+    averaging = plan.get("averaging", STEADY)
+    rows = [_row(plan["sweep"], entry, averaging) for entry in entries(plan, points)]
     try:
         return as_table([row for row, _ in rows])
     except DAMAGE:  # a value of some point is of another type than its column
@@ -184,10 +192,10 @@ def read_table(path: Path) -> pd.DataFrame:
     return READ["points"].read(path)
 
 
-def _row(sweep: str, entry: Entry) -> tuple[dict[str, Any], Entry]:
+def _row(sweep: str, entry: Entry, averaging: str) -> tuple[dict[str, Any], Entry]:
     row = {"sweep": sweep, **entry.declared, **_declared(entry.record)}
     try:
-        return {**row, **(_measured(entry) if entry.point else entry.outcome)}, entry
+        return {**row, **(_measured(entry, averaging) if entry.point else entry.outcome)}, entry
     except DAMAGE as error:
         return {**row, **entry.garbled(error).outcome}, entry
 
@@ -215,15 +223,36 @@ def _declared(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _measured(entry: Entry) -> dict[str, Any]:
+def in_window(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of points with the averages over the whole window in place of those of the steady part."""
+    whole = {name: table[column] for name, column in zip(AVERAGED, WINDOW_COLUMNS, strict=True)}
+    averaging = table["averaging"].where(table["averaging"].isna(), WINDOW)
+    return table.assign(**whole, averaging=averaging, of_window=None).astype({"of_window": "string"}).copy()
+
+
+def alike(name: str, *groups: pd.DataFrame) -> str:
+    """Return the column to compare groups of points by: `name`, or its values over the whole window.
+
+    That is where some of the points have no steady part and others do: a steady part's throughput against a whole
+    window's would compare the two averages, not the points.
+    """
+    averaging = {one for group in groups for one in group["averaging"].dropna()}
+    return f"window_{name}" if averaging == set(AVERAGINGS) else name
+
+
+def _measured(entry: Entry, averaging: str) -> dict[str, Any]:
     point = entry.point or {}
-    client, verdict = point.get("client", {}), point.get("verdict", {})
+    summary, client, verdict = point["summary"], point.get("client", {}), point.get("verdict", {})
+    rated = any(name in summary for name in AVERAGED)
     return {
         **utilization(point),
         **entry.outcome,
         "limit": verdict.get("limit"),
         "verdict_reasons": "; ".join(one["text"] for one in verdict.get("reasons", [])) or None,
-        **{name: point["summary"].get(name) for name in SUMMARY_COLUMNS},
+        **{name: value(summary, name, averaging) for name in SUMMARY_COLUMNS},
+        **{column: summary.get(name) for name, column in zip(AVERAGED, WINDOW_COLUMNS, strict=True)},
+        "averaging": averaging_of(summary, averaging) if rated else None,
+        "of_window": of_window(summary, averaging),
         **{name: point["engine"].get(name) for name in ENGINE_COLUMNS},
         **{name: point["hardware"].get(name) for name in HARDWARE_COLUMNS},
         **{f"client_{name}": client.get(name) for name in CLIENT_COLUMNS},

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from memgap.tables.fate import FAILED, INVALID, PREEMPTED, UNNEEDED, fate
+from memgap.stats.averaging import WINDOW
+from memgap.tables.fate import DRAWN, FAILED, INVALID, PREEMPTED, UNNEEDED, fate
 
 SIMULATED = "memgap-mock"
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
@@ -21,6 +22,23 @@ def provenance_line(table: pd.DataFrame, rates: bool = True) -> str:
         if number := int((fates == kind).sum()):
             counted += f", {number} {kind}"
     return source_line(table, [counted])
+
+
+def averaging_note(table: pd.DataFrame) -> str:
+    """Return over what the throughputs and latencies of the drawn points are averaged, "" where there are none."""
+    if "averaging" not in table:
+        return ""
+    own = table[fate(table).isin(DRAWN) & table["averaging"].notna()]
+    whole = own[own["averaging"] == WINDOW]
+    if own.empty:
+        return ""
+    if len(whole) == len(own):
+        return "averages over the whole window"
+    caps = "; ".join(
+        f"{model} cap {', '.join(str(cap) for cap in sorted(set(group['batch_cap'])))}"
+        for model, group in whole.groupby("model", sort=False)
+    )
+    return "averages over the steady part" + (f", over the whole window for want of one: {caps}" if caps else "")
 
 
 def source_line(table: pd.DataFrame, counted: Sequence[str]) -> str:

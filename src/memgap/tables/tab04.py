@@ -1,6 +1,7 @@
 """Table IV: replication on one GPU."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,8 +10,10 @@ from memgap.declared.tables import TableSpec
 from memgap.tables.fate import DRAWN, GOOD, fate
 from memgap.tables.forms import Content, forms
 from memgap.tables.inputs import Inputs
+from memgap.tables.points import alike
 from memgap.tables.provenance import provenance_line
 
+THROUGHPUT = "total_throughput_tok_s"
 KEY = ["model", "batch_cap", "replicas", "mps", "chunked_prefill"]
 COLUMNS = [
     *KEY,
@@ -29,6 +32,8 @@ COLUMNS = [
     "gain_over_max_fraction",
     "max_cap",
     "verdict",
+    "averaging",
+    "of_window",
 ]
 MEANS = {
     "itl_mean_ms": "itl_mean_ms",
@@ -59,6 +64,8 @@ the same cap and chunking, `gain_over_max_fraction` with one server at MAX, its 
 Corrected: the published table adds a median TTFT and a mean ITL to an end-to-end latency, where here it is the mean
 of the measured ones; shows the first server's KV usage only, here it is the fullest replica's; and has no baseline of
 the same configuration, so that part of its gain is chunked prefill's. Preempted rows stay and say so.
+`averaging` and `of_window` say what is of the steady part and what of the whole window; where only one of two
+configurations has a steady part, the gain is of both whole windows.
 """,
 )
 
@@ -76,13 +83,13 @@ def table(replication: pd.DataFrame, online: pd.DataFrame) -> pd.DataFrame:
     """
     rows = with_chunking(replication)
     rows = rows[fate(rows).isin(DRAWN)]
-    found = [_row(dict(zip(KEY, key, strict=True)), own) for key, own in rows.groupby(KEY, sort=False)]
-    at_max = {model: throughput_at_max(online, model) for model in {row["model"] for row in found}}
-    for row in found:
-        row["gain_over_same_cap_fraction"] = _gain(row, _same_cap(row, found))
-        cap, best = at_max[row["model"]]
-        row["gain_over_max_fraction"] = _gain(row, best)
-        row["max_cap"] = cap
+    groups = [(dict(zip(KEY, key, strict=True)), own) for key, own in rows.groupby(KEY, sort=False)]
+    at_max = {model: at_max_cap(online, str(model)) for model in {key["model"] for key, _ in groups}}
+    found = [_row(key, own) for key, own in groups]
+    for row, (key, own) in zip(found, groups, strict=True):
+        row["gain_over_same_cap_fraction"] = _gain(own, _same_cap(key, groups))
+        row["gain_over_max_fraction"] = _gain(own, best := at_max[key["model"]])
+        row["max_cap"] = None if best.empty else int(best["batch_cap"].iloc[0])
     return pd.DataFrame(found, columns=COLUMNS).sort_values(KEY, ignore_index=True)
 
 
@@ -92,14 +99,12 @@ def with_chunking(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(chunked_prefill=["yes" if one else "no" for one in chunked])
 
 
-def throughput_at_max(online: pd.DataFrame, model: str) -> tuple[int | None, float | None]:
-    """Return MAX, the largest cap of one server without preemption, and its throughput in tok/s (mean of repeats)."""
+def at_max_cap(online: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Return the good points at MAX, the largest cap of one server without preemption; no row without one."""
     own = online[(online["model"] == model) & (online["replicas"] == 1)]
     good = own[fate(own) == GOOD]
-    if good.empty:
-        return None, None
-    cap = int(good["batch_cap"].max())
-    return cap, float(good[good["batch_cap"] == cap]["total_throughput_tok_s"].mean())
+    found: pd.DataFrame = good[good["batch_cap"] == good["batch_cap"].max()]
+    return found
 
 
 def _row(key: dict[str, Any], own: pd.DataFrame) -> dict[str, Any]:
@@ -108,20 +113,27 @@ def _row(key: dict[str, Any], own: pd.DataFrame) -> dict[str, Any]:
     return {
         **key,
         "repeats": len(own),
-        "throughput_ktok_s": own["total_throughput_tok_s"].mean() / 1000,
+        "throughput_ktok_s": own[THROUGHPUT].mean() / 1000,
         "e2e_mean_s": own["e2e_mean_ms"].mean() / 1000,
         **{name: own[column].mean() for name, column in MEANS.items()},
         "verdict": verdicts[-1] if verdicts else None,
+        "averaging": " and ".join(sorted(set(own["averaging"].dropna()))) or None,
+        "of_window": "; ".join(sorted(set(own["of_window"].dropna()))) or None,
     }
 
 
-def _same_cap(row: dict[str, Any], rows: list[dict[str, Any]]) -> float | None:
+def _same_cap(key: Mapping[str, Any], groups: Sequence[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.DataFrame | None:
     same = ("model", "batch_cap", "chunked_prefill")
-    for other in rows:
-        if other["replicas"] == 1 and all(other[name] == row[name] for name in same):
-            return float(other["throughput_ktok_s"]) * 1000
+    for other, rows in groups:
+        if other["replicas"] == 1 and all(other[name] == key[name] for name in same):
+            return rows
     return None
 
 
-def _gain(row: dict[str, Any], baseline_tok_s: float | None) -> float | None:
-    return None if not baseline_tok_s else row["throughput_ktok_s"] * 1000 / baseline_tok_s - 1
+def _gain(own: pd.DataFrame, baseline: pd.DataFrame | None) -> float | None:
+    """Return the gain in throughput over other points, by the same average of both; None without any."""
+    if baseline is None or baseline.empty:
+        return None
+    column = alike(THROUGHPUT, own, baseline)
+    below = float(baseline[column].mean())
+    return float(own[column].mean()) / below - 1 if below else None

@@ -188,7 +188,7 @@ class Contest:
         self._cost_s[name] = arm.gpus * cost_s
         self._spent_s += arm.gpus * cost_s
         if failure_class(stored) is None:
-            values[name] = log_value(self._settings["objective"], stored, arm.gpus)
+            values[name] = log_value(self._settings["objective"], stored, arm.gpus, self._settings["averaging"])
             return
         self._failures[name] = (number, failure_text(stored))
         if not self._settings["continue_on_failure"]:

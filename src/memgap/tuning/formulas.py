@@ -4,26 +4,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from memgap.roofline.gpus import bears
+from memgap.stats.averaging import OUTPUT, STEADY, TOTAL, steady_value
 
 DAY_S, HOUR_S = 86_400.0, 3_600.0
 GPUS_PER_NODE = 8
 BILLION, MILLION = 1e9, 1e6
 
 
-def per_gpu(summary: Mapping[str, float], gpus: int) -> dict[str, float]:
+def per_gpu(summary: Mapping[str, float], gpus: int, averaging: str = STEADY) -> dict[str, float]:
     """Return what follows from one measurement of a server on `gpus` GPUs (tensor x pipeline x data parallel).
 
-    The time is that of the window, without the server's start and the warm-up. Empty where nothing was measured.
+    Rates are of the steady part where `averaging` asks for it and the point has one. Other times are those of the
+    window, without the server's start and the warm-up. Empty where nothing was measured.
     """
     seconds, done = summary.get("duration_s"), summary.get("requests_completed")
     if not seconds or not done:
         return {}
     output, prompt = summary.get("output_tokens", 0.0), summary.get("prompt_tokens", 0.0)
+    input_s, output_s = prompt / seconds, output / seconds
+    steady, total = steady_value(summary, OUTPUT), steady_value(summary, TOTAL)
+    if averaging == STEADY and steady is not None and total is not None:
+        input_s, output_s = total - steady, steady
     found = {
-        "tokens_input_per_sec": prompt / seconds,
-        "tokens_output_per_sec": output / seconds,
-        "input_tps_per_gpu": prompt / seconds / gpus,
-        "output_tps_per_gpu": output / seconds / gpus,
+        "tokens_input_per_sec": input_s,
+        "tokens_output_per_sec": output_s,
+        "input_tps_per_gpu": input_s / gpus,
+        "output_tps_per_gpu": output_s / gpus,
         "inference_per_1k_per_gpu_s": seconds / done * 1000 * gpus,
         "mean_input_tokens": prompt / done,
         "mean_output_tokens": output / done,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memgap.errors import UserError
+from memgap.stats.averaging import STEADY, value
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,17 @@ OBJECTIVES: Mapping[str, Objective] = {
 }
 
 
-def log_value(name: str, point: Mapping[str, Any], gpus: int) -> float:
+def log_value(name: str, point: Mapping[str, Any], gpus: int, averaging: str = STEADY) -> float:
     """Return the logarithm of a point's objective, turned so that greater is better.
 
-    Raises UserError where the point has no such number.
+    `averaging`: see `memgap.stats.averaging`. Raises UserError where the point has no such number.
     """
     objective = OBJECTIVES[name]
-    value = point["summary"].get(objective.column)
-    if value is None or value <= 0:
+    measured = value(point["summary"], objective.column, averaging)
+    if measured is None or measured <= 0:
         raise UserError(
             f"tuning: the objective {name} was not measured at point {point['key']}; "
             f"{'there is no GPU to read it from' if 'energy' in name else 'choose another one'}."
         )
-    found = math.log(value / gpus if objective.per_gpu else value)
+    found = math.log(measured / gpus if objective.per_gpu else measured)
     return found if objective.more else -found

@@ -80,6 +80,7 @@ def _plan(name: str, tuning: Mapping[str, Any], resolver: Resolver) -> Record:
     plan["settings"] = {
         **{one: tuning[one] for one in SETTINGS},
         "gpus": tuning["gpus"] if tuning["gpus"] is not None else config["resources"]["gpus"],
+        "averaging": config["averaging"],
         "false_winner_rate": tuning["false_winner_rate"],
         "least_blocks": least,
         "most_blocks": most,

@@ -11,6 +11,7 @@ from memgap.canonical import canonical_json
 from memgap.declared.tables import TableSpec
 from memgap.engine.given import GivenFlags
 from memgap.errors import UserError
+from memgap.stats.averaging import WINDOW, averaging_of, of_window, value
 from memgap.store.points import PointStore
 from memgap.tables.columns import Columns
 from memgap.tables.forms import Content
@@ -94,6 +95,8 @@ ADDED = (
     "source",
     "servers",
     "finished",
+    "averaging",
+    "of_window",
 )
 MEANINGS: Mapping[str, str] = {
     "tp": "tensor_parallel",
@@ -188,7 +191,9 @@ def _row(plan: Plan, outcome: Outcome, arm: Mapping[str, Any], store: PointStore
     }
     if not good:
         return row
-    runs = [per_gpu(point["summary"], arm["gpus"]) for point in good]
+    averaging = plan["settings"]["averaging"]
+    summaries = [point["summary"] for point in good]
+    runs = [per_gpu(summary, arm["gpus"], averaging) for summary in summaries]
     means = {name: statistics.fmean(run[name] for run in runs if name in run) for name in runs[0]}
     seconds = _mean(good, "duration_s") or 0.0
     start_s = statistics.fmean(float(point["engine"].get("start_s") or 0.0) for point in good)
@@ -198,7 +203,7 @@ def _row(plan: Plan, outcome: Outcome, arm: Mapping[str, Any], store: PointStore
     tps = [run["output_tps_per_gpu"] for run in runs]
     row |= {name: value for name, value in means.items() if name in ORIGINAL}
     row |= {
-        "avg_running_reqs": _mean(good, "mean_running_reqs"),
+        "avg_running_reqs": _mean(good, "mean_running_reqs", averaging),
         "avg_waiting_reqs": _mean(good, "mean_waiting_reqs"),
         "avg_gpu_kvc_usage": _times(100, _mean(good, "kv_cache_usage_mean_fraction")),
         "avg_prefix_cache_hit_rate": 100 * hits / queries if queries and hits is not None else None,
@@ -211,7 +216,7 @@ def _row(plan: Plan, outcome: Outcome, arm: Mapping[str, Any], store: PointStore
         "inference_per_1k_per_gpu": clock_text(seconds * per_1k),
         "output_tps_per_gpu_sd": statistics.stdev(tps) if len(tps) > 1 else None,
         "failed_requests": _mean(good, "requests_failed"),
-        **{name: _mean(good, name) for name in LATENCIES},
+        **{name: _mean(good, name, averaging) for name in LATENCIES},
         **{name: _mean(good, name) for name in ("gpu_power_mean_w", "energy_j", "energy_per_output_token_j")},
         **cost(means, price(good[0]["hardware"], plan["analysis"]["usd_per_gpu_hour"])),
         "preemptions": _mean(good, "preemptions"),
@@ -220,6 +225,8 @@ def _row(plan: Plan, outcome: Outcome, arm: Mapping[str, Any], store: PointStore
         "engine": f"{good[0]['record']['engine']['package']} {good[0]['record']['engine']['version']}",
         "device": good[0]["hardware"]["gpu_name"] or "CPU",
         "date_utc": good[-1]["provenance"]["date_utc"],
+        "averaging": " and ".join(sorted({averaging_of(one, averaging) for one in summaries})),
+        "of_window": "; ".join(sorted({named for one in summaries if (named := of_window(one, averaging))})) or None,
     }
     return row
 
@@ -255,8 +262,8 @@ def _settings(flags: GivenFlags, args: Mapping[str, Any], good: Sequence[Mapping
     return found
 
 
-def _mean(points: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    values = [point["summary"][name] for point in points if name in point["summary"]]
+def _mean(points: Sequence[Mapping[str, Any]], name: str, averaging: str = WINDOW) -> float | None:
+    values = [found for point in points if (found := value(point["summary"], name, averaging)) is not None]
     return statistics.fmean(values) if values else None
 
 
@@ -264,7 +271,7 @@ def _times(factor: float, value: float | None) -> float | None:
     return None if value is None else factor * value
 
 
-def measurement_rows(outcomes: Iterable[Outcome], store: PointStore) -> pd.DataFrame:
+def measurement_rows(outcomes: Iterable[Outcome], store: PointStore, averaging: str) -> pd.DataFrame:
     """Return a row for each measurement of a race: the block it was made in and its numbers."""
     rows = []
     for outcome in outcomes:
@@ -281,9 +288,9 @@ def measurement_rows(outcomes: Iterable[Outcome], store: PointStore) -> pd.DataF
                         "key": point["key"],
                         "status": point["status"],
                         "verdict": point.get("verdict", {}).get("verdict"),
-                        "output_tps_per_gpu": per_gpu(summary, arm["gpus"]).get("output_tps_per_gpu"),
-                        "tpot_mean_ms": summary.get("tpot_mean_ms"),
-                        "e2e_mean_ms": summary.get("e2e_mean_ms"),
+                        "output_tps_per_gpu": per_gpu(summary, arm["gpus"], averaging).get("output_tps_per_gpu"),
+                        "tpot_mean_ms": value(summary, "tpot_mean_ms", averaging),
+                        "e2e_mean_ms": value(summary, "e2e_mean_ms", averaging),
                         "duration_s": summary.get("duration_s"),
                         "start_s": point["engine"].get("start_s"),
                         "date_utc": point["provenance"]["date_utc"],
@@ -301,7 +308,7 @@ def make(inputs: Inputs) -> dict[str, Content]:
     return {
         "results": table,
         "summary": optimization_summary(plan, outcomes, table),
-        "measurements": measurement_rows(outcomes, store),
+        "measurements": measurement_rows(outcomes, store, plan["settings"]["averaging"]),
         "experiments": {
             name: table[[name in str(names).split(";") for names in table["experiment"]]] for name in experiments
         },

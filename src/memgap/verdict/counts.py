@@ -1,6 +1,6 @@
 """Checks of completeness: did all tokens come, and do both sides count the same?"""
 
-from memgap.load.steady import LEAST_SHARE
+from memgap.stats.averaging import LEAST_SHARE
 from memgap.telemetry.window import left_out
 from memgap.verdict.evidence import Evidence, Reason
 

@@ -138,7 +138,7 @@ def _row(entry: Entry) -> dict[str, Any]:
     }
     if point is None:
         return row
-    summary, client = point["summary"], point.get("client", {})
+    summary, client = point["summary"], point.get("client", {})  # of the whole window, as Locust's own numbers are
     row |= {"server_start": point.get("server_start"), **{name: summary.get(name) for name in SUMMARY}}
     if summary.get("prefix_cache_queries"):
         row["prefix_hit_fraction"] = summary["prefix_cache_hits"] / summary["prefix_cache_queries"]

@@ -6,12 +6,13 @@ from memgap.kinds.online.kind import ONLINE
 from memgap.session.measuring import Measuring
 from memgap.session.phases import ResetCaches, Window, probe_steps
 from memgap.session.progress import clock
+from memgap.stats.averaging import chosen
 from memgap.store.document import PointDocument
 
 
 def result(point: PointDocument) -> str:
     """Return throughput, ITL and duration."""
-    summary = point["summary"]
+    summary = chosen(point["summary"])
     itl_ms = summary.get("itl_mean_ms")
     itl = "" if itl_ms is None else f", ITL {itl_ms:.1f} ms"
     return f"{summary['total_throughput_tok_s']:.0f} tok/s{itl} in {clock(summary['duration_s'])}"

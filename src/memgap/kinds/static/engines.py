@@ -29,7 +29,8 @@ def engines_table(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
     """Return one row a point of a sweep plan in its order; failed and missing points are rows too.
 
     `output_tokens` and the throughputs are of tokens that were asked for; `computed_output_tokens` also holds those
-    that a static batch makes for requests that have ended. `batching` is "static" or "continuous".
+    that a static batch makes for requests that have ended. `batching` is "static" or "continuous". All values are of
+    the whole window: static batches have no steady part, and both engines have the same requests to answer.
     """
     rows = []
     for entry in entries(plan, points):
