@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from memgap.engine.identity import engine_python, engine_record
-from memgap.models import load_registry
+from memgap.models import load_registry, resolve_model
 from memgap.models.hf_config import from_hf_config, to_hf_config
+from memgap.models.writing import write_model
 
 pytestmark = [
     pytest.mark.engine,
@@ -65,3 +66,21 @@ def test_the_cache_of_a_token_is_that_of_the_built_model(name: str, built: dict[
     decoder = from_hf_config(configs()[name], name).decoder
     counted = sum(one.count * one.attention.cache_elements for one in decoder.blocks if one.attention)
     assert counted == sum(built[name]["cached"])
+
+
+LOAD = """
+import sys, transformers
+model, told = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], output_loading_info=True)
+print(len(told["missing_keys"]), len(told["unexpected_keys"]), len(told["mismatched_keys"]))
+"""
+
+
+@pytest.mark.parametrize("base", ["tiny-llama", "tiny-qwen3", "tiny-opt"])
+def test_a_file_of_random_weights_is_a_whole_checkpoint(base: str, tmp_path: Path) -> None:
+    model = resolve_model("m", {"m": {"base": base, "weights": "random-file"}})
+    write_model(model, tmp_path, engine_python("auto"))
+    loading = [engine_python("auto"), "-c", LOAD, str(tmp_path)]
+    done = subprocess.run(
+        loading, capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+    )
+    assert done.stdout.split() == ["0", "0", "0"], done.stderr
