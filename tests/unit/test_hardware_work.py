@@ -65,7 +65,9 @@ def test_a_matmul_of_few_rows_has_their_number_as_intensity() -> None:
         assert matmul(rows, 16384, 16384, "float16").intensity == pytest.approx(rows, rel=0.02)
 
 
-@pytest.mark.parametrize("name", sorted(load_registry()))
+@pytest.mark.parametrize(
+    "name", sorted(one for one in load_registry() if load_registry()[one].architecture.config is None)
+)
 def test_the_products_hold_all_weights(name: str) -> None:
     shape = load_registry()[name].architecture
     products = shape.layers * sum(gemm.parameters for gemm in layer_gemms(shape))

@@ -6,9 +6,9 @@ the test fails as soon as it is mended.
 """
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Mapping
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ def kinds(defects: Defects = {}, among: Callable[[MeasuredKind], bool] = lambda 
 class Measured:
     """Runs each kind once, beside a neighbour on the GPU, when the first test asks for it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, neighbour: int) -> None:
+        self.neighbour = neighbour
         self._folder = folder
         self._ran: dict[str, tuple[Bench, str]] = {}
 
@@ -54,15 +55,17 @@ class Measured:
         if kind.name not in self._ran:
             folder = self._folder / kind.name
             folder.mkdir(exist_ok=True)
-            bench = kind.bench(folder, neighbour=os.getpid())
+            bench = kind.bench(folder, neighbour=self.neighbour)
             self._ran[kind.name] = bench, bench.run()
         return self._ran[kind.name]
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """Return what runs a kind, once in this module."""
-    return Measured(tmp_path_factory.mktemp("kinds"))
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
+    """Return what runs a kind, once in this module. The neighbour is no process that measures, as this one may be."""
+    with subprocess.Popen(["sleep", "infinity"]) as neighbour:
+        yield Measured(tmp_path_factory.mktemp("kinds"), neighbour.pid)
+        neighbour.kill()
 
 
 @kinds({"verification": "`memgap list` does not know the points of verifications"})
@@ -124,7 +127,7 @@ def test_what_is_recorded_comes_back(kind: MeasuredKind, measured: Measured, tmp
 @kinds({"tuning": "a race does not look who is on the GPU before its servers"})
 def test_a_neighbour_on_the_gpu_is_told_before(kind: MeasuredKind, measured: Measured) -> None:
     _, printed = measured(kind)
-    assert f"already on the GPU: process {os.getpid()} (" in printed
+    assert f"already on the GPU: process {measured.neighbour} (" in printed
 
 
 @kinds()

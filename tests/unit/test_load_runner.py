@@ -283,7 +283,7 @@ def test_bad_calls_are_refused() -> None:
         run(LoadPlan("m", "all-at-once", 1, endpoint="chat"), _prompts(1), ["http://127.0.0.1:1"])
 
 
-@pytest.mark.parametrize("url", ["https://a:1", "127.0.0.1:8000", "http://", "http://a:99999", "http://a:1/?x=1"])
+@pytest.mark.parametrize("url", ["ftp://a:1", "127.0.0.1:8000", "http://", "http://a:99999", "http://a:1/?x=1"])
 def test_bad_addresses_are_refused(url: str) -> None:
     with pytest.raises(UserError, match="address"):
         parse_url(url)

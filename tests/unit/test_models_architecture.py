@@ -133,10 +133,9 @@ def test_bad_architectures_are_refused_in_one_sentence(values: object, words: li
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model_type": "llam"}, "did you mean llama"),
-        ({"model_type": None}, "not supported"),
-        ({"quantization_config": {"bits": 4}}, "quantised"),
-        ({"attention_bias": True}, "attention_bias"),
+        ({"model_type": "llam", "kv_channel_groups": 4}, "kv_channel_groups.*did you mean llama"),
+        ({"model_type": None}, "model_type is missing"),
+        ({"quantization_config": {"bits": 0.5}}, "bits is 0.5"),
         ({"hidden_size": None}, "hidden_size is missing"),
     ],
 )
@@ -146,10 +145,17 @@ def test_unsupported_hf_configs_are_refused(change: dict[str, Any], words: str) 
         from_hf_config(config)
 
 
-def test_post_norm_opt_is_refused() -> None:
-    config = to_hf_config(ModelArchitecture.from_dict(OPT), "float16") | {"do_layer_norm_before": False}
-    with pytest.raises(UserError, match="do_layer_norm_before"):
-        from_hf_config(config)
+def test_biases_of_llama_are_counted() -> None:
+    config = to_hf_config(ModelArchitecture.from_dict(LLAMA), "float16")
+    plain, biased = from_hf_config(config), from_hf_config(config | {"attention_bias": True})
+    assert (plain.family, biased.family) == ("llama", "decoder")
+    assert biased.parameter_count() - plain.parameter_count() == 2 * (64 + 2 * 32 + 64)
+
+
+def test_post_norm_opt_has_no_last_norm() -> None:
+    config = to_hf_config(ModelArchitecture.from_dict(OPT), "float16")
+    before, after = from_hf_config(config), from_hf_config(config | {"do_layer_norm_before": False})
+    assert before.parameter_count() - after.parameter_count() == 2 * 64
 
 
 def test_unknown_dtypes_are_refused() -> None:

@@ -29,6 +29,7 @@ def test_every_known_model_resolves_without_a_config(name: str) -> None:
     assert set(model) == FIELDS
     assert ModelArchitecture.from_dict(model["architecture"]) == load_registry()[name].architecture
     assert (model["weights"] == "hub") == (model["hub_id"] is not None) == (model["revision"] is not None)
+    assert (model["weights"] == "hub") == (load_registry()[name].revision is not None)
     assert canonical_json(json.loads(canonical_json(model))) == canonical_json(model)
 
 
@@ -78,9 +79,11 @@ def test_a_path_with_a_base_is_not_opened() -> None:
     assert (model["weights"], model["path"], model["hub_id"]) == ("path", "/nowhere/opt", None)
 
 
-def test_another_hub_repository_needs_a_revision_of_its_own() -> None:
+def test_another_hub_repository_has_a_commit_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     entry = {"base": "opt-1.3b", "hub_id": "someone/opt"}
-    with pytest.raises(UserError, match="revision is missing"):
+    with pytest.raises(UserError, match="someone/opt is not pinned"):
         resolve_model("mine", {"mine": entry})
     model = resolve_model("mine", {"mine": entry | {"revision": "abc"}})
     assert (model["weights"], model["hub_id"], model["revision"]) == ("hub", "someone/opt", "abc")

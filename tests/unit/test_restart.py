@@ -63,7 +63,8 @@ def test_tables_and_figure_tell_the_windows_and_the_phases(measured: tuple[Study
     assert windows["window"].tolist() == list(WINDOWS)
     assert (windows["first_ttft_ms"] > 0).all()
     assert phases[phases["start"] == "again"]["phase"].tolist() == ["process", "ready", "first_token"]
-    figure, numbers = draw(Inputs({"restarts.restart": windows, "restarts.startup": phases}))
+    believed = windows.assign(verdict="valid")  # a busy machine may make this one doubtful
+    figure, numbers = draw(Inputs({"restarts.restart": believed, "restarts.startup": phases}))
     assert set(numbers["panel"]) == {"starts", "ttft"}
     assert "SIMULATED" in figure.get_supxlabel()
 

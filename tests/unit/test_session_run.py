@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from memgap.session.progress import TimeLeft, clock
+from memgap.session.progress import clock
 from tests.support.records import small_config
 from tests.support.sessions import SCRIPT, Runner, left, runner
 from tests.support.waiting import LAST_RESORT_S, until
@@ -146,10 +146,6 @@ def test_another_engine_version_is_refused(tmp_path: Path) -> None:
     assert "the points belong to memgap-mock 9.9, but the server is" in printed
 
 
-def test_the_time_left_follows_the_slowest_point() -> None:
-    left = TimeLeft([1.0, 2.0, 3.0])
-    assert left.remaining_s() is None
-    left.finished(10.0)
-    assert left.remaining_s() == pytest.approx(50.0)
+def test_durations_are_told_as_minutes_and_hours() -> None:
     assert clock(59.6) == "1:00"
     assert clock(3725) == "1:02:05"

@@ -12,7 +12,7 @@ import pytest
 
 from memgap.errors import UserError
 from memgap.host import server
-from memgap.session import run
+from memgap.session import command, run
 from memgap.session.progress import Progress
 from memgap.session.run import Session, check_plan
 from memgap.session.watch import StopWatch
@@ -86,15 +86,15 @@ def test_a_session_by_name_takes_its_plan_from_the_configuration(
     config = tmp_path / "config.json"
     config.write_text(json.dumps(study.config))
     arguments = ["--config", str(config), "--results", str(tmp_path / "results")]
-    assert run.main([*arguments, "--name", "nobody"]) == 2
+    assert command.main([*arguments, "--name", "nobody"]) == 2
     (name,) = study.sessions
     assert f"unknown session 'nobody'; known are {name}" in capsys.readouterr().err
-    assert run.main(arguments) == 2
+    assert command.main(arguments) == 2
     assert "give either --plan FILE" in capsys.readouterr().err
     for point in study.points.values():
         store_point(tmp_path / "results/points", point.record, {})
     log = tmp_path / "logs/session.log"
-    assert run.main([*arguments, "--name", name, "--log", str(log)]) == 0
+    assert command.main([*arguments, "--name", name, "--log", str(log)]) == 0
     assert log.read_text() == f"[{name}] all 3 points are in the store already\n"
 
 
@@ -142,7 +142,7 @@ def test_few_failed_requests_are_a_flag_and_not_a_failure(tmp_path: Path, monkey
     monkeypatch.setattr(server, "HEALTHY_S", 0.1)
     load = {"requests": 30, "warmup_requests": 0}
     session = runner(tmp_path, batch_cap=4, server={"step-base-ms": 1.0, "fault": "http-500:30"}, load=load)
-    assert run.main(session.command()[2:]) == 0
+    assert command.main(session.command()[2:]) == 0
     point = session.points()[4]
     assert point["status"] == "ok"
     assert "failed_requests" in point["flags"]

@@ -11,7 +11,7 @@ import yaml
 from memgap.advisor.verify import verification, verification_plan
 from memgap.session.run import run_sessions
 from memgap.store.atomic import write_text
-from memgap.store.points import PointStore
+from memgap.store.results import Results
 from memgap.study.plan import add_plan_arguments, requested_plan
 from memgap.tables.documents import read_advice
 from memgap.tables.pages import verification_page
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         point = None
         if session is not None:
             measure(session)
-            point = PointStore(options.results / "points").read(session["points"][0]["key"])
+            point = Results(options.results).store.read(session["points"][0]["key"])
         found = verification(advice, point)
         write_text(options.out, yaml.safe_dump(found, sort_keys=False, width=110))
         write_text(options.html, verification_page(found))

@@ -16,7 +16,7 @@ from memgap.cluster.site import Site
 from memgap.config.files import read_config_files
 from memgap.containers.jobs import prepare_images
 from memgap.store.atomic import write_text
-from memgap.store.points import PointStore
+from memgap.store.results import Results
 from memgap.study.resources import session_gpus, session_runtime_min
 from memgap.study.study import Study
 from memgap.workflow import load_study
@@ -30,7 +30,7 @@ def write_scripts(study: Study, site: Site, results: Path) -> list[Path]:
 
     Returns the scripts. Raises OSError where nothing can be written.
     """
-    store = PointStore(results / "points")
+    store = Results(results).store
     written = []
     inside: dict[str, str] = {}
     records = [point.record for point in study.points.values()]
@@ -38,7 +38,7 @@ def write_scripts(study: Study, site: Site, results: Path) -> list[Path]:
     for session, keys in study.sessions.items():
         if all(store.status(key) not in ("missing", "garbled") for key in keys):
             continue
-        plan = results / "plans" / f"{session}.json"
+        plan = Results(results).plan(session)
         write_text(plan, canonical_json(study.session_plan(session)) + "\n")
         record = study.points[keys[0]].record
         script = results / FOLDER / f"{session}.sh"

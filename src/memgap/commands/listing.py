@@ -15,7 +15,7 @@ from memgap.config.load import known
 from memgap.kinds.registry import kind_of
 from memgap.points.point import Point
 from memgap.session.progress import clock
-from memgap.store.points import PointStore
+from memgap.store.results import Results
 from memgap.study.estimate import ASSUMED_START_S, guessed_s, tpot_by_model
 from memgap.study.study import Study
 from memgap.workflow import load_study
@@ -23,7 +23,10 @@ from memgap.workflow import load_study
 
 @dataclass(frozen=True)
 class Row:
-    """One point in the listing; `estimate_s` is measured time where the point is in the store."""
+    """One point in the listing; `estimate_s` is measured time where the point is in the store.
+
+    `load_s` is the duration of a load in seconds, of which `requests` are the most.
+    """
 
     sweep: str
     experiment: str
@@ -33,6 +36,7 @@ class Row:
     batch_cap: int
     cap_side: str
     requests: int
+    load_s: float | None
     repeat: int
     state: str
     estimate_s: float
@@ -46,7 +50,7 @@ def list_points(study: Study, results: Path, sweep: str | None = None) -> list[R
     """
     if sweep is not None:
         known(sweep, study.groups, "sweep", "list")
-    store = PointStore(results / "points")
+    store = Results(results).store
     raced = {name: list(kind.known_points(plan, results)) for name, (kind, plan) in study.plans.items()}
     points = {**study.points, **{point.key: point for found in raced.values() for _, point in found}}
     states = {key: store.status(key) for key in points}
@@ -78,7 +82,7 @@ def cost(rows: Sequence[Row], results: Path, again: Collection[str] = ()) -> tup
 
 def asked_again(study: Study, results: Path, rows: Sequence[Row]) -> set[str]:
     """Return the keys that `remeasure` and `remeasure_failed` ask for and that were not measured for them yet."""
-    store = PointStore(results / "points")
+    store = Results(results).store
     again = set()
     for row in rows:
         if row.state in ("missing", "garbled"):
@@ -111,6 +115,7 @@ def _row(
         batch_cap=listed.batch_cap,
         cap_side=listed.side,
         requests=listed.requests,
+        load_s=listed.load_s,
         repeat=record["repeat"],
         state=state,
         estimate_s=round(measured_s if measured_s is not None else guessed_s(record, tpot_ms), 1),
@@ -118,7 +123,7 @@ def _row(
 
 
 def _start_s(results: Path) -> float:
-    store = PointStore(results / "points")
+    store = Results(results).store
     starts = []
     for key in store.stored_keys():
         if store.status(key) == "ok" and (point := store.read(key)):
@@ -153,7 +158,7 @@ def print_listing(configfiles: Sequence[Path], results: Path, sweep: str | None,
 
 
 def _print_text(rows: Sequence[Row]) -> None:
-    head = ("sweep", "experiment", "model", "cap", "side", "requests", "repeat", "state", "seconds", "key", "session")
+    head = ("sweep", "experiment", "model", "cap", "side", "load", "repeat", "state", "seconds", "key", "session")
     body = [
         (
             row.sweep,
@@ -161,7 +166,7 @@ def _print_text(rows: Sequence[Row]) -> None:
             row.model,
             str(row.batch_cap),
             row.cap_side,
-            str(row.requests),
+            str(row.requests) if row.load_s is None else f"{row.load_s:g} s",
             str(row.repeat),
             row.state,
             f"{'' if row.state == 'ok' else '~'}{row.estimate_s:.0f}",

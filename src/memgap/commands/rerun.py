@@ -11,7 +11,7 @@ from memgap.engine.adapters import adapter_for
 from memgap.errors import UserError
 from memgap.kinds.registry import kind_of
 from memgap.session.run import run_sessions
-from memgap.store.points import PointStore
+from memgap.store.results import Results
 
 KEY_NOTE = "# the server was given an API key of its session's own through the environment; any will do"
 WORKER_NOTE = "# the worker reads what it measures from a file of its session's own, which is gone; for the record only"
@@ -58,7 +58,7 @@ def rerun(key: str, results: Path) -> int:
 def rerun_plan(key: str, results: Path) -> dict[str, Any]:
     """Return the plan of a session that measures one stored point again, made from the plan that measured it."""
     point = _stored(key, results)
-    for path in sorted((results / "plans").glob("*.json")):
+    for path in sorted(Results(results).plans.glob("*.json")):
         try:
             plan = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -74,7 +74,7 @@ def rerun_plan(key: str, results: Path) -> dict[str, Any]:
 
 
 def _stored(key: str, results: Path) -> dict[str, Any]:
-    store = PointStore(results / "points")
+    store = Results(results).store
     point = store.read(key) if key in store.stored_keys() else None
     if point is None:
         raise UserError(f"there is no point {key!r} in {results / 'points'}; `python -m memgap list` shows the keys.")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from memgap.datasets.lengths import Lengths, random_lengths, sharegpt_like_lengths
 from memgap.datasets.sharegpt import read_conversations
-from memgap.datasets.spec import RESERVED_IDS, WARMUP_RESERVE, start_digits
+from memgap.datasets.spec import RESERVED_IDS, WARMUP_OUTPUT_TOKENS, WARMUP_RESERVE, start_digits
 from memgap.datasets.traces import read_trace
 from memgap.datasets.workloads import (
     MakeIds,
@@ -24,8 +24,6 @@ from memgap.datasets.workloads import (
     with_shared_prefixes,
 )
 from memgap.errors import UserError
-
-WARMUP_OUTPUT_TOKENS = 32
 
 _MEASURED_LENGTHS: Final = 0
 _MEASURED_IDS: Final = 1

@@ -14,6 +14,7 @@ from memgap.datasets.trace_units import SECONDS
 from memgap.errors import UserError
 from memgap.models.architecture import MINIMUM_VOCABULARY
 from memgap.models.fields import Fields, suggest
+from memgap.models.synthetic import speaks_words
 
 GENERATOR = 1
 """Raised whenever the same description would build other prompts."""
@@ -24,6 +25,9 @@ SHARED_PREFIX_KINDS = ("shared-prefix", "multi-turn", "trace")
 
 RESERVED_IDS = 10
 """Made-up prompts use no id below this one: models keep their special tokens there."""
+
+WARMUP_OUTPUT_TOKENS = 32
+"""Most tokens that are generated for a warm-up prompt."""
 
 WARMUP_RESERVE = 256
 """Most warm-up prompts a dataset has room for."""
@@ -262,7 +266,7 @@ def _sharegpt(given: Fields, max_model_len: int | None, model: Mapping[str, Any]
             raise UserError(f"{given.where}: path and {name} are both given; drop one of the two")
     hub_id = None if path else given.text("hub_id", default=SHAREGPT_HUB_ID)
     published = hub_id == SHAREGPT_HUB_ID
-    synthetic = model is not None and model.get("weights") == "synthetic"
+    synthetic = model is not None and speaks_words(model)
     return {
         "path": path,
         "hub_id": hub_id,

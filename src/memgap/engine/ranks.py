@@ -39,10 +39,6 @@ class Sizes:
         """How many ranks there are."""
         return self.tensor * self.pipeline * self.engines
 
-    def kv_copies(self, kv_heads: int) -> int:
-        """Return how often each KV head is kept: more ranks than heads keep copies."""
-        return max(self.tensor // kv_heads, 1)
-
 
 def logged(log: str, pattern: re.Pattern[str], rank: re.Pattern[str], ranks: int) -> list[float]:
     """Return the numbers that ranks log as the first group of `pattern`, one a rank, the last that it logged.

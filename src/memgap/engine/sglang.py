@@ -14,10 +14,10 @@ from typing import Any
 from memgap.engine.base import SCRATCH, EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
 from memgap.engine.flags import flag_list
+from memgap.engine.held import held
 from memgap.engine.prometheus import Page, parse_page
 from memgap.engine.ranks import Sizes, logged, together, usage_of_engines
 from memgap.loopback import fetch
-from memgap.models.architecture import ModelArchitecture
 
 GAUGES = {
     "num_requests_running": "sglang:num_running_reqs",
@@ -165,10 +165,8 @@ class SglangAdapter:
             facts.kv_pool_tokens = _whole(together(logged(log, POOL_TOKENS, ENGINE, sizes.engines), sizes.engines))
         if facts.kv_pool_tokens and facts.kv_block_tokens:
             facts.num_gpu_blocks = facts.kv_pool_tokens // facts.kv_block_tokens
-        architecture = ModelArchitecture.from_dict(server["model"]["architecture"])
-        if facts.kv_pool_tokens is not None:
-            facts.kv_pool_bytes = facts.kv_pool_tokens * architecture.kv_bytes_per_token(server["model"]["dtype"])
-            facts.kv_pool_bytes *= sizes.kv_copies(architecture.kv_heads)
+        model = held(server["model"], self.flags, server["server"]["args"], info.get("kv_cache_dtype"))
+        facts.kv_pool_bytes = model.pool_bytes(facts.kv_pool_tokens, sizes.tensor)
         if isinstance(fraction := info.get("mem_fraction_static"), float):
             facts.gpu_memory_utilization = fraction
         if said := CONTEXT.search(log):
@@ -177,7 +175,7 @@ class SglangAdapter:
         if loaded := together(logged(log, WEIGHTS_GIB, RANK, sizes.ranks), sizes.ranks, even):
             facts.weights_bytes, facts.weights_bytes_source = round(loaded * 2**30), "log"
         else:
-            facts.weights_bytes = sizes.engines * architecture.weight_bytes(server["model"]["dtype"])
+            facts.weights_bytes = sizes.engines * model.weights_bytes
             facts.weights_bytes_source = "architecture"
         return facts
 

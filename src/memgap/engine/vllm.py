@@ -10,10 +10,10 @@ from memgap.canonical import canonical_json
 from memgap.engine.base import EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
 from memgap.engine.flags import flag_list, model_flags
+from memgap.engine.held import held
 from memgap.engine.prometheus import Page, labels_of, parse_page, total
 from memgap.engine.ranks import Sizes, logged, together, usage_of_engines
 from memgap.loopback import fetch
-from memgap.models.architecture import ModelArchitecture
 
 GAUGES = {
     "num_requests_running": "vllm:num_requests_running",
@@ -181,17 +181,15 @@ class VllmAdapter:
         facts.version = _version(base_url)
         facts.kv_block_tokens = _integer(cache.get("block_size"))
         facts.kv_pool_tokens, facts.num_gpu_blocks = _pool(page, log, sizes.engines)
-        architecture = ModelArchitecture.from_dict(server["model"]["architecture"])
-        if facts.kv_pool_tokens is not None:
-            facts.kv_pool_bytes = facts.kv_pool_tokens * architecture.kv_bytes_per_token(server["model"]["dtype"])
-            facts.kv_pool_bytes *= sizes.kv_copies(architecture.kv_heads)
+        model = held(server["model"], self.flags, server["server"]["args"], cache.get("cache_dtype"))
+        facts.kv_pool_bytes = model.pool_bytes(facts.kv_pool_tokens, sizes.tensor)
         facts.gpu_memory_utilization = _share(cache.get("gpu_memory_utilization"))
         if said := MAX_MODEL_LEN.search(log):
             facts.max_model_len = int(said[1])
         if loaded_bytes := weights_in_log(log, sizes):
             facts.weights_bytes, facts.weights_bytes_source = loaded_bytes, "log"
         else:
-            facts.weights_bytes = sizes.engines * architecture.weight_bytes(server["model"]["dtype"])
+            facts.weights_bytes = sizes.engines * model.weights_bytes
             facts.weights_bytes_source = "architecture"
         if said := ATTENTION.search(log):
             facts.resolved["attention_backend"] = said[1]

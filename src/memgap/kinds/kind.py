@@ -7,30 +7,38 @@ and its one instance), `arguments.yaml` (its section of the configuration's sche
 environment: what needs pandas or an engine is imported by the function that needs it.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memgap.datasets.spec import SHARED_PREFIX_KINDS
+from memgap.datasets.spec import SHARED_PREFIX_KINDS, WARMUP_OUTPUT_TOKENS
 from memgap.points.point import Point, Record
 from memgap.points.resolve import Resolver
+from memgap.session.time_left import Work
 from memgap.stats.averaging import restored
 
 if TYPE_CHECKING:
     from memgap.session.measuring import Measuring
 
+LONG_OUTPUT = 2
+"""The longest of several replies in flight, which are waited for, is taken as so many mean ones."""
 Expanded = tuple[str, str, Point]
 """Name of the group in the configuration's section, experiment, point."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """What `memgap list` says of a point: requests at once, who holds that bound (or the kind), requests in all."""
+    """What `memgap list` says of a point: requests at once, who holds that bound (or the kind), requests in all.
+
+    `load_s` is the duration of a load in seconds, of which `requests` are the most.
+    """
 
     batch_cap: int
     side: str
     requests: int
+    load_s: float | None = None
 
 
 class Kind:
@@ -74,9 +82,12 @@ class Kind:
         repeat = f", repeat {record['repeat'] + 1}" if record["repeat"] else ""
         replicas = f", {record['server']['replicas']} replicas" if record["server"]["replicas"] > 1 else ""
         cap = f"cap {record['batch_cap']}{replicas}"
+        return f"{record['model']['name']}, {cap}, {self.size(record)}{self.variant(record)}{repeat}"
+
+    def size(self, record: Mapping[str, Any]) -> str:
+        """Return what a label says of how long the load is."""
         load = record["load"]
-        size = f"{load['seconds']:g} s" if "seconds" in load else f"{load['requests']} requests"
-        return f"{record['model']['name']}, {cap}, {size}{self.variant(record)}{repeat}"
+        return f"{load['seconds']:g} s" if "seconds" in load else f"{load['requests']} requests"
 
     def variant(self, record: Mapping[str, Any]) -> str:
         """Return what a label says of a point beside model, cap and requests, with ", " before it."""
@@ -84,16 +95,30 @@ class Kind:
 
     def listed(self, record: Mapping[str, Any]) -> Listed:
         """Return what the listing says of a point."""
-        return Listed(record["batch_cap"], record["cap_side"], record["load"]["requests"])
+        load = record["load"]
+        return Listed(record["batch_cap"], record["cap_side"], load["requests"], load.get("seconds"))
 
     def output_tokens(self, record: Mapping[str, Any]) -> float:
         """Return the mean output tokens of a request, as far as they are known before."""
         return float(record["dataset"].get("mean_output_tokens", 300.0))
 
     def steps(self, record: Mapping[str, Any]) -> float:
-        """Return how many decode steps a point takes, for estimates of its time."""
+        """Return how many decode steps a point's load takes at least."""
         requests = record["load"].get("min_requests", record["load"]["requests"])
         return float(requests * self.output_tokens(record) / min(record["batch_cap"], requests))
+
+    def work(self, record: Mapping[str, Any]) -> Work:
+        """Return what the duration of a point depends on, for estimates of its time."""
+        load, steps, at_once = record.get("load", {}), self.steps(record), self.at_once(record)
+        if "seconds" not in load:
+            return Work(steps, at_once)
+        output = self.output_tokens(record)
+        warm_up = math.ceil(load["warmup_requests"] / at_once) * min(output, WARMUP_OUTPUT_TOKENS)
+        return Work(steps, at_once, load["seconds"], warm_up + (LONG_OUTPUT if at_once > 1 else 1) * output)
+
+    def at_once(self, record: Mapping[str, Any]) -> int:
+        """Return how many requests are in flight at most."""
+        return int(record["batch_cap"]) * int(record["server"]["replicas"])
 
     def measured_s(self, point: Mapping[str, Any]) -> float | None:
         """Return how long a stored point's window was in seconds, None where it has none."""

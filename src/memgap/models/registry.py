@@ -1,5 +1,6 @@
 """Models known by name, and what a config makes of them."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Mapping
@@ -9,19 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from memgap.errors import UserError
-from memgap.models.architecture import WEIGHT_DTYPES, ModelArchitecture
+from memgap.models.architecture import DECODER, WEIGHT_DTYPES, ModelArchitecture
 from memgap.models.fields import Fields, suggest
+from memgap.models.formats import quantization_config
 from memgap.models.hf_config import from_hf_config, hf_config_dtype
+from memgap.models.hub import BESIDE, HubModel, hub_model
+from memgap.models.keys import ALIASES, NESTED
+from memgap.models.package import package_of
 from memgap.own_yaml import own_yaml
 
-WEIGHTS = ("synthetic", "hub", "path")
+WEIGHTS = ("synthetic", "random-file", "package", "hub", "path")
+MADE_HERE = ("synthetic", "random-file", "package")
+"""Weights of folders that are written here."""
 
-_ENTRY_FIELDS = ("base", "architecture", "weights", "path", "hub_id", "revision", "dtype", "trust_remote_code")
+_ENTRY_FIELDS = (
+    *("base", "architecture", "quantization", "weights", "path", "hub_id", "revision", "dtype", "trust_remote_code"),
+)
 
 
 @dataclass(frozen=True)
 class RegistryEntry:
-    """One known model; `hub_id` and `revision` are None for a made-up one."""
+    """One known model; `hub_id` is None for a made-up one, `revision` where no commit is pinned."""
 
     name: str
     hub_id: str | None
@@ -53,9 +62,10 @@ def resolve_model(name: str, config_models: Mapping[str, Any] | None = None) -> 
 
     `config_models` is the config's `models:` mapping; an entry there overrides or defines a model:
     `base` (a registry name; the entry's own name where that is known), `architecture` (fields that override
-    the base's, or the whole shape), `weights` (synthetic, hub or path), `path`, `hub_id`, `revision` and
-    `dtype`.
-    Without `weights`, a `path` means path, a hub id means hub, and neither means synthetic.
+    the base's, or the whole shape), `quantization` (a format of weights by name, or a `quantization_config`), `weights`
+    (synthetic, random-file, package, hub or path), `path`, `hub_id`, `revision` and `dtype`. A `hub_id` alone is
+    enough: shape, type and commit are read from the hub then, and pinned (see `memgap.models.hub`).
+    Without `weights`, a `path` means path, a hub id with a commit means hub, and neither means synthetic.
     What does not bear on the chosen weights is None, so that it cannot change a point's key.
     `trust_remote_code` is in the record only where it is true.
 
@@ -72,18 +82,24 @@ def resolve_model(name: str, config_models: Mapping[str, Any] | None = None) -> 
     base = _base(name, given, registry)
     path = given.optional_text("path")
     hub_id = given.optional_text("hub_id") or (base.hub_id if base else None)
-    weights = given.text("weights", choices=WEIGHTS, default="path" if path else "hub" if hub_id else "synthetic")
+    pinned = given.given("hub_id") or (base is not None and base.revision is not None)
+    weights = given.text("weights", choices=WEIGHTS, default="path" if path else "hub" if pinned else "synthetic")
     _check_weights(given, weights, path, hub_id)
-    hf_config = _own_config(path, where) if path and weights == "path" and not _shape_given(given, base) else None
-    architecture = _architecture(given, base, hf_config)
+    described = _shape_given(given, base)
+    hf_config = _own_config(path, where) if path and weights == "path" and not described else None
+    on_hub = _on_hub(given, base, hub_id, described) if weights == "hub" else None
+    told = on_hub if not described else None
+    shape = ModelArchitecture.from_dict(told.architecture, where) if told else _architecture(given, base, hf_config)
+    architecture = _quantized(given, shape, hf_config or told)
     return {
         "name": name,
         "weights": weights,
         "hub_id": hub_id if weights == "hub" else None,
-        "revision": _revision(given, base, hub_id) if weights == "hub" else None,
+        "revision": _revision(given, base, hub_id, on_hub) if weights == "hub" else None,
         "path": path if weights == "path" else None,
-        "dtype": _dtype(given, base, hf_config),
+        "dtype": _dtype(given, base, hf_config, told),
         "architecture": architecture.to_dict(),
+        **_package(given, base, weights),
         **_trust(given, weights),
     }
 
@@ -91,9 +107,18 @@ def resolve_model(name: str, config_models: Mapping[str, Any] | None = None) -> 
 def _trust(given: Fields, weights: str) -> dict[str, bool]:
     if not given.flag("trust_remote_code", default=False):
         return {}
-    if weights == "synthetic":
-        raise UserError(f"{given.where}: trust_remote_code is true, but synthetic weights come without code; remove it")
+    if weights in MADE_HERE:
+        raise UserError(f"{given.where}: trust_remote_code is true, but {weights} weights come without code; remove it")
     return {"trust_remote_code": True}
+
+
+def _package(given: Fields, base: RegistryEntry | None, weights: str) -> dict[str, Any]:
+    """Return what the record keeps of the package that carries the weights."""
+    if weights != "package":
+        return {}
+    if base is None or given.given("architecture") or given.given("quantization"):
+        raise UserError(f"{given.where}: weights is package, so base alone must name the model")
+    return {"package": package_of(base.name).record()}
 
 
 def _base(name: str, given: Fields, registry: Mapping[str, RegistryEntry]) -> RegistryEntry | None:
@@ -120,8 +145,8 @@ def _check_weights(given: Fields, weights: str, path: str | None, hub_id: str | 
         raise UserError(f"{given.where}: revision is given, but weights is {weights}; drop one of the two")
 
 
-def _own_config(path: str, where: str) -> dict[str, Any]:
-    file = Path(path) / "config.json"
+def _own_config(path: str, where: str, name: str = "config.json") -> dict[str, Any]:
+    file = Path(path) / name
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -138,7 +163,8 @@ def _own_config(path: str, where: str) -> dict[str, Any]:
 
 def _architecture(given: Fields, base: RegistryEntry | None, hf_config: Mapping[str, Any] | None) -> ModelArchitecture:
     if hf_config is not None:
-        return from_hf_config(hf_config, f"{given.where}, {given.values['path']}/config.json")
+        folder = str(given.values["path"])
+        return from_hf_config(hf_config, f"{given.where}, {folder}/config.json", _beside(folder, given.where))
     own = given.values.get("architecture")
     where = f"{given.where}.architecture"
     if base is None:
@@ -152,9 +178,42 @@ def _architecture(given: Fields, base: RegistryEntry | None, hf_config: Mapping[
     return ModelArchitecture.from_dict(_overridden(base.architecture, own), where)
 
 
+def _beside(path: str, where: str) -> dict[str, Any] | None:
+    """Return what a file beside config.json says of the weights' format, None where there is none."""
+    for name in BESIDE:
+        if (Path(path) / name).exists():
+            return _own_config(path, where, name)
+    return None
+
+
+def _on_hub(given: Fields, base: RegistryEntry | None, hub_id: str | None, described: bool) -> HubModel | None:
+    """Return what the hub says of a model, None where the config and the registry say all that is needed."""
+    pinned = given.given("revision") or (base is not None and base.revision is not None and base.hub_id == hub_id)
+    if hub_id is None or (described and pinned):
+        return None
+    return hub_model(hub_id, given.optional_text("revision"), given.where)
+
+
+def _quantized(
+    given: Fields, architecture: ModelArchitecture, own: Mapping[str, Any] | HubModel | None
+) -> ModelArchitecture:
+    """Return the architecture with the format that the entry asks for."""
+    asked = given.values.get("quantization")
+    if asked is None:
+        return architecture
+    if own is not None:
+        raise UserError(f"{given.where}: quantization is given, but the model's own files name the format; drop it")
+    if asked == "none":
+        return dataclasses.replace(architecture, quantization=None)
+    content = quantization_config(asked, f"{given.where}.quantization")
+    return dataclasses.replace(architecture, quantization=content)
+
+
 def _overridden(architecture: ModelArchitecture, own: Mapping[str, Any]) -> dict[str, Any]:
     """Lay `own` over the shape; widths that were derived follow the new ones unless they are given too."""
     values = architecture.to_dict()
+    if architecture.config is not None and own.get("family", architecture.family) == architecture.family:
+        return _overridden_config(architecture.config, own) | {"quantization": architecture.quantization}
     if architecture.heads == architecture.kv_heads and "heads" in own:
         values["kv_heads"] = None
     if architecture.heads * architecture.head_dim == architecture.hidden_size:
@@ -166,7 +225,30 @@ def _overridden(architecture: ModelArchitecture, own: Mapping[str, Any]) -> dict
     return values | dict(own)
 
 
-def _revision(given: Fields, base: RegistryEntry | None, hub_id: str | None) -> str:
+def _overridden_config(config: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `own` over a shape that its config tells: keys of `config`, or `layers` for a smaller copy."""
+    given = own.get("config", {})
+    changed = dict(given) if isinstance(given, Mapping) else {}
+    inner = next((name for name in NESTED if isinstance(config.get(name), Mapping)), None)
+    part = dict(config[inner]) if inner else dict(config)
+    if "layers" in own:
+        layers = own["layers"]
+        if isinstance(layers, int):  # lists with an entry a layer follow
+            per_layer = {name: value for name, value in part.items() if isinstance(value, list) and len(value) > layers}
+            part |= {
+                name: value[:layers]
+                for name, value in per_layer.items()
+                if name.endswith(("_types", "_type", "_pattern"))
+            }
+        changed[next((name for name in ALIASES["layers"] if name in part), ALIASES["layers"][0])] = own["layers"]
+    part |= changed
+    rest = {name: value for name, value in own.items() if name not in ("config", "layers")}
+    return {"family": DECODER, "config": {**config, inner: part} if inner else part, **rest}
+
+
+def _revision(given: Fields, base: RegistryEntry | None, hub_id: str | None, on_hub: HubModel | None) -> str:
+    if on_hub is not None:
+        return on_hub.commit
     own = given.optional_text("revision")
     if own is not None:
         return own
@@ -175,11 +257,15 @@ def _revision(given: Fields, base: RegistryEntry | None, hub_id: str | None) -> 
     raise UserError(f"{given.where}: revision is missing; give the commit of {hub_id} so that the run can be repeated")
 
 
-def _dtype(given: Fields, base: RegistryEntry | None, hf_config: Mapping[str, Any] | None) -> str:
+def _dtype(
+    given: Fields, base: RegistryEntry | None, hf_config: Mapping[str, Any] | None, told: HubModel | None
+) -> str:
     if given.given("dtype"):
         return given.text("dtype", choices=WEIGHT_DTYPES)
     if base is not None:
         return base.dtype
+    if told is not None:
+        return told.dtype
     if hf_config is not None:
         return hf_config_dtype(hf_config, f"{given.where}, {given.values['path']}/config.json")
     raise UserError(f"{given.where}: dtype is missing; give one of {', '.join(WEIGHT_DTYPES)}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from memgap.canonical import canonical_json, content_key
 from memgap.errors import UserError
+from memgap.models.registry import MADE_HERE
 from memgap.store.atomic import write_text
 
 CACHE = Path("hub") / "cache"
@@ -26,8 +27,8 @@ def hub_model_name(model: Mapping[str, Any]) -> str | None:
 
 
 def model_folder_name(model: Mapping[str, Any]) -> str | None:
-    """Return the name of the folder that holds a synthetic model, or None where the weights are not synthetic."""
-    if model["weights"] != "synthetic":
+    """Return the name of the folder that is written for a model, or None where its weights are not made here."""
+    if model["weights"] not in MADE_HERE:
         return None
     return f"{model['name']}-{content_key(model, 8)}"
 

@@ -25,6 +25,11 @@ def word(token_id: int) -> str:
     return f"w{token_id}"
 
 
+def speaks_words(model: Mapping[str, Any]) -> bool:
+    """Tell whether a model of a record has the tokenizer that is written here, in which every id is a word."""
+    return model.get("weights") in ("synthetic", "random-file")
+
+
 def encodes_text(architecture: ModelArchitecture) -> bool:
     """Tell whether the written tokenizer turns words into ids, which a text prompt or a chat needs.
 

@@ -7,7 +7,7 @@ import pandas as pd
 from memgap.kinds.registry import kind_of
 from memgap.recorded.files import all_points
 from memgap.stats.averaging import steady_value
-from memgap.store.points import PointStore
+from memgap.store.results import Results
 
 METRICS = (
     "total_throughput_tok_s",
@@ -28,7 +28,7 @@ def comparison(results: Path, recorded: Path) -> pd.DataFrame:
 
     Raises UserError where there is no recorded data.
     """
-    store, rows = PointStore(results / "points"), []
+    store, rows = Results(results).store, []
     for old in all_points(recorded):
         if store.status(old["key"]) in ("missing", "garbled"):
             continue

@@ -13,7 +13,7 @@ from memgap.errors import DAMAGE, UserError
 from memgap.kinds.registry import kind_of, session_of
 from memgap.recorded.files import ASKED, THINNED, points_file, read_points, read_series, series_file, write_series
 from memgap.redact import redacted_command, redacted_point
-from memgap.store.points import PointStore
+from memgap.store.results import Results
 
 TELEMETRY_ROWS = 60
 STEPS_KEPT = 8
@@ -28,7 +28,7 @@ def export(results: Path, folder: Path, requests: bool = False) -> int:
     need single requests and the start. Raises UserError for a damaged point.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    store = PointStore(results / "points")
+    store = Results(results).store
     by_session: dict[str, list[dict[str, Any]]] = {}
     for key in store.stored_keys():
         point = store.read(key)
@@ -49,7 +49,7 @@ def _export_series(results: Path, folder: Path, session: str, kind: str, keys: l
     target = series_file(folder, session, kind)
     tables = []
     for key in keys:
-        source = results / "points" / key / f"{kind}.csv.gz"
+        source = Results(results).points / key / f"{kind}.csv.gz"
         if source.exists():
             try:
                 tables.append(_thin(pd.read_csv(source), kind).assign(key=key))

@@ -1,17 +1,20 @@
 """Model bandwidth and model FLOP utilization (MBU, MFU) of a measured point: its traffic and work by the GPU's peaks.
 
-Only what the model itself asks for counts, as in the definitions of both terms: a decode step reads every weight once
-and the KV cache of the running sequences once; a token costs two operations a weight, and four a layer, unit of all
-heads and token of context for attention (`memgap.roofline.work.model_flop`).
+Only what the model itself asks for counts, as in the definitions of both terms: a decode step reads every weight once,
+but for experts that none of its tokens chose, and the KV cache of the running sequences once; a token costs two
+operations a weight that it meets, and four a layer, unit of all heads and token of context for attention
+(`memgap.roofline.work.model_flop`). Weights and caches count in the format that they are stored in, operations by the
+peak that most of the weights are multiplied at.
 """
 
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from memgap.engine.held import held_of
 from memgap.models.architecture import ModelArchitecture
 from memgap.roofline.gpus import gpu_of_hardware, gpu_of_nvml, known_gpus
-from memgap.roofline.work import model_flop
+from memgap.roofline.work import main_peak, model_flop, untouched_share
 
 
 @cache
@@ -45,13 +48,17 @@ def utilization(point: Mapping[str, Any]) -> dict[str, float]:
     if limits is None or not running or not rate or not engine.get("weights_bytes"):
         return {}
     gpus = max(int(hardware.get("gpu_count_of_server") or hardware.get("gpu_count") or 1), 1)
+    model = held_of(point["record"])
     found = {}
     usage, pool = summary.get("kv_cache_usage_mean_fraction"), engine.get("kv_pool_bytes")
     if usage is not None and pool:
-        moved_bytes_s = replicas * (engine["weights_bytes"] + usage * pool) * rate / running
+        unread = untouched_share(model.architecture, running / replicas, model.dtype)
+        weights_bytes = engine["weights_bytes"] * (1.0 - unread)
+        moved_bytes_s = replicas * (weights_bytes + usage * pool) * rate / running
         found["mbu_fraction"] = moved_bytes_s / (limits["bandwidth_bytes_s"] * gpus)
-    flop = _flop(ModelArchitecture.from_dict(point["record"]["model"]["architecture"]), summary)
-    found["mfu_fraction"] = flop / summary["duration_s"] / (limits["flop_s"] * gpus)
+    kind = main_peak(model.architecture)
+    peak = known_gpus()[gpu.name].flop_s.get(kind, limits["flop_s"]) if gpu else limits["flop_s"]
+    found["mfu_fraction"] = _flop(model.architecture, summary) / summary["duration_s"] / (peak * gpus)
     return found
 
 

@@ -1,13 +1,17 @@
 """The table of predictions: one row a model, GPU and batch."""
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from memgap.models.architecture import ModelArchitecture
+from memgap.models.architecture import ModelArchitecture, dtype_bytes
+from memgap.models.formats import quantization_config
 from memgap.models.registry import resolve_model
 from memgap.roofline.gpus import find_gpu
+from memgap.roofline.parallel import Parallel
 from memgap.roofline.predict import (
     Setup,
     kv_capacity_tokens,
@@ -25,7 +29,12 @@ COLUMNS = (
     "model",
     "gpu",
     "gpus",
+    "tensor_parallel",
+    "pipeline_parallel",
+    "data_parallel",
+    "expert_parallel",
     "dtype",
+    "weight_format",
     "kv_dtype",
     "efficiency_fraction",
     "context_tokens",
@@ -41,12 +50,17 @@ COLUMNS = (
     "mfu_fraction",
     "matmul_ms",
     "attention_ms",
+    "communication_ms",
     "other_ms",
     "matmul_intensity_flop_byte",
     "attention_intensity_flop_byte",
     "prefill_one_prompt_ms",
+    "parameters",
+    "active_parameters",
     "weights_bytes",
+    "weights_bytes_per_gpu",
     "kv_bytes_per_token",
+    "state_bytes_per_sequence",
     "kv_capacity_tokens",
     "largest_batch",
     "step_leaves_memory_roof_at_batch",
@@ -65,35 +79,51 @@ def setup_of(
     *,
     dtype: str | None = None,
     kv_dtype: str | None = None,
+    quantization: str | None = None,
     gpus: int = 1,
+    parallel: Parallel | None = None,
     efficiency: float = 1.0,
 ) -> Setup:
-    """Return the setup of a model and a GPU by their names; `dtype` is the model's own unless given.
+    """Return the setup of a model and a GPU by their names; `dtype` is the model's own unless given, `quantization` a
+    format of weights in place of the checkpoint's.
 
-    Raises UserError for an unknown model, GPU or dtype.
+    Raises UserError for an unknown model, GPU, dtype or format.
     """
     found = resolve_model(model, config_models)
     architecture = ModelArchitecture.from_dict(found["architecture"])
+    if quantization is not None:
+        content = None if quantization == "none" else quantization_config(quantization, f"model {model}")
+        architecture = dataclasses.replace(architecture, quantization=content)
     own_kv = None if kv_dtype in (None, "auto") else kv_dtype
-    return Setup(architecture, find_gpu(gpu), dtype or found["dtype"], own_kv, gpus, efficiency)
+    own = dtype or found["dtype"]
+    return Setup(architecture, find_gpu(gpu), own, own_kv, gpus, efficiency, parallel=parallel)
 
 
 def predictions(model: str, setup: Setup, batches: Sequence[int], context_tokens: float) -> pd.DataFrame:
     """Return the rows of one model on one GPU; columns as in COLUMNS. Raises UserError for impossible numbers."""
-    gpu, architecture = setup.gpu, setup.architecture
+    gpu, architecture, split = setup.gpu, setup.architecture, setup.split
     largest = largest_batch(setup, context_tokens)
     ceiling = throughput_ceiling(setup, context_tokens)
     same = {
         "model": model,
         "gpu": gpu.alias,
-        "gpus": setup.gpus,
+        "gpus": split.gpus,
+        "tensor_parallel": split.tensor,
+        "pipeline_parallel": split.pipeline,
+        "data_parallel": split.data,
+        "expert_parallel": "yes" if split.expert else "no",
         "dtype": setup.dtype,
+        "weight_format": architecture.weight_format or setup.dtype,
         "kv_dtype": setup.cache_dtype,
         "efficiency_fraction": setup.efficiency,
         "context_tokens": context_tokens,
         "prefill_one_prompt_ms": 1000 * predict_prefill_s(setup, 1, context_tokens),
+        "parameters": architecture.parameter_count(),
+        "active_parameters": architecture.decoder.active_parameters(),
         "weights_bytes": architecture.weight_bytes(setup.dtype),
+        "weights_bytes_per_gpu": round(setup.weights_bytes_per_gpu),
         "kv_bytes_per_token": architecture.kv_bytes_per_token(setup.cache_dtype),
+        "state_bytes_per_sequence": round(architecture.decoder.state_bytes(dtype_bytes(setup.dtype))),
         "kv_capacity_tokens": kv_capacity_tokens(setup),
         "largest_batch": largest,
         "step_leaves_memory_roof_at_batch": _or_never(leaves_memory_roof_at(setup, context_tokens)),
@@ -107,6 +137,7 @@ def predictions(model: str, setup: Setup, batches: Sequence[int], context_tokens
     for batch in batches:
         found = predict_decode(setup, batch, context_tokens)
         matmul, attention = found.class_s["matmul"], found.class_s["attention"]
+        told = found.communication_s
         rows.append(
             same
             | {
@@ -122,9 +153,10 @@ def predictions(model: str, setup: Setup, batches: Sequence[int], context_tokens
                 "mfu_fraction": found.mfu_fraction,
                 "matmul_ms": 1000 * matmul,
                 "attention_ms": 1000 * attention,
-                "other_ms": 1000 * (found.step_s - matmul - attention),
+                "communication_ms": math.nan if told is None else 1000 * told,
+                "other_ms": 1000 * (found.step_s - matmul - attention - (told or 0.0)),
                 "matmul_intensity_flop_byte": found.class_intensity["matmul"],
-                "attention_intensity_flop_byte": found.class_intensity["attention"],
+                "attention_intensity_flop_byte": found.class_intensity.get("attention", 0.0),
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -148,8 +180,16 @@ def planned_predictions(plan: Mapping[str, Any]) -> pd.DataFrame:
                 plan.get("config_models"),
                 dtype=plan.get("dtype"),
                 kv_dtype=plan.get("kv_dtype"),
-                gpus=plan.get("gpus_per_server", 1),
+                quantization=plan.get("quantization"),
+                parallel=parallel_of(plan),
                 efficiency=plan.get("efficiency", 1.0),
             )
             tables.append(predictions(model, setup, plan["batch"], plan["context_tokens"]))
     return pd.concat(tables, ignore_index=True)
+
+
+def parallel_of(plan: Mapping[str, Any]) -> Parallel:
+    """Return how a plan spreads a server: `gpus_per_server` is tensor parallelism unless another kind is named."""
+    given = plan.get("parallel") or {}
+    tensor = given.get("tensor") or (1 if given else plan.get("gpus_per_server", 1))
+    return Parallel(tensor, given.get("pipeline") or 1, given.get("data") or 1, bool(given.get("expert")))

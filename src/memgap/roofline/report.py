@@ -19,6 +19,7 @@ _SHOWN = {
     "mfu_fraction": "{:.3f}",
     "matmul_ms": "{:.3f}",
     "attention_ms": "{:.3f}",
+    "communication_ms": "{:.3f}",
     "other_ms": "{:.3f}",
     "fits": "{}",
 }
@@ -49,26 +50,50 @@ def print_predictions(plan: Mapping[str, Any], form: str) -> None:
 
 def _block(table: pd.DataFrame) -> str:
     first = table.iloc[0]
-    gpus = f"{first['gpus']} x {first['gpu']}" if first["gpus"] > 1 else str(first["gpu"])
     share = "" if first["efficiency_fraction"] == 1 else f", {first['efficiency_fraction']:.0%} of the bandwidth"
+    weights = f"{first['weights_bytes'] / 1e9:.2f} GB"
+    if first["gpus"] > 1:
+        weights += f", {first['weights_bytes_per_gpu'] / 1e9:.2f} GB a GPU"
+    if first["active_parameters"] != first["parameters"]:
+        weights += f" ({first['parameters'] / 1e9:.1f} billion, {first['active_parameters'] / 1e9:.1f} a token)"
+    state = first["state_bytes_per_sequence"]
     lines = [
-        f"{first['model']} ({first['dtype']}, KV cache {first['kv_dtype']}) on {gpus}, "
+        f"{first['model']} ({_formats(first)}) on {_gpus(first)}, "
         f"{first['context_tokens']:g} tokens of context{share}: decoding by the roofline, nothing was measured",
         _rows(table),
-        f"weights {first['weights_bytes'] / 1e9:.2f} GB; the KV cache holds {first['kv_capacity_tokens']:,} tokens, "
+        f"weights {weights}; the KV cache holds {first['kv_capacity_tokens']:,} tokens, "
         f"{first['largest_batch']:,} sequences of this context; prefill of one such prompt "
         f"{first['prefill_one_prompt_ms']:.2f} ms",
+        *([f"a sequence keeps {state / 1e6:.1f} MB of state in layers without attention"] if state else []),
         f"the step leaves the memory roof {_at(first['step_leaves_memory_roof_at_batch'])}; "
         f"its matrix products do {_at(first['matmul_leaves_memory_roof_at_batch'])}",
         _ceiling(first),
         f"peaks: {first['gpu_source']}",
     ]
+    if pd.isna(first["communication_ms"]):
+        lines.append("the speed of this GPU's links is not known: what goes over them is left out")
     return "\n".join(lines)
 
 
+def _formats(row: "pd.Series[Any]") -> str:
+    own = str(row["dtype"])
+    weights = own if row["weight_format"] == own else f"{own}, weights {row['weight_format']}"
+    return f"{weights}, KV cache {row['kv_dtype']}"
+
+
+def _gpus(row: "pd.Series[Any]") -> str:
+    if row["gpus"] == 1:
+        return str(row["gpu"])
+    names = {"tensor_parallel": "tensor", "pipeline_parallel": "pipeline", "data_parallel": "data"}
+    parts = [f"{name} {row[column]}" for column, name in names.items() if row[column] > 1]
+    parts += ["whole experts"] if row["expert_parallel"] == "yes" else []
+    return f"{row['gpus']} x {row['gpu']} ({', '.join(parts)})"
+
+
 def _rows(table: pd.DataFrame) -> str:
-    cells = [list(_SHOWN), *([form.format(row[name]) for name, form in _SHOWN.items()] for _, row in table.iterrows())]
-    widths = [max(len(line[place]) for line in cells) for place in range(len(_SHOWN))]
+    shown = {name: form for name, form in _SHOWN.items() if name != "communication_ms" or table["gpus"].max() > 1}
+    cells = [list(shown), *([form.format(row[name]) for name, form in shown.items()] for _, row in table.iterrows())]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(shown))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
 
 

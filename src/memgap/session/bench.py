@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, cast
 
@@ -30,7 +30,7 @@ LOG_LINES = 2000
 class Bench(Generic[H]):
     """Measures points on one host, which somebody else stops in the end.
 
-    `remeasured_for` is stored with every point.
+    `remeasured_for` is stored with every point. `ready` is told the first point that a host was started for.
     """
 
     measuring: Measuring[H]
@@ -39,6 +39,7 @@ class Bench(Generic[H]):
     store: PointStore
     progress: Progress
     remeasured_for: Sequence[str] = ()
+    ready: Callable[[PointRun[H]], None] | None = None
     _neighbours: Sequence[str] = ()
     _failed_starts: int = 0
     _hopeless: ServerFailureError | None = None
@@ -72,10 +73,11 @@ class Bench(Generic[H]):
         check_version(entry["record"]["engine"], self.host.facts.version, self.host.noun)
         self.progress.say(f"{self.host.noun} ready after {clock(self.host.start_s)}")
 
-    def measure(self, entry: Entry, label: str, left: Sequence[Entry]) -> None:
+    def measure(self, entry: Entry, label: str, left: Sequence[Entry]) -> float:
         """Measure a point and store what came of it, a failure too. `left` are it and those that come after it.
 
-        Raises StoppedError where the session has to stop: then nothing is stored.
+        Returns the seconds that it took beside the start of its host. Raises StoppedError where the session has to
+        stop: then nothing is stored.
         """
         at_once = left if self.host.at_once else ()
         what = f"{len(left)} points" if self.host.at_once else label
@@ -89,12 +91,14 @@ class Bench(Generic[H]):
             self.host,
             self._place_of(entry),
             start,
-            lambda done, total: self.progress.update(f"{label}: {done} of {total} requests"),
+            lambda done, total: self.progress.update(f"{label}: {done}{_of(entry, total)} requests"),
         )
+        began_s = time.monotonic()
         with run:
             try:
                 if not self.host.has(run.key):
                     self._start_again(run)
+                    began_s = time.monotonic()
                 for phase in self.measuring.phases:
                     if run.error is None:
                         phase.run(run)
@@ -106,6 +110,7 @@ class Bench(Generic[H]):
         self._tell(label, self._stored(run))
         if not self.host.alive and not self.host.at_once:
             self.host.stop()
+        return time.monotonic() - began_s
 
     def _place_of(self, entry: Entry) -> Place:
         """Return the place with the machine and the GPUs of the host, which its processes may tell once it runs."""
@@ -128,6 +133,9 @@ class Bench(Generic[H]):
             self._hopeless = failure if failure.hopeless else None
             raise
         self._failed_starts = 0
+        ready, self.ready = self.ready, None
+        if ready is not None:
+            ready(run)
 
     def _stored(self, run: PointRun[H]) -> PointDocument:
         """Put a point into the store; returns its point.json."""
@@ -170,3 +178,8 @@ class Bench(Generic[H]):
         doubts = "; ".join(one["text"] for one in point["verdict"]["reasons"])
         judged = f" ({point['verdict']['verdict'] or 'not judged'}: {doubts})" if doubts else ""
         self.progress.say(f"{label}: {self.measuring.result(point)}{judged}")
+
+
+def _of(entry: Entry, total: int) -> str:
+    """Return what a load has in all, nothing for one in seconds: of that `total` is a bound that it may never reach."""
+    return "" if "seconds" in entry["record"].get("load", {}) else f" of {total}"

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from memgap.datasets import store_dataset
-from memgap.models import write_synthetic_model
+from memgap.engine.identity import engine_python
+from memgap.models.writing import write_model
+from memgap.store.results import Results
 
 
 def write_inputs(session: Mapping[str, Any], results: Path) -> None:
-    """Write the model's folder, where its weights are synthetic, and the datasets that a session plan needs."""
+    """Write the model's folder, where its weights are made here, and the datasets that a session plan needs."""
     records = [point["record"] for point in session["points"]]
     if session["model_folder"] is not None:
-        write_synthetic_model(records[0]["model"], results / "models" / session["model_folder"])
+        write_model(records[0]["model"], Results(results).model(session["model_folder"]), engine_python("auto"))
     for spec in {record["dataset"]["key"]: record["dataset"] for record in records}.values():
-        store_dataset(results / "datasets" / f"{spec['key']}.npz", spec)
+        store_dataset(Results(results).dataset(spec["key"]), spec)

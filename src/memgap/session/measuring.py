@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from memgap.engine.failure import ServerFailureError
 from memgap.host.protocol import Entry, Host, HostPlan
+from memgap.session.time_left import Work
 from memgap.session.watch import StopWatch
 from memgap.store.document import ErrorDocument, PointDocument
 from memgap.telemetry.sampler import ENGINE_COLUMNS, Sampler
@@ -147,7 +148,8 @@ class Measuring(Generic[H]):
     """How the points of a kind are measured.
 
     `host` makes the host of a session's points. `label` names a point and `result` says what came of one that was
-    measured. `work` is by what its duration grows, in any unit. `require` raises UserError before a host is started for
+    measured. `work` is what its duration depends on, and `probe` measures the seconds of a step with given numbers of
+    requests in flight, for the estimate at the start. `require` raises UserError before a host is started for
     nothing. `complete` adds to what is stored of a point, after all phases and without a say in its verdict.
     """
 
@@ -155,7 +157,8 @@ class Measuring(Generic[H]):
     phases: tuple[Phase[H], ...]
     label: Callable[[Record], str]
     result: Callable[[PointDocument], str]
-    work: Callable[[Record], float]
+    work: Callable[[Record], Work]
     judge: Callable[[Evidence], Verdict] = judge
     require: Callable[[], None] = _nothing
     complete: Callable[[PointRun[H]], None] = _nothing
+    probe: Callable[[PointRun[H], Sequence[int]], Mapping[int, float]] | None = None

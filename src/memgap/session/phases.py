@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import io
 import shutil
 import time
@@ -16,6 +17,7 @@ from memgap.cores import usable_cores
 from memgap.datasets.build import Prompt as DatasetPrompt
 from memgap.datasets.build import warmup_prompts
 from memgap.datasets.files import load_dataset
+from memgap.datasets.spec import WARMUP_RESERVE
 from memgap.engine.prometheus import Page
 from memgap.host.protocol import Server
 from memgap.host.worker import Worker
@@ -26,7 +28,7 @@ from memgap.load.runner import run_load
 from memgap.load.silence import silence_summary
 from memgap.load.steady import steady_summary
 from memgap.load.workers import run_in_processes, wanted_processes
-from memgap.models.synthetic import word
+from memgap.models.synthetic import speaks_words, word
 from memgap.profiling.kernel_trace import Kernel, read_kernels
 from memgap.redact import redact
 from memgap.session.measuring import Phase, PointRun, Record
@@ -44,6 +46,9 @@ COUNTERS_SETTLE_S = 0.2
 """An engine's counters follow its last token by a moment."""
 CLIENT_FAILED = "client_failed"
 """Status of a point whose client ended before its last request, without the server being to blame."""
+
+UNTIMED: Mapping[str, Any] = dict.fromkeys(("seconds", "least_seconds", "interval_fraction", "min_requests"))
+"""What a load plan has that is not bounded in time."""
 
 ServerRun = PointRun[Server]
 W = TypeVar("W", bound=Worker)
@@ -115,7 +120,7 @@ def as_sent(prompts: list[DatasetPrompt], record: Record, server: Server) -> lis
     """Return prompts as token ids, or for the chat endpoint as the text that these ids stand for."""
     if record["load"]["endpoint"] == "completions":
         return [Prompt(one.output_tokens, one.token_ids, None, one.conversation, one.group) for one in prompts]
-    if record["model"]["weights"] == "synthetic":
+    if speaks_words(record["model"]):
         texts = [" ".join(map(word, one.token_ids)) for one in prompts]
     else:
         texts = [server.detokenize(record["model"]["name"], one.token_ids) for one in prompts]
@@ -135,6 +140,29 @@ async def own_client(run: ServerRun, load: Load, before_window: Callable[[], Non
         return Asked(await run_load(load.plan, load.prompts, run.host.urls, *after))
     folder = run.place.scratch / f"{run.key}.clients"
     return Asked(await run_in_processes(load.plan, load.prompts, run.host.urls, processes, folder, *after))
+
+
+def probe_steps(run: ServerRun, numbers: Sequence[int]) -> dict[int, float]:
+    """Return the seconds of a step with the given numbers of requests in flight, each from one request a seat.
+
+    They are warm-up requests, so nothing measured profits. A number that the server does not stand is left out with all
+    after it; when that is known, the server is well or gone.
+    """
+    stored = load_dataset(run.place.datasets / f"{run.record['dataset']['key']}.npz")
+    found = {}
+    for at_once in numbers:
+        many = min(at_once, WARMUP_RESERVE)
+        prompts = as_sent(warmup_prompts(stored.spec, n=many, like=stored.prompts), run.record, run.host)
+        plan = dataclasses.replace(load_plan(run), requests=many, concurrency=many, warmup_requests=0, **UNTIMED)
+        send = functools.partial(run_load, plan, prompts, run.host.urls, None)
+        result = in_loop(send, run.place.watch)
+        run.place.watch.check()
+        if any(one.status not in ("ok", "short") for one in result.results):
+            run.host.settle()
+            break
+        if step_ms := summarize(result).get("tpot_mean_ms"):
+            found[at_once] = step_ms / 1e3
+    return found
 
 
 async def send_warmup(run: ServerRun, load: Load, abort: asyncio.Event) -> None:

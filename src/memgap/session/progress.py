@@ -48,23 +48,3 @@ class Progress:
         if self._open_line:
             print("\r\x1b[K", end="", file=self._stream)
             self._open_line = False
-
-
-class TimeLeft:
-    """Estimates a session's remaining seconds from the points it has measured.
-
-    A point's work is taken as requests / in-flight requests, and the next ones as slow per unit as the slowest so far.
-    """
-
-    def __init__(self, work: list[float]) -> None:
-        self._left = list(work)
-        self._seconds_per_work = 0.0
-
-    def finished(self, seconds: float) -> None:
-        """Tell that the next point in line is done."""
-        work = self._left.pop(0)
-        self._seconds_per_work = max(self._seconds_per_work, seconds / max(work, 1e-9))
-
-    def remaining_s(self) -> float | None:
-        """Return the estimate in seconds, None before the first point is done."""
-        return sum(self._left) * self._seconds_per_work if self._seconds_per_work else None

@@ -3,12 +3,11 @@
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from memgap.canonical import canonical_json
 from memgap.containers.inside import check_container, check_same_memgap
@@ -18,21 +17,25 @@ from memgap.host.gpus import gpu_variables
 from memgap.host.inherited import differing, inherited
 from memgap.host.protocol import Entry, HostPlan
 from memgap.models.staging import offline_variables
+from memgap.points.plan import SessionPlan
 from memgap.points.point import check_same_server
 from memgap.redact import redact
 from memgap.session.bench import Bench
 from memgap.session.chooser import Chooser, StopRules
 from memgap.session.lease import Leases
-from memgap.session.measuring import Measuring, Place
-from memgap.session.progress import Progress, TimeLeft, clock
+from memgap.session.measuring import Measuring, Place, PointRun
+from memgap.session.progress import Progress, clock
 from memgap.session.stop import Choice, Seen
+from memgap.session.time_left import TimeLeft
 from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.atomic import keep_others_from_writing, write_text
 from memgap.store.points import SPARED, PointStore
+from memgap.store.results import Results
 
 LEASE_WAIT_S = 120.0
 
 Plan = Mapping[str, Any]
+"""Something that is to be a `SessionPlan`; see `check_plan`."""
 
 
 class Session:
@@ -43,7 +46,7 @@ class Session:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: SessionPlan,
         results: Path,
         progress: Progress,
         watch: StopWatch,
@@ -51,13 +54,13 @@ class Session:
         chooser: Chooser | None = None,
     ) -> None:
         self._plan = plan
-        self._results = results
+        self._results = Results(results)
         self._progress = progress
         self._watch = watch
         self._given = measuring
         self._chooser = chooser or StopRules(plan)
-        self._leases = Leases(results / "leases", watch.stop, progress.say)
-        self.store = PointStore(results / "points", may_write=lambda key: self._leases.require(f"point {key}"))
+        self._leases = Leases(self._results.leases, watch.stop, progress.say)
+        self.store = PointStore(self._results.points, may_write=lambda key: self._leases.require(f"point {key}"))
         self._server_record = check_same_server(plan)
 
     @cached_property
@@ -74,7 +77,7 @@ class Session:
         self.store.require_writable()
         name = self._plan["session"]
         with self.held():
-            write_text(self._results / "plans" / f"{name}.json", canonical_json(self._plan) + "\n")
+            write_text(self._results.plan(name), canonical_json(self._plan) + "\n")
             if self._plan["options"]["recorded"] is not None:
                 self._restore(self._plan["options"]["recorded"])
                 return
@@ -101,9 +104,9 @@ class Session:
         """Make what the session measures on, not started yet; it is stopped in the end. See Place and Bench."""
         self._measuring.require()
         check_container(self._server_record["engine"])
-        options, datasets = self._plan["options"], self._results / "datasets"
+        options, datasets = self._plan["options"], self._results.datasets
         engine, interval_s = self._server_record["engine"], float(options["interval_s"])
-        offline = offline_variables(self._results) if options.get("offline_nodes") else {}
+        offline = offline_variables(self._results.folder) if options.get("offline_nodes") else {}
         with self._scratch() as scratch:
             host_plan = HostPlan(
                 self._server_record,
@@ -137,7 +140,7 @@ class Session:
 
         points = self._plan["points"]
         keys, session = [point["key"] for point in points], session_of(points[0]["record"])
-        store = PointStore(self._results / "points")  # nothing is measured, so the points need no leases of their own
+        store = self._results.store  # nothing is measured, so the points need no leases of their own
         found = restore(study_folder(recorded), session, keys, store)
         self._write_outcome()
         self._progress.say(f"{found} of {len(keys)} points from the recorded data in {recorded}, nothing was measured")
@@ -180,6 +183,7 @@ class Session:
         left = TimeLeft([self._measuring.work(point["record"]) for point in todo])
         with self.bench() as bench:
             bench.look_around(self._server_record)
+            bench.ready = lambda run: self._probe(run, left, len(todo))
             # a host that measures by itself is told of all points at its start, whatever they will show
             groups = [todo] if bench.host.at_once else ([point] for point in self._in_order(todo))
             number = 0
@@ -188,13 +192,31 @@ class Session:
                     for point in group:
                         number += 1
                         label = f"point {number} of {len(todo)} ({self._measuring.label(point['record'])})"
-                        began_s = time.monotonic()
+                        lasted_s: float | None = None
                         if point in wanted:
-                            bench.measure(point, label, wanted[wanted.index(point) :])
+                            lasted_s = bench.measure(point, label, wanted[wanted.index(point) :])
                         else:
                             self._progress.say(f"{label}: measured by another session meanwhile")
-                        left.finished(time.monotonic() - began_s)
+                        left.finished(lasted_s, self._step_s(point["key"]))
                         self._say_left(len(todo) - number, left.remaining_s())
+
+    def _probe(self, run: PointRun[Any], left: TimeLeft, points: int) -> None:
+        """Tell what is ahead once the host is there, where that can be known: by the time that its steps take."""
+        if self._measuring.probe is None or not left.to_probe:
+            return
+        for at_once, step_s in self._measuring.probe(run, left.to_probe).items():
+            left.probed(at_once, step_s)
+        if (ahead_s := left.remaining_s()) is not None:
+            most = "at most " if self._chooser.adaptive else ""
+            self._progress.say(f"{most}{points} point{'s' * (points != 1)} ahead, about {clock(ahead_s)}")
+        if not run.host.alive:  # a probe that was too much for the host takes nothing from the points below it
+            run.host.stop()
+            run.start()
+
+    def _step_s(self, key: str) -> float | None:
+        """Return how long a step of a measured point took, None where that is not known."""
+        step_ms = (self.store.read(key) or {}).get("summary", {}).get("tpot_mean_ms")
+        return None if step_ms is None else step_ms / 1e3
 
     def _say_left(self, points: int, remaining_s: float | None) -> None:
         if points and remaining_s is not None:
@@ -229,7 +251,7 @@ class Session:
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
         """Make the session's working folder, private to the user; what a killed session left in it goes first."""
-        folder = self._results / "sessions" / f".{self._plan['session']}.work"
+        folder = self._results.work(self._plan["session"])
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700)
@@ -254,8 +276,8 @@ class Session:
 
     def _model_target(self) -> str:
         model = self._server_record["model"]
-        if model["weights"] == "synthetic":
-            return str((self._results / "models" / self._plan["model_folder"]).absolute())
+        if self._plan["model_folder"] is not None:
+            return str(self._results.model(self._plan["model_folder"]).absolute())
         return str(model.get("path" if model["weights"] == "path" else "hub_id", ""))
 
     def _write_outcome(self) -> None:
@@ -269,7 +291,7 @@ class Session:
         outcome = {"session": self._plan["session"], "points": points}
         if spared:
             self._progress.say(f"{len(spared)} points were not needed: {next(iter(spared.values()))}")
-        write_text(self._results / "sessions" / f"{self._plan['session']}.json", canonical_json(outcome) + "\n")
+        write_text(self._results.outcome(self._plan["session"]), canonical_json(outcome) + "\n")
 
 
 def measuring_of(record: Mapping[str, Any]) -> Measuring[Any]:
@@ -322,7 +344,7 @@ def run_sessions(job: Callable[[Callable[[Plan], None]], None], results: Path, l
     def sessions(watch: StopWatch, stream: Any) -> None:
         def measure(plan: Plan) -> None:
             check_plan(plan)
-            Session(plan, results, Progress(plan["session"], stream), watch).run()
+            Session(cast(SessionPlan, plan), results, Progress(plan["session"], stream), watch).run()
 
         job(measure)
 

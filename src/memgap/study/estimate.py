@@ -14,9 +14,8 @@ ASSUMED_TPOT_MS = 20.0
 
 
 def guessed_s(record: Mapping[str, Any], tpot_ms: Mapping[str, float]) -> float:
-    """Return the seconds of decode steps that a point's load needs; `tpot_ms` by model, see `tpot_by_model`."""
-    least_s = kind_of(record).steps(record) * tpot_ms.get(record["model"]["name"], ASSUMED_TPOT_MS) / 1000
-    return max(least_s, float(record.get("load", {}).get("seconds", 0.0)))
+    """Return the seconds that a point may take; `tpot_ms` by model, see `tpot_by_model`."""
+    return kind_of(record).work(record).lasts_s(tpot_ms.get(record["model"]["name"], ASSUMED_TPOT_MS) / 1000)
 
 
 def tpot_by_model(measured: Iterable[Mapping[str, Any]]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from memgap.study.sizing import fit_sessions
 from memgap.study.study import Study, expand_study
 
 RESULTS = Path("results")
-Make = Callable[[Study, str], Record]
+Make = Callable[[Study, str], Mapping[str, Any]]
 
 
 def _settings_of(part: str) -> Make:
@@ -69,7 +69,7 @@ def plan_of(study: Study, kind: str, name: str) -> Record:
     names, make = PLANS[kind]
     if names is not None:
         known(name, names(study), kind, "plan")
-    return make(study, name)
+    return dict(make(study, name))
 
 
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from memgap.errors import UserError
 from memgap.store.atomic import write_text
-from memgap.store.points import PointStore
+from memgap.store.results import Results
 from memgap.study.estimate import ASSUMED_START_S, guessed_s, tpot_by_model
 from memgap.study.study import Study
 
@@ -85,7 +85,7 @@ def fit_sessions(study: Study, results: Path) -> Study:
 
 
 def _candidates(study: Study, movable: Mapping[str, str], results: Path) -> list[Candidate]:
-    store = PointStore(results / "points")
+    store = Results(results).store
     stored = {key: store.read(key) or {} for key in movable if store.status(key) not in ("missing", "garbled")}
     tpot_ms = tpot_by_model(stored.values())
     return [

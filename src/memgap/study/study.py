@@ -11,6 +11,7 @@ from memgap.errors import UserError
 from memgap.kinds.kind import Kind
 from memgap.kinds.registry import KINDS
 from memgap.models.staging import hub_model_name, model_folder_name
+from memgap.points.plan import SessionOptions, SessionPlan
 from memgap.points.point import Point, Record
 from memgap.points.resolve import Resolver
 
@@ -110,7 +111,7 @@ class Study:
             },
         }
 
-    def session_plan(self, session: str) -> Record:
+    def session_plan(self, session: str) -> SessionPlan:
         """Return what the session job reads: its points and what is not part of a point's identity.
 
         Repeats come after all points that are no repeats, so that a drift shows in their interval.
@@ -118,26 +119,28 @@ class Study:
         keys = sorted(self.sessions[session], key=lambda key: self.points[key].record["repeat"])
         record = self.points[keys[0]].record
         engine = self.config["engines"][record["engine"]["name"]]
+        options: SessionOptions = {
+            "python": engine["python"],
+            "port": engine["port"],
+            "startup_timeout_s": engine["startup_timeout_s"],
+            "interval_s": self.config["collectors"]["interval_s"],
+            "remeasure": sorted(set(self.config["remeasure"]) & set(keys)),
+            "remeasure_failed": self.config["remeasure_failed"],
+            "recorded": self.config["recorded"],
+        }
+        if hub_model_name(record["model"]) in self.hub_models:
+            options["offline_nodes"] = True
         return {
             "session": session,
             "points": [{"key": key, "record": self.points[key].record} for key in keys],
             "model_folder": model_folder_name(record["model"]),
             "stop": self._stop_rules(set(keys)),
-            "options": {
-                "python": engine["python"],
-                "port": engine["port"],
-                "startup_timeout_s": engine["startup_timeout_s"],
-                "interval_s": self.config["collectors"]["interval_s"],
-                "remeasure": sorted(set(self.config["remeasure"]) & set(keys)),
-                "remeasure_failed": self.config["remeasure_failed"],
-                "recorded": self.config["recorded"],
-                **({"offline_nodes": True} if hub_model_name(record["model"]) in self.hub_models else {}),
-            },
+            "options": options,
         }
 
-    def _stop_rules(self, keys: set[str]) -> list[Record]:
+    def _stop_rules(self, keys: set[str]) -> list[Mapping[str, Any]]:
         """Return the rules that may spare points of a session: one for each sweep with points in it."""
-        rules: list[Record] = []
+        rules: list[Mapping[str, Any]] = []
         if not any(_spares(sweep["stop"]) for sweep in self.config["sweeps"].values()):
             return rules
         for sweep, members in self.sweeps.items():

@@ -8,9 +8,9 @@ import pandas as pd
 
 from memgap.canonical import canonical_json
 from memgap.declared.tables import TableSpec
+from memgap.engine.held import held_of
 from memgap.errors import DAMAGE
 from memgap.load.steady import STEADY_COLUMNS
-from memgap.models.architecture import ModelArchitecture
 from memgap.roofline.limits import utilization
 from memgap.stats.averaging import AVERAGED, AVERAGINGS, STEADY, WINDOW, averaging_of, of_window, value
 from memgap.tables.columns import Columns
@@ -210,7 +210,6 @@ def _of_its_types(row: dict[str, Any], entry: Entry) -> dict[str, Any]:
 
 
 def _declared(record: Mapping[str, Any]) -> dict[str, Any]:
-    architecture = ModelArchitecture.from_dict(record["model"]["architecture"])
     return {
         "cap_side": record["cap_side"],
         "batch_cap": record["batch_cap"],
@@ -220,7 +219,7 @@ def _declared(record: Mapping[str, Any]) -> dict[str, Any]:
         "replicas": record["server"]["replicas"],
         "mps": "yes" if record["server"]["mps"] else "no",
         "server_args": canonical_json(record["server"]["args"]),
-        "kv_bytes_per_token": architecture.kv_bytes_per_token(record["model"]["dtype"]),
+        "kv_bytes_per_token": held_of(record).kv_bytes_per_token,
     }
 
 

@@ -70,10 +70,10 @@ def compare_steps(
 
     `points` has model, batch (sequences that a server decodes in a step), context_tokens (mean length) and step_ms.
     Read where they are there: gpu_name (as NVML says; else `gpu`), dtype (float16), kv_dtype (dtype), gpus (1),
-    replicas (1: that many servers take turns on the GPU, so a step of one waits for a step of each other),
-    prefill_sequences (of those in `batch`, how many are taken in by a mean step; 0) and prompt_tokens (their mean
-    length). A row without a known GPU or with a value missing has empty predictions. Raises UserError for a missing
-    column and for a model without an architecture.
+    quantization (a server's flag), replicas (1: that many servers take turns on the GPU, so a step of one waits for a
+    step of each other), prefill_sequences (of those in `batch`, how many are taken in by a mean step; 0) and
+    prompt_tokens (their mean length). A row without a known GPU or with a value missing has empty predictions. Raises
+    UserError for a missing column and for a model without an architecture.
     """
     for column in REQUIRED:
         if column not in points.columns:
@@ -93,7 +93,7 @@ def _predicted(
     if gpu is None or any(pd.isna(row[column]) for column in REQUIRED):
         return {}
     setup = Setup(
-        architectures[row["model"]],
+        architectures[row["model"]].served_as(_given(row, "quantization", None)),
         gpu,
         str(_given(row, "dtype", "float16")),
         _given(row, "kv_dtype", None),
@@ -125,6 +125,7 @@ def point_kernels(setup: Setup, row: Mapping[Any, Any]) -> list[Kernel]:
         prompt_tokens=float(_given(row, "prompt_tokens", 0.0)),
         dtype=setup.dtype,
         kv_dtype=setup.cache_dtype,
+        parallel=setup.split,
     )
 
 
@@ -153,6 +154,7 @@ def online_points(table: pd.DataFrame) -> pd.DataFrame:
             **{name: kept[name] for name in ("sweep", "experiment", "key", "model", "batch_cap", "repeat", "mps")},
             **{name: kept[name] for name in ("dataset", "fate", "source", "gpu_name", "dtype")},
             "kv_dtype": [_cache_dtype(one) for one in arguments],
+            "quantization": [one.get(str(VllmAdapter.flags.quantization)) for one in arguments],
             "gpus": [one.tensor for one in spread],
             "replicas": replicas,
             "batch": batch,
@@ -181,7 +183,7 @@ def offline_points(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cache_dtype(arguments: Mapping[str, Any]) -> str | None:
-    given = arguments.get("kv-cache-dtype")
+    given = arguments.get(str(VllmAdapter.flags.kv_dtype))
     return None if given in (None, "auto") else str(given)
 
 

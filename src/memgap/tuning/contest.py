@@ -12,7 +12,7 @@ from memgap.host.gpus import environment_of
 from memgap.points.point import Point
 from memgap.session.progress import Progress, clock
 from memgap.session.watch import StopWatch
-from memgap.store.points import PointStore
+from memgap.store.results import Results
 from memgap.telemetry.nvml import Nvml
 from memgap.tuning.candidates import DEFAULT, RACE_REPEATS, Builder, Candidate, Subject, deviations, point_of
 from memgap.tuning.engine_flags import engine_flags
@@ -42,7 +42,7 @@ class Contest:
         self._number = tier_number(plan, tier)
         self._progress, self._watch = progress, watch
         self._rule = race_rule(plan)
-        self._store = PointStore(results / "points")
+        self._store = Results(results).store
         before = tier_before(plan, tier)
         self._before = read_outcome(outcome_path(results, plan, subject, before)) if before is not None else None
         self._arms: dict[str, Candidate] = {}
@@ -226,7 +226,7 @@ class Contest:
         if self._measured_here:
             return
         some = self._arms[self._reference].record
-        flags = engine_flags(some, self._plan["options"]["python"], self._results / "tuning" / "flags")
+        flags = engine_flags(some, self._plan["options"]["python"], Results(self._results).tuning / "flags")
         if flags is None:
             self._progress.say("the engine does not tell its flags here, so they are not checked")
         for arm in self._arms.values():

@@ -306,7 +306,7 @@ class _Conversion:
 
     def _model(self, hub_id: Any, merged: Arguments, place: str) -> str:
         name_there = DEFAULT_MODEL if is_nothing(hub_id) else text(hub_id, self._where(MODEL, place)).strip()
-        known = {entry.hub_id: name for name, entry in load_registry().items() if entry.hub_id}
+        known = {entry.hub_id: name for name, entry in load_registry().items() if entry.hub_id and entry.revision}
         revision = self._revision(name_there, merged, place)
         code = truth(merged.get(CODE), self._where(CODE, place)) if not isinstance(merged.get(CODE), list) else False
         if name_there not in self._names:

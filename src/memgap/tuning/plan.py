@@ -11,6 +11,7 @@ from memgap.engine.given import GivenFlags, without_none
 from memgap.errors import UserError
 from memgap.points.point import Record
 from memgap.points.resolve import Resolver
+from memgap.store.results import Results
 from memgap.tuning.candidates import Builder, Subject, expanded, subjects
 from memgap.tuning.race import RaceRule
 
@@ -166,7 +167,7 @@ def tier_before(plan: Plan, name: str) -> str | None:
 
 def outcome_path(results: Path, plan: Plan, subject: Subject, tier: str) -> Path:
     """Return where the outcome of a race is written."""
-    return results / "tuning" / str(plan["tuning"]) / subject[0] / subject[1] / f"{tier}.json"
+    return Results(results).tuning / str(plan["tuning"]) / subject[0] / subject[1] / f"{tier}.json"
 
 
 def races(plan: Plan) -> Iterator[tuple[Subject, str]]:

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from memgap.session.progress import Progress
 from memgap.session.watch import StopWatch
-from memgap.store.points import PointStore
+from memgap.store.results import Results
 from memgap.tuning.candidates import Subject
 from memgap.tuning.contest import Contest
 from memgap.tuning.outcome import Outcome, write_outcome
@@ -19,7 +19,7 @@ from memgap.tuning.plan import Plan, outcome_path, races
 
 def run_race(plan: Plan, subject: Subject, tier: str, results: Path, watch: StopWatch, stream: TextIO) -> Outcome:
     """Run one race and write its outcome; returns it. Raises UserError and StoppedError; measured points stay."""
-    PointStore(results / "points").require_writable()
+    Results(results).store.require_writable()
     progress = Progress(f"{plan['tuning']} {subject[0]} {tier}", stream)
     outcome = Contest(plan, subject, tier, results, progress, watch).run()
     write_outcome(outcome_path(results, plan, subject, tier), outcome)

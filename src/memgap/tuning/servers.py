@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from memgap.cores import usable_cores
 from memgap.datasets.files import load_dataset
@@ -12,11 +12,13 @@ from memgap.engine.failure import ServerFailureError
 from memgap.errors import UserError
 from memgap.host.protocol import Entry, Host
 from memgap.models.staging import model_folder_name
+from memgap.points.plan import SessionOptions, SessionPlan
 from memgap.points.point import Point
 from memgap.session.inputs import write_inputs
 from memgap.session.progress import Progress
 from memgap.session.run import Session
 from memgap.session.watch import StopWatch
+from memgap.store.results import Results
 
 CORES_PER_START = 4
 LEAST_STARTS = 2
@@ -27,7 +29,7 @@ class Arm:
     """The session of one server, which stays open: points are measured as they are asked for."""
 
     def __init__(
-        self, plan: Mapping[str, Any], results: Path, progress: Progress, watch: StopWatch, servers: "Servers"
+        self, plan: SessionPlan, results: Path, progress: Progress, watch: StopWatch, servers: "Servers"
     ) -> None:
         self._session = Session(plan, results, progress, watch)
         self._first: Entry = plan["points"][0]
@@ -126,12 +128,13 @@ class Servers:
 
     def _session(self, point: Point) -> Arm:
         if point.session not in self._sessions:
-            plan = {
+            options = {**self._options, "remeasure": [], "remeasure_failed": False}
+            plan: SessionPlan = {
                 "session": point.session,
                 "points": [{"key": point.key, "record": point.record}],
                 "model_folder": model_folder_name(point.record["model"]),
                 "stop": [],
-                "options": {**self._options, "remeasure": [], "remeasure_failed": False},
+                "options": cast(SessionOptions, options),
             }
             _require_inputs(plan, self._results)
             session = Arm(plan, self._results, self._progress, self._watch, self)
@@ -142,9 +145,9 @@ class Servers:
 def _require_inputs(plan: Mapping[str, Any], results: Path) -> None:
     """Make the model's folder and the dataset, as far as they are not there."""
     folder, dataset = plan["model_folder"], plan["points"][0]["record"]["dataset"]["key"]
-    if folder is None or (results / "models" / folder / "config.json").exists():
+    if folder is None or (Results(results).model(folder) / "config.json").exists():
         try:
-            load_dataset(results / "datasets" / f"{dataset}.npz")
+            load_dataset(Results(results).dataset(dataset))
         except UserError:
             pass
         else:

@@ -11,6 +11,7 @@ from typing import Any
 from memgap.engine.adapters import ADAPTERS
 from memgap.engine.given import GivenFlags
 from memgap.errors import UserError
+from memgap.models.synthetic import speaks_words
 
 FLAGS = frozenset(one.flags.speculation for one in ADAPTERS.values() if one.flags.speculation)
 """What the engines call it."""
@@ -57,7 +58,7 @@ def check_speculation(flags: GivenFlags, record: Mapping[str, Any], where: str) 
         raise UserError(f"{where}: {name} names neither a method nor a draft model; give one.")
     if is_synthetic(given) and given.get("method") not in PROMPT_METHODS:
         return
-    if record["model"]["weights"] == "synthetic":
+    if speaks_words(record["model"]):
         raise UserError(
             f"{where}: {segment(given)} on {record['model']['name']}, whose weights are made up, would measure an "
             "accidental acceptance; use real weights, or a draft model with rejection_sample_method synthetic."

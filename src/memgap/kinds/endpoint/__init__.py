@@ -116,11 +116,11 @@ class Endpoints(Kind):
         rate = record["load"]["rate_req_s"]
         how = f"cap {record['batch_cap']}" if rate is None else f"{rate:g} requests/s"
         repeat = f", repeat {record['repeat'] + 1}" if record["repeat"] else ""
-        return f"{record['server']['url']}, {how}, {record['load']['requests']} requests{repeat}"
+        return f"{record['server']['url']}, {how}, {self.size(record)}{repeat}"
 
     def listed(self, record: Mapping[str, Any]) -> Listed:
         """See Kind."""
-        return Listed(record["batch_cap"], self.name, record["load"]["requests"])
+        return replace(super().listed(record), side=self.name)
 
     def measuring(self) -> "Measuring[Any]":
         """See Kind."""
@@ -148,7 +148,7 @@ class Endpoints(Kind):
             return Load(plan, prompts, warming, None if due_s is None else np.array(due_s, dtype=np.float64))
 
         phases = (ResetCaches(), Window(load=in_words))
-        return replace(MEASURING, host=Remote, phases=phases, label=self.label, work=self.steps)
+        return replace(MEASURING, host=Remote, phases=phases, label=self.label, work=self.work, probe=None)
 
     def shown(self, group: str) -> Mapping[str, list[str]]:
         """See Kind."""

@@ -108,7 +108,7 @@ MEASURING: Measuring[Server] = dataclasses.replace(
     online.MEASURING,
     phases=(ResetCaches(), Window(load=users_load, client=either_client)),
     label=LOADTEST.label,
-    work=LOADTEST.steps,
+    work=LOADTEST.work,
     require=require,
     complete=complete,
 )

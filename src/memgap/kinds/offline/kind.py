@@ -55,6 +55,10 @@ class Offline(Kind):
         """See Kind."""
         return float(1 + record["warmup_steps"] + record["output_tokens"])
 
+    def at_once(self, record: Mapping[str, Any]) -> int:
+        """See Kind."""
+        return int(record["batch"])
+
     def measured_s(self, point: Mapping[str, Any]) -> float | None:
         """See Kind."""
         found: float | None = point.get("summary", {}).get("total_s")

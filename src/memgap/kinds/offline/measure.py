@@ -6,6 +6,7 @@ from typing import Any
 
 from memgap.engine.adapters import adapter_for
 from memgap.engine.flags import flag_list, model_flags
+from memgap.engine.held import held_of
 from memgap.engine.ranks import Sizes
 from memgap.engine.vllm import ATTENTION, weights_in_log
 from memgap.errors import UserError
@@ -17,9 +18,9 @@ from memgap.kinds.offline.kind import OFFLINE
 from memgap.kinds.offline.profilers import Profiler, profiler_of
 from memgap.kinds.offline.steps import COLUMNS
 from memgap.kinds.offline.summary import summarize_steps
-from memgap.models.architecture import ModelArchitecture
 from memgap.session.measuring import Measuring, PointRun
 from memgap.session.phases import Collect
+from memgap.session.time_left import Work
 from memgap.store.document import PointDocument
 from memgap.store.points import csv_gz
 from memgap.telemetry.window import by_gpu
@@ -67,16 +68,14 @@ def _run(entry: Entry) -> dict[str, Any]:
 
 def engine_facts(engine: Mapping[str, Any], log: str, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the engine of a server record says of itself, its log's words included."""
-    facts, model = dict(engine), record["model"]
+    facts, model = dict(engine), held_of(record)
     sizes = Sizes.of(adapter_for(record["engine"]["adapter"]).flags, record["server"]["args"])
-    architecture = ModelArchitecture.from_dict(model["architecture"])
     loaded = weights_in_log(log, sizes)
-    facts["weights_bytes"] = loaded or sizes.engines * architecture.weight_bytes(model["dtype"])
+    facts["weights_bytes"] = loaded or sizes.engines * model.weights_bytes
     facts["weights_bytes_source"] = "log" if loaded else "architecture"
     facts["attention_backend"] = logged[1] if (logged := ATTENTION.search(log)) else None
     if facts.get("kv_pool_tokens"):
-        facts["kv_pool_bytes"] = facts["kv_pool_tokens"] * architecture.kv_bytes_per_token(model["dtype"])
-        facts["kv_pool_bytes"] *= sizes.kv_copies(architecture.kv_heads)
+        facts["kv_pool_bytes"] = model.pool_bytes(facts["kv_pool_tokens"], sizes.tensor)
     return facts
 
 
@@ -138,10 +137,10 @@ def result(point: PointDocument) -> str:
     return "done" if step_ms is None else f"{step_ms:.2f} ms a decode step"
 
 
-def work(record: Mapping[str, Any]) -> float:
+def work(record: Mapping[str, Any]) -> Work:
     """Return the decode steps; nothing for a profiler whose results all come in the end."""
     profiler = record["server"]["profiler"]
-    return 0.0 if profiler is not None and profiler["source"] != "torch" else OFFLINE.steps(record)
+    return Work(0.0) if profiler is not None and profiler["source"] != "torch" else OFFLINE.work(record)
 
 
 MEASURING: Measuring[Engine] = Measuring(Engine, (Collect(read),), OFFLINE.label, result, work, judge_batch)

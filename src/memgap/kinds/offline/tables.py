@@ -9,10 +9,10 @@ import pandas as pd
 from memgap.canonical import canonical_json
 from memgap.declared.tables import TableSpec
 from memgap.engine.given import GivenFlags
+from memgap.engine.held import held_of
 from memgap.errors import DAMAGE
 from memgap.kinds.offline.point import mode_of
 from memgap.kinds.offline.steps import SEGMENTS
-from memgap.models.architecture import ModelArchitecture
 from memgap.tables.entries import Entry, entries, series_of, source_of
 from memgap.tables.inputs import Inputs
 from memgap.tables.offline_study import IDENTITY, READ, SUMMARY
@@ -128,7 +128,6 @@ class _Study:
 
     def _row(self, entry: Entry) -> dict[str, Any]:
         record, point = entry.record, entry.point
-        architecture = ModelArchitecture.from_dict(record["model"]["architecture"])
         row = {
             "sweep": self._name,
             **entry.declared,
@@ -136,7 +135,7 @@ class _Study:
             "async_scheduling": "yes" if GivenFlags.of(record).get("async_scheduling", True) else "no",
             "detokenize": "yes" if record["detokenize"] else "no",
             "server_args": canonical_json(record["server"]["args"]),
-            "kv_bytes_per_token": architecture.kv_bytes_per_token(record["model"]["dtype"]),
+            "kv_bytes_per_token": held_of(record).kv_bytes_per_token,
             **entry.outcome,
         }
         if point is None:

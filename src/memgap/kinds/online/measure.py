@@ -4,7 +4,7 @@ from memgap.host.protocol import Server
 from memgap.host.replicas import Replicas
 from memgap.kinds.online.kind import ONLINE
 from memgap.session.measuring import Measuring
-from memgap.session.phases import ResetCaches, Window
+from memgap.session.phases import ResetCaches, Window, probe_steps
 from memgap.session.progress import clock
 from memgap.stats.averaging import chosen
 from memgap.store.document import PointDocument
@@ -18,4 +18,6 @@ def result(point: PointDocument) -> str:
     return f"{summary['total_throughput_tok_s']:.0f} tok/s{itl} in {clock(summary['duration_s'])}"
 
 
-MEASURING: Measuring[Server] = Measuring(Replicas, (ResetCaches(), Window()), ONLINE.label, result, ONLINE.steps)
+MEASURING: Measuring[Server] = Measuring(
+    Replicas, (ResetCaches(), Window()), ONLINE.label, result, ONLINE.work, probe=probe_steps
+)

@@ -11,7 +11,7 @@ from memgap.engine.reserved import check_flags, check_variables
 from memgap.errors import UserError
 from memgap.kinds.static.point import static_point
 from memgap.models.architecture import ModelArchitecture
-from memgap.models.synthetic import encodes_text
+from memgap.models.synthetic import encodes_text, speaks_words
 from memgap.points.point import Point, Record, server_key
 
 LOAD_DEFAULTS: Record = {
@@ -100,7 +100,7 @@ def session_name(record: Mapping[str, Any]) -> str:
 
 def _check_chat(record: Record, where: str) -> None:
     model = record["model"]
-    if record["load"]["endpoint"] != "chat" or model["weights"] != "synthetic":
+    if record["load"]["endpoint"] != "chat" or not speaks_words(model):
         return
     if not encodes_text(ModelArchitecture.from_dict(model["architecture"])):
         raise UserError(
@@ -134,7 +134,7 @@ def _check_engine(arguments: Mapping[str, Any], engine: Record, model: Record, w
         require(engine, "shares_memory", "`mps`", where)
     if "profile" in arguments:
         require(engine, "profiles", "`profile`", where)
-    if arguments.get("load", {}).get("endpoint") == "chat" and model["weights"] != "synthetic":
+    if arguments.get("load", {}).get("endpoint") == "chat" and not speaks_words(model):
         require(engine, "detokenizes", "load.endpoint chat", where)
 
 

@@ -13,6 +13,7 @@ from memgap.kinds.kind import Expanded, Kind
 from memgap.kinds.online.point import make_point
 from memgap.points.point import Point, server_key
 from memgap.points.resolve import Resolved, Resolver, check_enough_prompts
+from memgap.session.time_left import Work
 
 if TYPE_CHECKING:
     from memgap.session.measuring import Measuring
@@ -52,6 +53,11 @@ class Restarts(Kind):
         """See Kind: the load is sent three times."""
         return len(WINDOWS) * super().steps(record)
 
+    def work(self, record: Mapping[str, Any]) -> Work:
+        """See Kind: of a load in seconds, all three last so long."""
+        once = super().work(record)
+        return replace(once, seconds=len(WINDOWS) * once.seconds, beside_steps=len(WINDOWS) * once.beside_steps)
+
     def shares_prefixes(self, record: Mapping[str, Any]) -> bool:
         """See Kind: the last window sends the prompts of the one before."""
         return True
@@ -80,7 +86,7 @@ class Restarts(Kind):
             *(NoteStart(), ResetCaches(), Window(before), Restart(), NoteStart()),
             *(Window(cold, warm_up=False), Window(warm, warm_up=False)),
         )
-        return replace(MEASURING, phases=phases, label=self.label, work=self.steps, result=_result)
+        return replace(MEASURING, phases=phases, label=self.label, work=self.work, result=_result)
 
     def shown(self, group: str) -> Mapping[str, list[str]]:
         """See Kind."""

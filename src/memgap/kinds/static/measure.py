@@ -125,4 +125,4 @@ def result(point: PointDocument) -> str:
     )
 
 
-MEASURING: Measuring[Worker] = Measuring(worker, (Collect(read),), STATIC.label, result, STATIC.steps)
+MEASURING: Measuring[Worker] = Measuring(worker, (Collect(read),), STATIC.label, result, STATIC.work)

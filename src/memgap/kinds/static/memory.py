@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from memgap.engine.held import held_of
 from memgap.kinds.static.kv import startup_of, steps_of, used_tokens_at
 from memgap.kinds.static.point import is_static
-from memgap.models.architecture import ModelArchitecture
 from memgap.tables.requests import events_of, measured_points, requests_of, telemetry_of
 
 COLUMNS = (
@@ -55,8 +55,7 @@ def _inference(point: Mapping[str, Any], folder: Path) -> pd.DataFrame:
     )
     rows = rows.reset_index(drop=True)
     requests = requests_of(folder)
-    architecture = ModelArchitecture.from_dict(record["model"]["architecture"])
-    token_bytes = architecture.kv_bytes_per_token(record["model"]["dtype"])
+    token_bytes = held_of(record).kv_bytes_per_token or np.nan
     times_s = rows["time_s"].to_numpy(dtype=np.float64)
     rows["weights_bytes"] = point["engine"].get("weights_bytes")
     if is_static(record):
