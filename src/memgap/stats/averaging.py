@@ -79,9 +79,10 @@ def restored(summary: Summary, load: Mapping[str, Any]) -> dict[str, float]:
     from a steady output throughput is added. `load` is the record's.
     """
     seats = load.get("concurrency")
-    if load.get("arrival") == "closed" and seats and "steady_end_s" in summary and load["requests"] <= 2 * seats:
+    sent = summary.get("requests_sent", load.get("requests", 0))
+    if averaging_of(summary) == STEADY and load.get("arrival") == "closed" and seats and sent <= 2 * seats:
         kept = {name: one for name, one in summary.items() if not name.startswith("steady_")}
-        end_s = summary["steady_end_s"]
+        end_s = summary.get("steady_end_s", 0.0)
         return {**kept, "steady_start_s": end_s, "steady_end_s": end_s, "steady_share_fraction": 0.0}
     return {**derived(summary), **summary}
 
