@@ -10,8 +10,10 @@ from typing import Any
 
 from memgap.advisor.bca import advise
 from memgap.advisor.search import Summaries, next_cap, profile_of
+from memgap.kinds.registry import kind_of
 from memgap.recorded.files import all_points
 from memgap.session.stop import Seen
+from memgap.stats.averaging import chosen
 
 ADVISOR: dict[str, Any] = {"latency": "itl_mean_ms", "slo": {"multiple": 2.0, "times_latency_at": 32}, "epsilon": 0.1}
 
@@ -47,8 +49,8 @@ def main() -> None:
         seconds = {cap: points[cap]["window"]["duration_s"] for cap in caps}
         grid: dict[int, Summaries] = {}
         for cap in caps:
-            seen = Seen.of(points[cap])
-            grid[cap] = [seen.summary] if seen.good else []
+            seen = Seen.of(kind_of(points[cap]["record"]).restored(points[cap]))
+            grid[cap] = [chosen(seen.summary)] if seen.good else []
         for multiple in (2.0, 4.0):
             slo = {"multiple": multiple, "times_latency_at": 32}
             known: dict[int, Summaries] = {}

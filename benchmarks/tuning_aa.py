@@ -19,7 +19,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from memgap.canonical import content_key
+from memgap.kinds.registry import kind_of
 from memgap.recorded.files import all_points
+from memgap.stats.averaging import value
 from memgap.tuning.race import RaceRule, judge
 
 Values = NDArray[np.float64]
@@ -35,7 +37,8 @@ def recorded_residuals() -> Values:
     """Return the logarithmic deviations of recorded repeats from their mean, widened for the mean's own error."""
     groups: dict[str, list[float]] = {}
     for point in all_points(RECORDED):
-        tok_s = point["summary"].get("output_throughput_tok_s")
+        restored = kind_of(point["record"]).restored(point)
+        tok_s = value(restored["summary"], "output_throughput_tok_s")
         if point["record"].get("kind") != "offline" and point["status"] == "ok" and tok_s:
             record = {name: value for name, value in point["record"].items() if name != "repeat"}
             groups.setdefault(content_key(record), []).append(math.log(tok_s))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from memgap import cli
+from memgap.kinds.registry import kind_of
 from memgap.recorded.__main__ import main as recorded_main
 from memgap.store.points import PointStore
 from memgap.study.plan import plan_of
@@ -115,7 +116,7 @@ def test_what_is_recorded_comes_back(kind: MeasuredKind, measured: Measured, tmp
     asked = ["--results", str(bench.results), "--recorded", str(tmp_path / "recorded")]
     assert recorded_main(["export", *asked]) == 0
     store = PointStore(tmp_path / "again")
-    before = {point["key"]: point for point in bench.points()}
+    before = {point["key"]: kind_of(point["record"]).restored(point) for point in bench.points()}
     for path in (tmp_path / "recorded").glob("*.jsonl"):
         restore(tmp_path / "recorded", path.stem, list(before), store)
     after = {key: store.read(key) or {} for key in before}

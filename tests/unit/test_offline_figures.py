@@ -217,7 +217,7 @@ def test_a_residual_beyond_its_bound_is_an_alert() -> None:
 ONLINE_CLOCKS = {
     "steady_itl_mean_ms": 20.0,
     "steady_mean_running_reqs": 500.0,
-    "e2e_mean_ms": 4200.0,
+    "window_e2e_mean_ms": 4200.0,
     "server_e2e_mean_ms": 4180.0,
     "server_queue_mean_ms": 60.0,
     "server_prefill_mean_ms": 80.0,
@@ -254,6 +254,14 @@ def test_an_online_step_stands_beside_the_offline_one_with_as_many_requests() ->
     assert own["added"] == pytest.approx(6.0)
     beyond = set(data[data["batch_cap"] == 2048]["part"])
     assert "step" in beyond and "bare_step" not in beyond, "never extrapolated"
+
+
+def test_online_tokens_that_are_not_drawn_for_want_of_a_steady_part_are_named() -> None:
+    unsteady = dict.fromkeys(("steady_itl_mean_ms", "steady_mean_running_reqs"))
+    rows = [online_point(), online_point(batch_cap=2048, **unsteady)]
+    figure, data = draw("timeshare", of_study(offline_study(), as_table(rows)))
+    assert set(data["batch_cap"].dropna()) == {512}
+    assert "not drawn for want of a steady part: opt-1.3b cap 2048" in texts(figure)
 
 
 def test_unprofiled_gpu_time_stays_one_part() -> None:

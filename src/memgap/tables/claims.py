@@ -4,6 +4,7 @@ The paper's figures are cited (arXiv 2503.08311, H100 with 64 GB, vLLM of 2024).
 beside it: "holds", "holds, differs in size", "does not hold", or "not measured".
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -162,11 +163,9 @@ def _gain_over_one(study: Study, model: str) -> Found | None:
     best = study.best(model)
     found = study.ratio(model, best, 1)
     by_output = study.ratio(model, best, 1, "output_throughput_tok_s").value
+    output = "" if math.isnan(by_output) else f"; {by_output:.1f} times by output tokens alone"
     one_ms = study.at(model, 1)["itl_mean_ms"].mean()
-    because = (
-        f"best at cap {best} against {one_ms:.2f} ms a token at batch 1: another GPU, engine and host; "
-        f"{by_output:.1f} times by output tokens alone"
-    )
+    because = f"best at cap {best} against {one_ms:.2f} ms a token at batch 1: another GPU, engine and host{output}"
     return Found(found.value, found.low, found.high, because)
 
 

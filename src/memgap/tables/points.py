@@ -225,8 +225,10 @@ def _declared(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def in_window(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of points with the averages over the whole window in place of those of the steady part."""
-    whole = {name: table[column] for name, column in zip(AVERAGED, WINDOW_COLUMNS, strict=True)}
-    averaging = table["averaging"].where(table["averaging"].isna(), WINDOW)
+    told = table["averaging"].notna()
+    pairs = zip(AVERAGED, WINDOW_COLUMNS, strict=True)
+    whole = {name: table[column].where(told, table[name]) for name, column in pairs}
+    averaging = table["averaging"].where(~told, WINDOW)
     return table.assign(**whole, averaging=averaging, of_window=None).astype({"of_window": "string"}).copy()
 
 

@@ -138,8 +138,8 @@ def online_points(table: pd.DataFrame) -> pd.DataFrame:
     """Return the measured points of a sweep's table as `compare_steps` takes them, each key once.
 
     batch = mean running requests of an engine; step = running / output rate, since a step makes a token for each
-    running request; mean context = KV cache in use / running, less half a block that is not yet filled; in each step
-    batch x requests / output tokens prompts are taken in.
+    running request; mean context = KV cache in use / running, both over the whole window, less half a block that is
+    not yet filled; in each step batch x requests / output tokens prompts are taken in.
     """
     fates = fate(table)
     kept = table.assign(fate=fates)[~fates.isin([FAILED, UNNEEDED])].drop_duplicates("key")
@@ -149,6 +149,7 @@ def online_points(table: pd.DataFrame) -> pd.DataFrame:
     spread = [Sizes.of(VllmAdapter.flags, one) for one in arguments]
     engines = [one.engines for one in spread]
     batch = kept["mean_running_reqs"] / replicas / engines
+    over_window = kept["window_mean_running_reqs"].fillna(kept["mean_running_reqs"]) / replicas
     points = pd.DataFrame(
         {
             **{name: kept[name] for name in ("sweep", "experiment", "key", "model", "batch_cap", "repeat", "mps")},
@@ -158,7 +159,7 @@ def online_points(table: pd.DataFrame) -> pd.DataFrame:
             "gpus": [one.tensor for one in spread],
             "replicas": replicas,
             "batch": batch,
-            "context_tokens": used_tokens / engines / batch - (kept["kv_block_tokens"].fillna(1) - 1) / 2,
+            "context_tokens": used_tokens / over_window - (kept["kv_block_tokens"].fillna(1) - 1) / 2,
             "prefill_sequences": batch * kept["requests_completed"] / kept["output_tokens"],
             "prompt_tokens": kept["prompt_tokens"] / kept["requests_completed"],
             "step_ms": 1000 * kept["mean_running_reqs"] / kept["output_throughput_tok_s"],
