@@ -28,9 +28,10 @@ from memgap.stats.averaging import (
     value,
 )
 from memgap.stats.intervals import WITHIN_ONE_RUN, column_interval
+from memgap.tables.alike import alike
 from memgap.tables.claims import Study, claims_table
 from memgap.tables.inputs import Inputs
-from memgap.tables.points import WINDOW_COLUMNS, alike, as_table, collect, in_window
+from memgap.tables.points import WINDOW_COLUMNS, as_table, collect, in_window
 from memgap.tables.provenance import averaging_note
 from memgap.tables.tab04 import table as table_iv
 from memgap.tuning.formulas import per_gpu
@@ -250,6 +251,16 @@ def test_ratios_are_of_the_same_average() -> None:
     assert found.loc[2, "gain_over_same_cap_fraction"] == pytest.approx(900 / 600 - 1)
     assert found.loc[2, "gain_over_max_fraction"] == pytest.approx(600 / 550 - 1)
     assert (found.loc[2, "averaging"], found.loc[2, "max_cap"]) == (STEADY, 32)
+
+
+def test_points_over_the_window_are_hollow_and_not_joined_to_the_others() -> None:
+    mixed = as_table([row(1, STEADY, 100, 90), row(2, STEADY, 190, 150), row(32, WINDOW, 550, 550)])
+    mixed = mixed.assign(mean_running_reqs=mixed["batch_cap"].astype(float))
+    figure, data = draw("fig02", Inputs({"sweep.points": mixed}))
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) and line.get_marker() in ("o", "s")]
+    assert [list(line.get_xdata()) for line in lines] == [[1.0, 2.0], [32.0]]
+    assert [str(line.get_markerfacecolor()) == "white" for line in lines] == [False, True]
+    assert data["averaging"].tolist() == [STEADY, STEADY, WINDOW]
 
 
 def test_footers_name_the_points_without_a_steady_part() -> None:

@@ -25,6 +25,7 @@ x is the average batch: the time-weighted mean of running requests. Left, throug
 right, the mean inter-token latency (ITL). All three are of the steady part of a run (docs/measurement.md) where it has
 one and `averaging: window` does not ask for the whole window, between the first send and the last reply; the line
 under the figure says which. Beside the paper's numbers they are of the whole window.
+Hollow markers, which are not joined to the others, are of the whole window for want of a steady part: too low.
 
 Look for the batch where the left curve leaves its steep part. Up to there a larger batch is almost free; beyond it
 each step reads more KV cache than it gains, the right curve climbs, and the left one flattens: the memory wall.

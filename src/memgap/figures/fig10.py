@@ -10,17 +10,18 @@ from matplotlib.figure import Figure
 from memgap.advisor.report import advice_for
 from memgap.declared.figures import FigureSpec
 from memgap.figures.footer import write_provenance
-from memgap.figures.marks import bars
+from memgap.figures.marks import bars, parts
 from memgap.figures.paper import overlay, read_paper
 from memgap.figures.points import bars_note, failures
 from memgap.figures.style import ALERT, GREY, log2_axis, model_looks, new_figure, say_in_place
+from memgap.tables.fate import GOOD, fate
 from memgap.tables.inputs import Inputs
 
 NUMBERS = [
     *("throughput_tok_s", "throughput_tok_s_low", "throughput_tok_s_high"),
     *("latency_ms", "latency_ms_low", "latency_ms_high", "gain_ratio"),
 ]
-COLUMNS = ["model", "batch_cap", "repeats", "interval_source", *NUMBERS, "feasible", "is_b_opt", "reason"]
+COLUMNS = ["model", "batch_cap", "repeats", "interval_source", *NUMBERS, "feasible", "is_b_opt", "reason", "averaging"]
 PAPER = ["model", "batch_size", "mean_itl_ms", "total_token_throughput_tok_per_s", "throughput_gain_ratio"]
 METRICS = {
     "itl": "inter-token latency",
@@ -38,8 +39,9 @@ Left, throughput over latency, one marker a cap; the dashed line is the latency 
 gain T(B) / (B T(1)): 1 is perfect scaling, and the dashed line is epsilon, the least that a batch has to keep. B_opt,
 circled, has the highest throughput among the caps left of the SLO and above epsilon. Bars on the left are the
 intervals of throughput and latency: where one crosses the SLO, or the bars of two caps share a height, the advice may
-change with the next measurement, and the advice says how often. The right panel has no bars. A red x at the bottom is
-a cap without a measurement. When nothing fits, the right panel says which bound is to blame.
+change with the next measurement, and the advice says how often. The right panel has no bars. Hollow markers are of the
+whole window, as in figure 2. A red x at the bottom is a cap without a measurement. When nothing fits, the right panel
+says which bound is to blame.
 
 Corrected: the published script draws requests/s on an axis that says tokens/s, takes the largest feasible cap instead
 of the one with the highest throughput, and admits preempted runs.
@@ -50,25 +52,26 @@ of the one with the highest throughput, and admits preempted runs.
 def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a model and cap, with the advisor's verdict)."""
     advised = _advice(inputs)
-    data = plotted(advised)
+    data = plotted(advised, inputs["sweep.points"])
     figure, (left, right) = new_figure(2)
     drawn = data.dropna(subset=["throughput_tok_s", "latency_ms"])
     for model, (colour, marker) in model_looks(list(advised)).items():
         own = drawn[drawn["model"] == model]
         advice = advised[model]
-        left.errorbar(
-            own["latency_ms"],
-            own["throughput_tok_s"],
-            xerr=bars(own, "latency_ms", "latency_ms_low", "latency_ms_high"),
-            yerr=bars(own, "throughput_tok_s", "throughput_tok_s_low", "throughput_tok_s_high"),
-            color=colour,
-            marker=marker,
-            markersize=4.5,
-            capsize=2,
-            elinewidth=1,
-        )
         named = f"{model}: B_opt = {advice['b_opt'] or 'none'}"
-        right.plot(own["batch_cap"], own["gain_ratio"], color=colour, marker=marker, markersize=4.5, label=named)
+        for part, face in parts(own, colour):
+            look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4.5, "markerfacecolor": face}
+            left.errorbar(
+                part["latency_ms"],
+                part["throughput_tok_s"],
+                xerr=bars(part, "latency_ms", "latency_ms_low", "latency_ms_high"),
+                yerr=bars(part, "throughput_tok_s", "throughput_tok_s_low", "throughput_tok_s_high"),
+                capsize=2,
+                elinewidth=1,
+                **look,
+            )
+            right.plot(part["batch_cap"], part["gain_ratio"], label=named, **look)
+            named = "_" + named
         _mark_b_opt(left, right, own, colour)
         if len(advised) == 1:
             _name_caps(left, own)
@@ -105,13 +108,17 @@ def _advice(inputs: Inputs) -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
-def plotted(advice: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def plotted(advice: Mapping[str, Mapping[str, Any]], points: pd.DataFrame) -> pd.DataFrame:
     """Return the advisor's candidates of all models as one table with the columns of `COLUMNS`."""
     rows = [
         {**candidate, "model": model, "is_b_opt": candidate["batch_cap"] == one["b_opt"]}
         for model, one in advice.items()
         for candidate in one["candidates"]
     ]
+    kinds = points[fate(points) == GOOD].dropna(subset=["averaging"]).groupby(["model", "batch_cap"])["averaging"]
+    named = {key: " and ".join(sorted(set(own))) for key, own in kinds}
+    for row in rows:
+        row["averaging"] = named.get((row["model"], row["batch_cap"]))
     return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, float))
 
 

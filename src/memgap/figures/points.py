@@ -14,8 +14,9 @@ def per_cap(table: pd.DataFrame, columns: list[str], by: Sequence[str] = ()) -> 
     """Return one row a (model, batch_cap, cap_side, fate) with the mean of `columns` over repeats and its interval.
 
     Columns: model, batch_cap, cap_side, fate, repeats, interval_source, then each column with its mean and beside it
-    `_low` and `_high`, the bounds of the 95 % interval, not a number where none is known. Columns in `by` tell rows
-    apart as well and stand behind the model. Models stay in the table's order; replicated points are left out.
+    `_low` and `_high`, the bounds of the 95 % interval, not a number where none is known, and `averaging`. Columns in
+    `by` tell rows apart as well and stand behind the model. Models stay in the table's order; replicated points are
+    left out.
     """
     identity = ["model", *by, "batch_cap", "cap_side", "fate"]
     rows = []
@@ -33,9 +34,10 @@ def per_cap(table: pd.DataFrame, columns: list[str], by: Sequence[str] = ()) -> 
             row[column] = group[column].mean()
             found = intervals[column]
             row[f"{column}_low"], row[f"{column}_high"] = (found.low, found.high) if found else (math.nan, math.nan)
+        row["averaging"] = " and ".join(sorted(set(group["averaging"].dropna())))
         rows.append(row)
     names = [name for column in columns for name in (column, f"{column}_low", f"{column}_high")]
-    data = pd.DataFrame(rows, columns=[*identity, "repeats", "interval_source", *names])
+    data = pd.DataFrame(rows, columns=[*identity, "repeats", "interval_source", *names, "averaging"])
     data["place"] = data["model"].map(places)
     ordered = data.sort_values(["place", *by, "cap_side", "batch_cap"], kind="stable", ignore_index=True)
     return ordered.drop(columns="place")

@@ -14,6 +14,7 @@ import pandas as pd
 
 from memgap.declared.tables import TableSpec
 from memgap.stats.intervals import column_interval
+from memgap.tables.alike import alike
 from memgap.tables.claim import Claim, Found, verdict
 from memgap.tables.documents import CLOSE as PREDICTED
 from memgap.tables.fate import GOOD, fate, replicated
@@ -21,7 +22,6 @@ from memgap.tables.forms import Content, forms
 from memgap.tables.inputs import Inputs
 from memgap.tables.offline_claims import OFFLINE_CLAIMS
 from memgap.tables.offline_study import OfflineTables, offline_of
-from memgap.tables.points import alike
 from memgap.tables.provenance import provenance_line
 from memgap.tables.tab04 import at_max_cap
 from memgap.tables.tab04 import table as table_iv

@@ -12,7 +12,7 @@ from memgap.engine.held import held_of
 from memgap.errors import DAMAGE
 from memgap.load.steady import STEADY_COLUMNS
 from memgap.roofline.limits import utilization
-from memgap.stats.averaging import AVERAGED, AVERAGINGS, STEADY, WINDOW, averaging_of, of_window, value
+from memgap.stats.averaging import AVERAGED, STEADY, WINDOW, averaging_of, of_window, value
 from memgap.tables.columns import Columns
 from memgap.tables.entries import Entry, entries
 from memgap.tables.inputs import Inputs
@@ -230,16 +230,6 @@ def in_window(table: pd.DataFrame) -> pd.DataFrame:
     whole = {name: table[column].where(told, table[name]) for name, column in pairs}
     averaging = table["averaging"].where(~told, WINDOW)
     return table.assign(**whole, averaging=averaging, of_window=None).astype({"of_window": "string"}).copy()
-
-
-def alike(name: str, *groups: pd.DataFrame) -> str:
-    """Return the column to compare groups of points by: `name`, or its values over the whole window.
-
-    That is where some of the points have no steady part and others do: a steady part's throughput against a whole
-    window's would compare the two averages, not the points.
-    """
-    averaging = {one for group in groups for one in group["averaging"].dropna()}
-    return f"window_{name}" if averaging == set(AVERAGINGS) else name
 
 
 def _measured(entry: Entry, averaging: str) -> dict[str, Any]:

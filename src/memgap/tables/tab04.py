@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from memgap.declared.tables import TableSpec
+from memgap.tables.alike import alike
 from memgap.tables.fate import DRAWN, GOOD, fate
 from memgap.tables.forms import Content, forms
 from memgap.tables.inputs import Inputs
-from memgap.tables.points import alike
 from memgap.tables.provenance import provenance_line
 
 THROUGHPUT = "total_throughput_tok_s"
