@@ -14,7 +14,7 @@ import pytest
 from memgap.canonical import canonical_json
 from memgap.datasets import store_dataset
 from memgap.models import write_synthetic_model
-from memgap.session import run
+from memgap.session import command
 from memgap.session.progress import Progress
 from memgap.session.run import Session
 from memgap.session.watch import StopWatch
@@ -117,7 +117,7 @@ def one_line(printed: str) -> str:
 
 def main(session: Runner, capfd: pytest.CaptureFixture[str], expect: int) -> str:
     """Run the session in this process; returns what it printed."""
-    status = run.main(session.command()[2:])
+    status = command.main(session.command()[2:])
     printed = capfd.readouterr().err
     assert status == expect, printed
     assert "Traceback" not in printed

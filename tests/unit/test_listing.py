@@ -147,3 +147,10 @@ def test_mistakes_are_one_line(
     printed = capsys.readouterr().err
     assert sentence in printed
     assert printed.count("\n") == 1
+
+
+def test_a_load_in_seconds_is_listed_and_estimated_as_such(tmp_path: Path) -> None:
+    rows = list_points(small_study(load={"seconds": 30, "warmup_requests": 1}), tmp_path)
+    assert [(row.load_s, row.requests) for row in rows] == [(30.0, 32)] * 3
+    assert all(30.0 < row.estimate_s < 32.0 for row in rows)
+    assert {row.load_s for row in list_points(small_study(), tmp_path)} == {None}

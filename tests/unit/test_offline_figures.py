@@ -256,6 +256,14 @@ def test_an_online_step_stands_beside_the_offline_one_with_as_many_requests() ->
     assert "step" in beyond and "bare_step" not in beyond, "never extrapolated"
 
 
+def test_online_tokens_that_are_not_drawn_for_want_of_a_steady_part_are_named() -> None:
+    unsteady = dict.fromkeys(("steady_itl_mean_ms", "steady_mean_running_reqs"))
+    rows = [online_point(), online_point(batch_cap=2048, **unsteady)]
+    figure, data = draw("timeshare", of_study(offline_study(), as_table(rows)))
+    assert set(data["batch_cap"].dropna()) == {512}
+    assert "not drawn for want of a steady part: opt-1.3b cap 2048" in texts(figure)
+
+
 def test_unprofiled_gpu_time_stays_one_part() -> None:
     data = drawn("timeshare", offline_study(classes=False))
     assert "weight_reads" not in set(data["part"])

@@ -21,6 +21,11 @@ from tests.support.waiting import LAST_RESORT_S, until
 SIMULATED = Path(__file__).resolve().parents[1] / "gpu/simulated"
 
 
+def before_others(folder: Path | str) -> str:
+    """Return the path of modules with a folder before all else."""
+    return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+
+
 def start(session: Runner, **environment: str) -> subprocess.Popen[str]:
     """Start a session whose processes can be found by their environment."""
     mine = {**os.environ, "MEMGAP_TEST_FOLDER": str(session.folder), **environment}
@@ -29,12 +34,13 @@ def start(session: Runner, **environment: str) -> subprocess.Popen[str]:
 
 def in_last_point(session: Runner, process: subprocess.Popen[str], points: int) -> None:
     """Wait until so many points are stored and the next one is sampled."""
-    until(lambda: len(session.points()) == points)
+    until(lambda: len(session.points()) == points or process.poll() is not None)
 
     def sampled() -> bool:
         return any(file.read_text().count("\n") > 2 for file in session.results.glob("sessions/.*.work/*.samples.csv"))
 
-    until(sampled)
+    until(lambda: sampled() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
 
 
 def ended(process: subprocess.Popen[str], expect: int) -> str:
@@ -109,7 +115,7 @@ def test_a_clock_that_jumps_in_the_middle_of_a_point_changes_no_number(tmp_path:
     jump = tmp_path / "jump"
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(JUMPING_CLOCK)
-    environment = {"PYTHONPATH": str(tmp_path / "site"), "MEMGAP_TEST_JUMP": str(jump)}
+    environment = {"PYTHONPATH": before_others(tmp_path / "site"), "MEMGAP_TEST_JUMP": str(jump)}
     session = runner(tmp_path, batch_cap=1, server={"step-base-ms": 30.0}, load={"requests": 8})
     began_s, process = time.monotonic(), start(session, **environment)
     in_last_point(session, process, 0)
@@ -165,7 +171,7 @@ def nvmlDeviceGetComputeRunningProcesses(device):
 
 def test_nvml_that_goes_in_the_middle_of_a_point_makes_it_suspect(tmp_path: Path) -> None:
     session = runner(tmp_path, batch_cap=[8, 1], server={"step-base-ms": 50.0}, load={"requests": 10})
-    process = start(session, PYTHONPATH=gpu_that_goes(tmp_path))
+    process = start(session, PYTHONPATH=before_others(gpu_that_goes(tmp_path)))
     in_last_point(session, process, 1)
     (tmp_path / "gone").write_text("")
     ended(process, 0)
@@ -182,7 +188,7 @@ def test_nvml_that_goes_in_the_middle_of_a_point_makes_it_suspect(tmp_path: Path
 def test_an_orphan_of_an_earlier_run_on_the_gpu_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    environment = {"PYTHONPATH": str(SIMULATED), "MEMGAP_CHECK": str(tmp_path)}
+    environment = {"PYTHONPATH": before_others(SIMULATED), "MEMGAP_CHECK": str(tmp_path)}
     flags = {} if fault == "none" else {"fault": fault}
     session = runner(tmp_path, batch_cap=1, server={"step-base-ms": 5.0, **flags})
     monkeypatch.setenv("MEMGAP_CHECK", str(tmp_path))

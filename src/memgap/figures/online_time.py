@@ -13,6 +13,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from memgap.figures.points import named
 from memgap.tables.fate import GOOD, fate, replicated
 from memgap.tables.offline_points import unprofiled
 from memgap.tables.offline_study import OfflineTables
@@ -60,6 +61,15 @@ def online_parts(tables: OfflineTables, online: pd.DataFrame) -> pd.DataFrame:
         for part, ms in parts.items():
             rows.append({**head, "part": part, "ms": ms, "share_fraction": ms / total, "repeats": len(own)})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def left_out_note(online: pd.DataFrame) -> str:
+    """Return which good points are not drawn since they have no steady part, "" where there are none."""
+    if NEEDED["itl"] not in online:
+        return ""
+    good = online[(fate(online) == GOOD) & ~replicated(online)]
+    rows = good[good[[NEEDED["itl"], NEEDED["running"]]].isna().any(axis=1)]
+    return f"online tokens not drawn for want of a steady part: {named(rows)}" if len(rows) else ""
 
 
 def _parts(means: "pd.Series[float]", bare_ms: float) -> dict[str, float]:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from memgap.declared.figures import FigureSpec
 from memgap.figures.offline_notes import say_empty, write_notes
-from memgap.figures.online_time import ADDED, BARE, STEP, online_parts
+from memgap.figures.online_time import ADDED, BARE, STEP, left_out_note, online_parts
 from memgap.figures.online_time import PARTS as ONLINE_PARTS
 from memgap.figures.step_time import PARTS, VARIANT, residuals, step_parts
 from memgap.figures.style import apply_style, palette
@@ -43,9 +43,11 @@ clocks, none is a model. The paper has no such figure; the host's part is the on
 def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (a row a model, batch, variant and part; online by batch cap)."""
     data = _one_variant(step_parts(offline_of(inputs)))
-    online = online_parts(offline_of(inputs), inputs["sweep.points"])
+    points = inputs["sweep.points"]
+    online = online_parts(offline_of(inputs), points)
     models = list(dict.fromkeys(data["model"]))
     online = online[online["model"].isin(models)]
+    lost = left_out_note(points[points["model"].isin(models)]) if len(points) else ""
     apply_style()
     columns, rows = max(len(models), 1), 3 if len(online) else 2
     figure = Figure(figsize=(max(7.2, 1.2 + 2.6 * columns), 0.8 + 2.2 * rows), layout="constrained")
@@ -70,7 +72,7 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     else:
         say_empty(figure.add_subplot(1, 1, 1), "no point of this study has the parts of its decode step")
     notes, alerts = _residual_note(data)
-    write_notes(figure, inputs["study.offline"], [_about(data, online), *notes], alerts)
+    write_notes(figure, inputs["study.offline"], [_about(data, online), lost, *notes], alerts)
     return figure, pd.concat([data, online], ignore_index=True) if len(online) else data
 
 

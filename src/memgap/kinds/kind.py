@@ -100,7 +100,11 @@ class Kind:
 
     def output_tokens(self, record: Mapping[str, Any]) -> float:
         """Return the mean output tokens of a request, as far as they are known before."""
-        return float(record["dataset"].get("mean_output_tokens", 300.0))
+        dataset = record["dataset"]
+        limits = dataset.get("output_tokens")
+        if isinstance(limits, Mapping):  # drawn evenly between them
+            return float(limits["min"] + limits["max"]) / 2
+        return float(dataset.get("mean_output_tokens", 300.0))
 
     def steps(self, record: Mapping[str, Any]) -> float:
         """Return how many decode steps a point's load takes at least."""
