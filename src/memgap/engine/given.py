@@ -6,6 +6,7 @@ from typing import Any
 from memgap.engine.adapters import adapter_for
 from memgap.engine.base import FlagNames
 from memgap.errors import UserError
+from memgap.models.architecture import ModelArchitecture
 
 PARALLEL = ("tensor_parallel", "pipeline_parallel", "data_parallel")
 """The GPUs of one server are the product of these; replicas share one set of GPUs."""
@@ -76,7 +77,7 @@ class GivenFlags:
 
     def longest(self, model: Mapping[str, Any]) -> int:
         """Return the most tokens of a request: the server's bound, or else the model's own."""
-        return self.whole("max_model_len", int(model["architecture"]["max_length"]))
+        return self.whole("max_model_len", ModelArchitecture.from_dict(model["architecture"]).max_length)
 
 
 def without_none(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from memgap.datasets.spec import resolve_dataset
 from memgap.engine.given import GivenFlags, without_none
 from memgap.engine.identity import engine_record
 from memgap.errors import UserError
+from memgap.models.architecture import ModelArchitecture
 from memgap.models.registry import resolve_model
 from memgap.points.expand import Arguments, expand_sweep
 from memgap.points.point import Record
@@ -109,11 +110,13 @@ def dataset_record(name: str, entry: Mapping[str, Any], model: Record, flags: Gi
     `entry` is the configuration's. Raises UserError where requests cannot fit.
     """
     given = {key: value for key, value in entry.items() if key != "requests"}
+    shape = model["architecture"]  # of an endpoint's model no more may be known than its vocabulary
+    known_size = shape.get("vocabulary_size") or ModelArchitecture.from_dict(shape).vocabulary_size
     return resolve_dataset(
         name,
         {name: given},
         requests=entry["requests"],
-        vocabulary_size=int(model["architecture"]["vocabulary_size"]),
+        vocabulary_size=int(known_size),
         max_model_len=flags.whole("max_model_len", 0) if "max_model_len" in flags else None,
         model=model,
     )

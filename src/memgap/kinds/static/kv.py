@@ -11,6 +11,7 @@ import pandas as pd
 from memgap.kinds.static import layouts
 from memgap.kinds.static.layouts import REASONS, Held, Lengths
 from memgap.kinds.static.point import is_static
+from memgap.models.architecture import ModelArchitecture
 from memgap.tables.entries import series_of
 from memgap.tables.requests import events_of, measured_points, requests_of, telemetry_of
 
@@ -38,7 +39,10 @@ def kv_table(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
         lengths = lengths_of(requests_of(folder))
         own, measured = _measured(record, point, folder)
         block = int(point["engine"].get("kv_block_tokens") or (blocks[0] if blocks else DEFAULT_BLOCK_TOKENS))
-        most = int(point["engine"].get("max_model_len") or record["model"]["architecture"]["max_length"])
+        most = int(
+            point["engine"].get("max_model_len")
+            or ModelArchitecture.from_dict(record["model"]["architecture"]).max_length
+        )
         for layout, held in _layouts(lengths, record["batch_cap"], block, most).items():
             row = {**named, "engine": record["engine"]["package"], "layout": layout, "is_own": layout == own}
             rows.append({**row, "block_tokens": block, **_sums(held), **(measured if layout == own else {})})

@@ -7,6 +7,7 @@ from memgap import HARNESS_VERSION
 from memgap.engine.adapters import require
 from memgap.engine.hf import KV_CACHES, OPTIONS
 from memgap.errors import UserError
+from memgap.models.architecture import ModelArchitecture
 from memgap.points.point import Point, Record, server_key
 
 ARRIVAL = "static"
@@ -74,7 +75,11 @@ def options(arguments: Mapping[str, Any], model: Mapping[str, Any], dataset: Map
             raise UserError(f"{where}: server.{name} is {value!r}; give a {_kind(OPTIONS[name][0])}.")
         if isinstance(value, int) and value < 1:
             raise UserError(f"{where}: server.{name} is {value}; give at least 1.")
-    found = {"kv-cache": "dynamic", "max-model-len": int(model["architecture"]["max_length"]), **given}
+    found = {
+        "kv-cache": "dynamic",
+        "max-model-len": ModelArchitecture.from_dict(model["architecture"]).max_length,
+        **given,
+    }
     if found["kv-cache"] not in KV_CACHES:
         raise UserError(f"{where}: server.kv-cache is {found['kv-cache']!r}; use one of {', '.join(KV_CACHES)}.")
     return found
