@@ -55,6 +55,16 @@ def online_row(**changes: Any) -> dict[str, Any]:
     }
 
 
+def test_a_prompt_in_some_steps_touches_all_experts_in_those_and_not_a_few_more_in_every_step() -> None:
+    mixtral = {"mixtral-8x7b": load_registry()["mixtral-8x7b"].architecture}
+    row = {"model": "mixtral-8x7b", "batch": 1.0, "prompt_tokens": 128.0}
+    alone = compare_steps(steps(**row), mixtral, H200).iloc[0]["lower_bound_ms"]
+    full = compare_steps(steps(**row, prefill_sequences=1.0), mixtral, H200).iloc[0]["lower_bound_ms"]
+    mean = compare_steps(steps(**row, prefill_sequences=1 / 64), mixtral, H200).iloc[0]["lower_bound_ms"]
+    assert full > 3 * alone
+    assert mean == pytest.approx(alone * 63 / 64 + full / 64)
+
+
 def test_offline_points_need_four_columns() -> None:
     found = compare_steps(steps(), ARCHITECTURES, H200).iloc[0]
     expected = predict_decode(Setup(ARCHITECTURES["opt-1.3b"], H200), 64, 400)

@@ -58,3 +58,11 @@ def test_flags_are_asked_by_their_meaning() -> None:
     assert sglang.get("speculation", "none") == "none"
     with pytest.raises(UserError, match="here: the server flag max-num-seqs has to be a whole number"):
         GivenFlags("vllm", {"max-num-seqs": "many"}, "here").whole("max_seqs", 1)
+
+
+@pytest.mark.parametrize("model", ["mixtral-8x7b", "qwen3-30b-a3b", "gpt-oss-20b"])
+def test_a_model_that_its_config_json_describes_is_swept_like_any_other(model: str) -> None:
+    asked = config("vllm", "sweeps", 100, 1024)
+    asked["sweeps"]["g"]["fixed"] |= {"model": model, "server": {}}
+    (point,) = expand_study(check_config(asked)).points.values()
+    assert point.record["dataset"]["vocabulary_size"] > 30_000

@@ -52,7 +52,7 @@ NOTHING = Work(0.0, 0.0)
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel that a step launches `count` times; `work` is that of one launch on one GPU.
+    """A kernel that a step launches `count` times, or a mean step; `work` is that of one launch on one GPU.
 
     `required_bytes` is the part of its bytes that no cache can save: weights, KV cache and state. `unit` (tensor,
     vector or link) says which peak bounds it, `peak` which kind of tensor unit (empty: that of the activations' type).
@@ -62,7 +62,7 @@ class Kernel:
     name: str
     kernel_class: str
     unit: str
-    count: int
+    count: float
     work: Work
     required_bytes: float = 0.0
     peak: str = ""

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -115,11 +116,23 @@ def _predicted(
 
 
 def point_kernels(setup: Setup, row: Mapping[Any, Any]) -> list[Kernel]:
-    """Return the kernels of the mean step of a row as `compare_steps` takes it."""
-    prefills = float(_given(row, "prefill_sequences", 0.0))
+    """Return the kernels of the mean step of a row as `compare_steps` takes it.
+
+    Prompts are spread evenly over all steps, but not where tokens choose experts: two tokens more in every step would
+    touch more experts than a whole prompt in every hundredth step does. There steps with a prompt and without are
+    counted apart.
+    """
+    batch, prefills = float(row["batch"]), float(_given(row, "prefill_sequences", 0.0))
+    if not (0 < prefills < 1 and any(one.experts for one in setup.architecture.decoder.blocks)):
+        return _kernels(setup, row, batch, prefills)
+    without, within = _kernels(setup, row, batch, 0.0), _kernels(setup, row, max(batch, 1.0), 1.0)
+    return [*_share_of(without, 1 - prefills), *_share_of(within, prefills)]
+
+
+def _kernels(setup: Setup, row: Mapping[Any, Any], batch: float, prefills: float) -> list[Kernel]:
     return step_kernels(
         setup.architecture,
-        decode_sequences=max(float(row["batch"]) - prefills, 0.0),
+        decode_sequences=max(batch - prefills, 0.0),
         context_tokens=float(row["context_tokens"]),
         prefill_sequences=prefills,
         prompt_tokens=float(_given(row, "prompt_tokens", 0.0)),
@@ -127,6 +140,10 @@ def point_kernels(setup: Setup, row: Mapping[Any, Any]) -> list[Kernel]:
         kv_dtype=setup.cache_dtype,
         parallel=setup.split,
     )
+
+
+def _share_of(kernels: list[Kernel], share: float) -> list[Kernel]:
+    return [replace(one, count=share * one.count) for one in kernels]
 
 
 def _given(row: Mapping[Any, Any], column: str, default: Any) -> Any:
