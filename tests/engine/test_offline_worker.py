@@ -130,7 +130,7 @@ def test_the_parts_account_for_a_steps_time(out: Path) -> None:
             assert 0 < sum(one[part] for one in decode) < wall_s
         run = outcome(out, key)
         took_s = run["end_monotonic_s"] - run["prefill_end_monotonic_s"]
-        assert 0.5 * took_s < wall_s <= took_s
+        assert 0.5 * took_s < wall_s <= 1.001 * took_s, "steps do not overlap, give or take the readings of the clock"
 
 
 def test_a_batch_that_does_not_fit_says_so_and_the_next_one_runs(out: Path) -> None:

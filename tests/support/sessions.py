@@ -90,13 +90,24 @@ def runner(folder: Path, **changes: Any) -> Runner:
     return Runner(folder, small_study(**changes))
 
 
-def left(folder: Path) -> list[str]:
-    """Return the command lines of the processes that work for a folder."""
+def belonging(folder: Path) -> list[psutil.Process]:
+    """Return the processes that work for a folder."""
     found = []
     for process in psutil.process_iter():
         try:
             if process.environ().get("MEMGAP_TEST_FOLDER") == str(folder):
-                found.append(" ".join(process.cmdline()))
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def left(folder: Path) -> list[str]:
+    """Return the command lines of the processes that work for a folder."""
+    found = []
+    for process in belonging(folder):
+        try:
+            found.append(" ".join(process.cmdline()))
         except psutil.Error:
             continue
     return found

@@ -49,6 +49,7 @@ def test_variables_that_change_results_are_kept(name: str) -> None:
         "VLLM_API_KEY",
         "VLLM_CACHE_ROOT",
         "CUDA_HOME",
+        "CUDA_MPS_PIPE_DIRECTORY",
         "CUDA_VERSION",
         "NCCL_DEBUG",
         "VLLM_LOGGING_LEVEL",
@@ -80,6 +81,7 @@ def test_values_hold_no_secret_and_no_place() -> None:
         ({}, {"NCCL_ALGO": "Ring", "VLLM_X": "1"}, "sglang", ["NCCL_ALGO"]),
         ({}, {"SGLANG_X": "1", "SGL_Y": "2"}, "vllm", []),
         ({"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "3"}, "vllm", []),
+        ({"GPU_DEVICE_ORDINAL": "0", "ROCR_VISIBLE_DEVICES": "0"}, {"GPU_DEVICE_ORDINAL": "1"}, "vllm", []),
     ],
 )
 def test_what_matters_differs(before: dict[str, str], now: dict[str, str], adapter: str, names: list[str]) -> None:

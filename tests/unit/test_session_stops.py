@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 
 from memgap.config.load import check_config
 from memgap.session.lease import Leases
+from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.points import PointStore
 from memgap.study.study import expand_study
 from tests.support.records import small_config
 from tests.support.servers import answering
-from tests.support.sessions import Runner, left, main, one_line, runner, start
+from tests.support.sessions import Runner, belonging, left, main, one_line, runner, start
 from tests.support.waiting import LAST_RESORT_S, until
 
 
@@ -31,6 +33,19 @@ def test_term_while_the_server_starts(tmp_path: Path) -> None:
     assert "stopped (signal SIGTERM)" in one_line(printed)
     assert session.points() == {}
     assert left(tmp_path) == []
+
+
+def test_a_server_that_is_told_to_end_just_before_its_session_is_no_crash(tmp_path: Path) -> None:
+    session = runner(tmp_path, batch_cap=[4, 1], server={"step-base-ms": 100.0}, load={"requests": 8})
+    process = start(session)
+    until(lambda: 4 in session.points() and any("telemetry.sampler" in one for one in left(tmp_path)))
+    (server,) = [one for one in belonging(tmp_path) if one.cmdline()[2:3] == ["memgap.mock_server"]]
+    server.terminate()
+    server.wait(LAST_RESORT_S)
+    process.send_signal(signal.SIGTERM)
+    _, printed = process.communicate(timeout=LAST_RESORT_S)
+    assert "stopped (signal SIGTERM)" in one_line(printed)
+    assert set(session.points()) == {4}, "the next session measures what this one could not"
 
 
 def test_a_killed_session_leaves_no_server_and_no_lease(tmp_path: Path) -> None:
@@ -146,3 +161,12 @@ def test_an_engine_that_cannot_be_started_is_a_result_without_a_traceback(tmp_pa
     points = session.points()
     assert [points[cap]["status"] for cap in (1, 2)] == ["bad_config"] * 2
     assert "/no/such/python" in points[1]["error"]["message"]
+
+
+def test_a_signal_soon_after_a_servers_death_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = StopWatch()
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    watch.check_after_a_death()
+    monkeypatch.setattr(time, "sleep", lambda _: watch.stop("signal SIGTERM"))
+    with pytest.raises(StoppedError, match="SIGTERM"):
+        watch.check_after_a_death()

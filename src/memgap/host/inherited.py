@@ -19,12 +19,12 @@ FAMILIES: Final = re.compile(
 )
 """Threads, kernels, communication, memory: of the engines and of what they are built on."""
 ELSEWHERE: Final = re.compile(
-    r".*(_(HOME|PATHS?|DIR|DIRS|ROOT|CACHE|FOLDER|FILE|PREFIX|VERSION|HOST|HOST_IP|IP|PORT|URL|ADDRESS|LEVEL|DEBUG|STATS)"
+    r".*(_(HOME|PATHS?|DIR|DIRS|DIRECTORY|ROOT|CACHE|FOLDER|FILE|PREFIX|VERSION|HOST|HOST_IP|IP|PORT|URL|ADDRESS|LEVEL|DEBUG|STATS)"
     r"|LOGGING\w*|_LOG\w*|_CACHE_\w+)"
 )
 """Names of places, of versions and of what is printed: they differ from machine to machine and change no result."""
-CHOSEN: Final = re.compile(r".*VISIBLE_DEVICES")
-"""Which of equal GPUs a scheduler gave: kept, but no reason to measure again."""
+CHOSEN: Final = re.compile(r".*VISIBLE_DEVICES|GPU_DEVICE_ORDINAL")
+"""Which of equal GPUs a scheduler gave (Slurm sets all of them): kept, but no reason to measure again."""
 ENGINES: Mapping[str, tuple[str, ...]] = {"VLLM_": ("vllm", "mock"), "SGLANG_": ("sglang",), "SGL_": ("sglang",)}
 """Adapters of the engines that look at these variables; at others every engine may."""
 LONGEST = 200

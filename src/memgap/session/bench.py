@@ -105,6 +105,8 @@ class Bench(Generic[H]):
             except ServerFailureError as failure:
                 run.fail_with(failure)
             run.end_sampling()
+            if run.error is not None and not self.host.alive:
+                self.place.watch.check_after_a_death()
             for phase in self.measuring.phases:
                 phase.conclude(run)
         self._tell(label, self._stored(run))

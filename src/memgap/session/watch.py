@@ -9,6 +9,8 @@ from types import FrameType
 import psutil
 
 DRIVER_POLL_S = 0.5
+SIGNALS_APART_S = 1.0
+"""A session and its server that are told to end at once hear of it within this time."""
 
 
 class StoppedError(Exception):
@@ -37,6 +39,12 @@ class StopWatch:
         """Raises StoppedError once the session has to stop."""
         if self.reason:
             raise StoppedError(self.reason)
+
+    def check_after_a_death(self) -> None:
+        """As `check`, for a server that died: a scheduler signals it and the session in no certain order."""
+        if not self.reason:
+            time.sleep(SIGNALS_APART_S)
+        self.check()
 
     def attach(self, event: asyncio.Event) -> None:
         """Also set `event` of the running loop when the session has to stop."""
