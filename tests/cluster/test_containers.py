@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from memgap import __version__
+from tests.support.processes import arguments
 from tests.support.studies import Study, kill
 from tests.support.waiting import until
 
@@ -95,7 +96,7 @@ def test_a_killed_driver_leaves_nothing_running_inside(contained: Study, monkeyp
     contained.fixed["load"] = {"requests": 4000, "warmup_requests": 1}
     contained.config["datasets"]["short"]["requests"] = 4000
     driver = contained.start("--sdm", "apptainer")
-    until(lambda: any("memgap.mock_server" in " ".join(one.cmdline()) for one in contained.processes()))
+    until(lambda: any("memgap.mock_server" in " ".join(arguments(one)) for one in contained.processes()))
     kill(driver, signal.SIGKILL)
     until(lambda: contained.processes() == [])
 

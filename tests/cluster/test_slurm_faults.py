@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.processes import arguments
 from tests.support.studies import Study, kill
 from tests.support.waiting import LAST_RESORT_S, until
 
@@ -61,7 +62,7 @@ def samplers(study: Study) -> bool:
 
 def session_process(study: Study) -> psutil.Process:
     """Return the only running session of the study."""
-    (session,) = [one for one in study.processes() if Path(one.cmdline()[1]).name == "run_session.py"]
+    (session,) = [one for one in study.processes() if Path("".join(arguments(one)[1:2])).name == "run_session.py"]
     return session
 
 

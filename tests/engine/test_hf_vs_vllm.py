@@ -85,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def points(folder: Path, batch: int = 4) -> dict[bool, tuple[Path, dict[str, Any]]]:
     """Return the folder and the point of static batches (true) and of the server (false) at a batch."""
     found = {}
-    for path in (folder / "results/points").glob("*/point.json"):
+    for path in (folder / "results/points").glob("[!.]*/point.json"):
         point = json.loads(path.read_text())
         if point["record"]["batch_cap"] == batch:
             found[is_static(point["record"])] = (path.parent, point)

@@ -21,6 +21,7 @@ from memgap.host.protocol import HostPlan
 from memgap.host.server import EngineServer
 from memgap.loopback import fetch
 from memgap.study.study import expand_study
+from tests.support.processes import arguments
 from tests.support.sessions import run_all
 from tests.support.waiting import LAST_RESORT_S
 
@@ -98,7 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def points(folder: Path) -> list[dict[str, Any]]:
     """Return the stored points."""
-    stored = [json.loads(path.read_text()) for path in sorted((folder / "results/points").glob("*/point.json"))]
+    stored = [json.loads(path.read_text()) for path in sorted((folder / "results/points").glob("[!.]*/point.json"))]
     return [point for point in stored if "kind" not in point["record"]]
 
 
@@ -195,7 +196,7 @@ def test_the_real_server_refuses_requests_without_its_key(server: EngineServer) 
     assert status({}) == 401
     assert status({"Authorization": "Bearer wrong"}) == 401
     assert status({"Authorization": f"Bearer {server.api_key}"}) == 200
-    assert all(server.api_key not in " ".join(one.cmdline()) for one in psutil.process_iter())
+    assert all(server.api_key not in " ".join(arguments(one)) for one in psutil.process_iter())
     listens = {one.laddr.ip for one in psutil.Process(server.pid).net_connections("tcp") if one.status == "LISTEN"}
     assert listens <= {"127.0.0.1"}
     assert server.api_key not in server.log_tail(10_000)
@@ -222,7 +223,7 @@ def test_a_server_that_is_there_is_measured_by_its_url(
         "collectors": {"interval_s": 0.1},
     }
     run_all(expand_study(check_config(there)), tmp_path)
-    (stored,) = (tmp_path / "points").glob("*/point.json")
+    (stored,) = (tmp_path / "points").glob("[!.]*/point.json")
     point = json.loads(stored.read_text())
     assert point["status"] == "ok", point["error"]
     assert server.alive

@@ -81,7 +81,7 @@ class Bench:
 
     def points(self) -> list[dict[str, Any]]:
         """Return the stored points that this bench is about."""
-        found = [json.loads(path.read_text()) for path in sorted(self.results.glob("points/*/point.json"))]
+        found = [json.loads(path.read_text()) for path in sorted(self.results.glob("points/[!.]*/point.json"))]
         return [one for one in found if self.kind.is_mine(one)]
 
 

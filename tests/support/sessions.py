@@ -76,7 +76,7 @@ class Runner:
 
     def points(self) -> dict[int, dict[str, Any]]:
         """Return the stored points by cap."""
-        found = [json.loads(path.read_text()) for path in self.results.glob("points/*/point.json")]
+        found = [json.loads(path.read_text()) for path in self.results.glob("points/[!.]*/point.json")]
         return {one["record"]["batch_cap"]: one for one in found}
 
     def written(self) -> dict[int, int]:

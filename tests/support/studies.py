@@ -89,14 +89,14 @@ class Study:
     def points(self) -> dict[int, dict[str, Any]]:
         """Return the stored points by batch cap."""
         found = {}
-        for path in sorted((self.folder / "results" / "points").glob("*/point.json")):
+        for path in sorted((self.folder / "results" / "points").glob("[!.]*/point.json")):
             point = json.loads(path.read_text())
             found[point["record"]["batch_cap"]] = point
         return found
 
     def measured_at(self) -> dict[str, int]:
         """Return when each stored point was written, by key."""
-        paths = (self.folder / "results" / "points").glob("*/point.json")
+        paths = (self.folder / "results" / "points").glob("[!.]*/point.json")
         return {path.parent.name: path.stat().st_mtime_ns for path in paths}
 
     def processes(self) -> list[psutil.Process]:

@@ -136,7 +136,7 @@ class Runner:
 
     def points(self) -> dict[int, dict[str, Any]]:
         """Return the stored points by batch."""
-        found = [json.loads(path.read_text()) for path in self.results.glob("points/*/point.json")]
+        found = [json.loads(path.read_text()) for path in self.results.glob("points/[!.]*/point.json")]
         return {one["record"]["batch"]: one for one in found}
 
     def statuses(self) -> dict[int, str]:
@@ -169,7 +169,7 @@ def test_all_points_are_measured_by_one_worker_and_once(tmp_path: Path) -> None:
     assert flags[flags.index("--load-format") + 1] == "dummy"
     assert f"models/{session.plan['model_folder']}" in flags[flags.index("--model") + 1]
     assert start["variables"]["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
-    written = {path: path.stat().st_mtime_ns for path in session.results.glob("points/*/point.json")}
+    written = {path: path.stat().st_mtime_ns for path in session.results.glob("points/[!.]*/point.json")}
     assert "all 3 points are in the store already" in session.run()
     assert len(session.starts()) == 1
     assert written == {path: path.stat().st_mtime_ns for path in written}

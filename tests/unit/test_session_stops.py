@@ -15,6 +15,7 @@ from memgap.session.lease import Leases
 from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.points import PointStore
 from memgap.study.study import expand_study
+from tests.support.processes import arguments
 from tests.support.records import small_config
 from tests.support.servers import answering
 from tests.support.sessions import Runner, belonging, left, main, one_line, runner, start
@@ -39,7 +40,7 @@ def test_a_server_that_is_told_to_end_just_before_its_session_is_no_crash(tmp_pa
     session = runner(tmp_path, batch_cap=[4, 1], server={"step-base-ms": 100.0}, load={"requests": 8})
     process = start(session)
     until(lambda: 4 in session.points() and any("telemetry.sampler" in one for one in left(tmp_path)))
-    (server,) = [one for one in belonging(tmp_path) if one.cmdline()[2:3] == ["memgap.mock_server"]]
+    (server,) = [one for one in belonging(tmp_path) if arguments(one)[2:3] == ["memgap.mock_server"]]
     server.terminate()
     server.wait(LAST_RESORT_S)
     process.send_signal(signal.SIGTERM)

@@ -105,5 +105,5 @@ def test_a_server_that_dies_of_the_probe_costs_no_point_its_result(tmp_path: Pat
         batch_cap=[1, 4], server={"step-base-ms": 1.0, "fault": "oom-at-running:3"}, load={"seconds": 1, "requests": 30}
     )
     run_all(study, tmp_path)
-    found = [json.loads(path.read_text()) for path in tmp_path.glob("points/*/point.json")]
+    found = [json.loads(path.read_text()) for path in tmp_path.glob("points/[!.]*/point.json")]
     assert {one["record"]["batch_cap"]: one["status"] for one in found} == {1: "ok", 4: "oom"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from memgap.commands.unlock import remove_stale_lock
+from tests.support.processes import arguments
 from tests.support.studies import Study, kill
 from tests.support.waiting import LAST_RESORT_S, until
 
@@ -74,7 +75,7 @@ def test_a_second_driver_in_the_same_folder_ends_at_once(study: Study) -> None:
     slow(study)
     driver = study.start(TABLE)
     until(lambda: len(study.points()) >= 1)
-    (session,) = [one for one in study.processes() if any("run_session.py" in part for part in one.cmdline()[:2])]
+    (session,) = [one for one in study.processes() if any("run_session.py" in part for part in arguments(one)[:2])]
     session.suspend()  # as long as the second driver takes to find the lock
     assert not remove_stale_lock(study.folder)
     assert "Directory cannot be locked" in study.run(TABLE, expect=1)
