@@ -1,5 +1,7 @@
 """What processes run, also while they end."""
 
+from pathlib import Path
+
 import psutil
 
 
@@ -10,3 +12,21 @@ def arguments(process: psutil.Process) -> list[str]:
     except psutil.Error:
         return []
     return found
+
+
+def belonging(folder: Path) -> list[psutil.Process]:
+    """Return the processes that work for a folder, by their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("MEMGAP_TEST_FOLDER") == str(folder):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def left(folder: Path) -> list[str]:
+    """Return the command lines of the processes that work for a folder."""
+    lines = [" ".join(arguments(one)) for one in belonging(folder)]
+    return [line for line in lines if line]

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from memgap.canonical import canonical_json
@@ -88,29 +87,6 @@ class Runner:
 def runner(folder: Path, **changes: Any) -> Runner:
     """Return a session of the small study."""
     return Runner(folder, small_study(**changes))
-
-
-def belonging(folder: Path) -> list[psutil.Process]:
-    """Return the processes that work for a folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("MEMGAP_TEST_FOLDER") == str(folder):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def left(folder: Path) -> list[str]:
-    """Return the command lines of the processes that work for a folder."""
-    found = []
-    for process in belonging(folder):
-        try:
-            found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue
-    return found
 
 
 def start(session: Runner, *prefix: str) -> subprocess.Popen[str]:

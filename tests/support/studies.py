@@ -12,6 +12,8 @@ import psutil
 import pytest
 import yaml
 
+from tests.support.processes import arguments, belonging
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 
@@ -102,16 +104,8 @@ class Study:
     def processes(self) -> list[psutil.Process]:
         """Return the living processes that work for this folder: sessions, supervisors, servers, samplers."""
         marks = (str(self.folder), "memgap.mock_server", "memgap.telemetry.sampler", "memgap.host.supervisor")
-        found = []
-        for process in psutil.process_iter():
-            try:
-                line = " ".join(process.cmdline())
-                ours = process.environ().get("MEMGAP_TEST_FOLDER") == str(self.folder)
-            except psutil.Error:
-                continue
-            if ours and any(mark in line for mark in (*marks, "run_session.py")):
-                found.append(process)
-        return found
+        lines = {one: " ".join(arguments(one)) for one in belonging(self.folder)}
+        return [one for one, line in lines.items() if any(mark in line for mark in (*marks, "run_session.py"))]
 
 
 @pytest.fixture

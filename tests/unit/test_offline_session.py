@@ -3,7 +3,6 @@
 The worker is this file itself, run as a script in the engine's place; what it does stands in worker.json beside it.
 """
 
-import contextlib
 import csv
 import gzip
 import io
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import pytest
 
 from memgap.canonical import canonical_json
@@ -30,6 +28,7 @@ from memgap.recorded.files import all_points
 from memgap.study.study import Study
 from memgap.workflow import load_study
 from tests.support.offline_studies import SYNCHRONOUS, config
+from tests.support.processes import left
 from tests.support.waiting import LAST_RESORT_S, until
 
 SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/run_session.py"
@@ -149,12 +148,7 @@ class Runner:
 
     def left(self) -> list[str]:
         """Return the processes of the session that still run."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get("MEMGAP_TEST_FOLDER") == str(self.folder):
-                    found.append(" ".join(process.cmdline()))
-        return found
+        return left(self.folder)
 
 
 def test_all_points_are_measured_by_one_worker_and_once(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from memgap.markers import between, replaced
 from memgap.models import ModelArchitecture
 from memgap.models.hf_config import from_hf_config
 
@@ -54,12 +55,9 @@ def table() -> str:
 
 def test_the_table_of_models_is_current() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    written = page[page.index(BEGIN) + len(BEGIN) : page.index(END)].strip()
-    assert written == table(), "python tests/unit/test_roofline_docs.py writes it anew"
+    assert between(page, BEGIN, END).strip() == table(), "python tests/unit/test_roofline_docs.py writes it anew"
 
 
 if __name__ == "__main__":
-    page = PAGE.read_text(encoding="utf-8")
-    before, after = page[: page.index(BEGIN) + len(BEGIN)], page[page.index(END) :]
-    PAGE.write_text(f"{before}\n{table()}\n{after}", encoding="utf-8")
+    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), BEGIN, END, f"\n{table()}\n"), encoding="utf-8")
     sys.exit(0)

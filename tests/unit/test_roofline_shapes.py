@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from memgap.engine.held import held_of
+from memgap.markers import between, replaced
 from memgap.recorded.files import all_points
 from memgap.roofline.gpus import gpu_of_hardware
 from memgap.roofline.predict import Setup, kv_capacity_tokens
@@ -107,11 +108,8 @@ def test_both_starts_on_the_gpu_have_every_phase() -> None:
 
 def test_the_table_of_shapes_is_current() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    written = page[page.index(BEGIN) + len(BEGIN) : page.index(END)].strip()
-    assert written == table(), "python tests/unit/test_roofline_shapes.py writes it anew"
+    assert between(page, BEGIN, END).strip() == table(), "python tests/unit/test_roofline_shapes.py writes it anew"
 
 
 if __name__ == "__main__":
-    content = PAGE.read_text(encoding="utf-8")
-    before, after = content[: content.index(BEGIN) + len(BEGIN)], content[content.index(END) :]
-    PAGE.write_text(f"{before}\n{table()}\n{after}", encoding="utf-8")
+    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), BEGIN, END, f"\n{table()}\n"), encoding="utf-8")

@@ -14,8 +14,9 @@ import pytest
 from memgap.host.supervised import Supervised
 from memgap.mock_server.launch import MockServer
 from memgap.telemetry import window
+from tests.support.processes import left
 from tests.support.servers import STUBBORN
-from tests.support.sessions import Runner, left, one_line, runner
+from tests.support.sessions import Runner, one_line, runner
 from tests.support.waiting import LAST_RESORT_S, until
 
 SIMULATED = Path(__file__).resolve().parents[1] / "gpu/simulated"

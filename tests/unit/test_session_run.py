@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from memgap.session.progress import clock
+from tests.support.processes import left
 from tests.support.records import small_config
-from tests.support.sessions import SCRIPT, Runner, left, runner
+from tests.support.sessions import SCRIPT, Runner, runner
 from tests.support.waiting import LAST_RESORT_S, until
 
 

@@ -15,10 +15,10 @@ from memgap.session.lease import Leases
 from memgap.session.watch import StoppedError, StopWatch
 from memgap.store.points import PointStore
 from memgap.study.study import expand_study
-from tests.support.processes import arguments
+from tests.support.processes import arguments, belonging, left
 from tests.support.records import small_config
 from tests.support.servers import answering
-from tests.support.sessions import Runner, belonging, left, main, one_line, runner, start
+from tests.support.sessions import Runner, main, one_line, runner, start
 from tests.support.waiting import LAST_RESORT_S, until
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from memgap.engine.adapters import table
 from memgap.engine.capabilities import DESCRIPTIONS, can
-from memgap.errors import UserError
+from memgap.markers import replaced
 from memgap.store.atomic import write_text
 
 BEGIN, END = "<!-- capabilities: begin -->", "<!-- capabilities: end -->"
@@ -23,11 +23,7 @@ def capability_table() -> str:
 
 def with_table(page: str) -> str:
     """Return a page with the table between its two marks; raises UserError where they are missing."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise UserError(f"the page lacks the lines {BEGIN} and {END}, which the table goes between.")
-    return f"{before}{BEGIN}\n{capability_table()}\n{END}{after}"
+    return replaced(page, BEGIN, END, f"\n{capability_table()}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -47,7 +47,7 @@ def online_parts(tables: OfflineTables, online: pd.DataFrame) -> pd.DataFrame:
     """
     if online.empty or not {*NEEDED.values(), "output_tokens", "requests_completed"} <= set(online.columns):
         return pd.DataFrame(columns=COLUMNS)
-    good = online[(fate(online) == GOOD) & ~replicated(online)].dropna(subset=list(NEEDED.values()))
+    good = _good(online).dropna(subset=list(NEEDED.values()))
     good = good.assign(
         tokens=good["output_tokens"] / good["requests_completed"],
         **{name: good[column] for name, column in NEEDED.items()},
@@ -67,9 +67,14 @@ def left_out_note(online: pd.DataFrame) -> str:
     """Return which good points are not drawn since they have no steady part, "" where there are none."""
     if NEEDED["itl"] not in online:
         return ""
-    good = online[(fate(online) == GOOD) & ~replicated(online)]
+    good = _good(online)
     rows = good[good[[NEEDED["itl"], NEEDED["running"]]].isna().any(axis=1)]
     return f"online tokens not drawn for want of a steady part: {named(rows)}" if len(rows) else ""
+
+
+def _good(online: pd.DataFrame) -> pd.DataFrame:
+    """Return the good points of one server."""
+    return online[(fate(online) == GOOD) & ~replicated(online)]
 
 
 def _parts(means: "pd.Series[float]", bare_ms: float) -> dict[str, float]:

@@ -99,20 +99,26 @@ class Bench(Generic[H]):
                 if not self.host.has(run.key):
                     self._start_again(run)
                     began_s = time.monotonic()
-                for phase in self.measuring.phases:
-                    if run.error is None:
-                        phase.run(run)
+                self._run_phases(run)
             except ServerFailureError as failure:
                 run.fail_with(failure)
             run.end_sampling()
-            if run.error is not None and not self.host.alive:
-                self.place.watch.check_after_a_death()
             for phase in self.measuring.phases:
                 phase.conclude(run)
         self._tell(label, self._stored(run))
         if not self.host.alive and not self.host.at_once:
             self.host.stop()
         return time.monotonic() - began_s
+
+    def _run_phases(self, run: PointRun[H]) -> None:
+        try:
+            for phase in self.measuring.phases:
+                if run.error is None:
+                    phase.run(run)
+        except ServerFailureError as failure:
+            run.fail_with(failure)
+        if run.error is not None and not self.host.alive:
+            self.place.watch.check_after_a_death()
 
     def _place_of(self, entry: Entry) -> Place:
         """Return the place with the machine and the GPUs of the host, which its processes may tell once it runs."""
@@ -131,6 +137,7 @@ class Bench(Generic[H]):
         try:
             run.start()
         except ServerFailureError as failure:
+            self.place.watch.check_after_a_death()
             self._failed_starts += 1
             self._hopeless = failure if failure.hopeless else None
             raise

@@ -12,16 +12,11 @@ import pandas as pd
 
 from memgap.declared.tables import TableSpec
 from memgap.tables.inputs import Inputs
-from memgap.tables.requests import measured_points, requests_of
+from memgap.tables.requests import NAMED, measured_points, requests_of
 
 Z_95 = 1.959964
 COLUMNS = (
-    "sweep",
-    "experiment",
-    "key",
-    "model",
-    "batch_cap",
-    "repeat",
+    *NAMED,
     "slo",
     "requests_sent",
     "requests_good",

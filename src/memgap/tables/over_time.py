@@ -9,7 +9,7 @@ import pandas as pd
 
 from memgap.declared.tables import TableSpec
 from memgap.tables.inputs import Inputs
-from memgap.tables.requests import events_of, measured_points, requests_of, telemetry_of
+from memgap.tables.requests import NAMED, events_of, measured_points, requests_of, telemetry_of
 
 GAUGES = {
     "running_reqs": "num_requests_running",
@@ -18,12 +18,7 @@ GAUGES = {
     "gpu_power_w": "gpu_power_w",
 }
 COLUMNS = (
-    "sweep",
-    "experiment",
-    "key",
-    "model",
-    "batch_cap",
-    "repeat",
+    *NAMED,
     "second",
     "output_tok_s",
     "sent_req_s",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from memgap.declared.figures import FigureSpec, figures
 from memgap.declared.tables import TableSpec, tables
+from memgap.markers import replaced
 from memgap.store.atomic import write_text
 
 BEGIN = "<!-- made from the declarations in src/memgap by `make docs`; a test checks that it is current -->"
@@ -20,10 +21,8 @@ def sections() -> str:
 
 
 def page_with_sections(page: str) -> str:
-    """Return a page with what is between its markers made anew; raises ValueError where it has none."""
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n\n{sections()}\n\n{END}{after}"
+    """Return a page with what is between its markers made anew; raises UserError where it has none."""
+    return replaced(page, BEGIN, END, f"\n\n{sections()}\n\n")
 
 
 def _sections(specs: Iterable[FigureSpec | TableSpec]) -> list[str]:

@@ -11,6 +11,9 @@ from memgap.errors import DAMAGE
 from memgap.store.points import PointStore
 from memgap.tables.entries import damaged, entries, series_of
 
+NAMED = ("sweep", "experiment", "key", "model", "batch_cap", "repeat")
+"""Columns of what identifies a measured point."""
+
 
 def measured_points(
     plan: Mapping[str, Any], points: Path, having: str = "requests.csv.gz"

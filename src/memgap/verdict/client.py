@@ -24,12 +24,8 @@ def loop_lag(evidence: Evidence) -> Reason | None:
     lag_ms, itl_ms = evidence.of_client("loop_lag_p99_ms") or 0.0, evidence.number("itl_mean_ms") or 0.0
     invalid_ms = max(LAG_INVALID_MS, LAG_INVALID_ITL * itl_ms)
     suspect_ms = max(LAG_SUSPECT_MS, LAG_SUSPECT_ITL * itl_ms)
-    if lag_ms <= suspect_ms:
-        return None
     text = f"the load generator's event loop was late by {lag_ms:.0f} ms at p99, so latencies are partly its own"
-    if lag_ms > invalid_ms:
-        return Reason("loop_lag", "invalid", lag_ms, invalid_ms, text)
-    return Reason("loop_lag", "suspect", lag_ms, suspect_ms, text)
+    return Reason.graded("loop_lag", lag_ms, suspect_ms, invalid_ms, text)
 
 
 def client_standstill(evidence: Evidence) -> Reason | None:
@@ -51,33 +47,22 @@ def late_start(evidence: Evidence) -> Reason | None:
     late_ms, window_ms = evidence.of_client("start_late_ms") or 0.0, (evidence.number("duration_s") or 0.0) * 1e3
     suspect_ms = max(LATE_SUSPECT_MS, LATE_SUSPECT * window_ms)
     invalid_ms = max(LATE_SUSPECT_MS, LATE_INVALID * window_ms)
-    if late_ms <= suspect_ms:
-        return None
     text = f"a client process began {late_ms:.0f} ms after the window did; until then its share of the load was missing"
-    if late_ms > invalid_ms:
-        return Reason("late_start", "invalid", late_ms, invalid_ms, text)
-    return Reason("late_start", "suspect", late_ms, suspect_ms, text)
+    return Reason.graded("late_start", late_ms, suspect_ms, invalid_ms, text)
 
 
 def client_cpu(evidence: Evidence) -> Reason | None:
     """Judge how much of its core the client used."""
     share = evidence.of_client("cpu_fraction") or 0.0
-    if share <= CPU_SUSPECT:
-        return None
-    severity, bound = ("invalid", CPU_INVALID) if share > CPU_INVALID else ("suspect", CPU_SUSPECT)
     text = f"the load generator used {share:.0%} of its core; give it more processes (load.client_processes)"
-    return Reason("client_cpu", "invalid" if severity == "invalid" else "suspect", share, bound, text)
+    return Reason.graded("client_cpu", share, CPU_SUSPECT, CPU_INVALID, text)
 
 
 def send_slip(evidence: Evidence) -> Reason | None:
     """Judge how late requests of an open loop were sent."""
-    slip_ms = evidence.of_client("send_slip_p99_ms")
-    if slip_ms is None or slip_ms <= SLIP_SUSPECT_MS:
-        return None
+    slip_ms = evidence.of_client("send_slip_p99_ms") or 0.0
     text = f"requests were sent {slip_ms:.0f} ms late at p99; compare the latencies from intended send times"
-    if slip_ms > SLIP_INVALID_MS:
-        return Reason("send_slip", "invalid", slip_ms, SLIP_INVALID_MS, text)
-    return Reason("send_slip", "suspect", slip_ms, SLIP_SUSPECT_MS, text)
+    return Reason.graded("send_slip", slip_ms, SLIP_SUSPECT_MS, SLIP_INVALID_MS, text)
 
 
 def coalesced_reads(evidence: Evidence) -> Reason | None:

@@ -27,12 +27,8 @@ GAP_SUSPECT_S, GAP_SUSPECT_SHARE = 2.0, 0.2
 def failed_requests(evidence: Evidence) -> Reason | None:
     """Judge requests that failed, truncated ones included."""
     failed, sent = evidence.number("requests_failed") or 0.0, evidence.number("requests_sent") or 1.0
-    if not failed:
-        return None
     text = f"{failed:.0f} of {sent:.0f} requests failed or came short"
-    if failed / sent > FAILED_INVALID:
-        return Reason("failed_requests", "invalid", failed / sent, FAILED_INVALID, text)
-    return Reason("failed_requests", "suspect", failed / sent, 0.0, text)
+    return Reason.graded("failed_requests", failed / sent, 0.0, FAILED_INVALID, text)
 
 
 def usage_mismatch(evidence: Evidence) -> Reason | None:
@@ -78,12 +74,10 @@ def prompt_lengths(evidence: Evidence) -> Reason | None:
 def surplus_tokens(evidence: Evidence) -> Reason | None:
     """Judge output tokens beyond those asked for."""
     surplus, output = evidence.number("surplus_tokens") or 0.0, evidence.number("output_tokens") or 0.0
-    if not surplus or not output:
+    if not output:
         return None
     text = f"{surplus:.0f} of {output:.0f} output tokens came beyond the number asked for"
-    if surplus / output > SURPLUS_INVALID:
-        return Reason("surplus_tokens", "invalid", surplus / output, SURPLUS_INVALID, text)
-    return Reason("surplus_tokens", "suspect", surplus / output, 0.0, text)
+    return Reason.graded("surplus_tokens", surplus / output, 0.0, SURPLUS_INVALID, text)
 
 
 def kept_cache(evidence: Evidence) -> Reason | None:

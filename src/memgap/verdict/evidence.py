@@ -81,6 +81,15 @@ class Reason:
     bound: float
     text: str
 
+    @classmethod
+    def graded(cls, check: str, value: float, suspect: float, invalid: float, text: str) -> "Reason | None":
+        """Return a reason by the bound that a value, which should be low, broke; None up to `suspect`."""
+        if value <= suspect:
+            return None
+        if value > invalid:
+            return cls(check, "invalid", value, invalid, text)
+        return cls(check, "suspect", value, suspect, text)
+
 
 def _speculated(flags: Mapping[str, Any]) -> float:
     """Return the most tokens that one step of the engine gives a request: 1 and those that are guessed."""

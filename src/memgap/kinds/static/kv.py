@@ -13,10 +13,10 @@ from memgap.kinds.static.layouts import REASONS, Held, Lengths
 from memgap.kinds.static.point import is_static
 from memgap.models.architecture import ModelArchitecture
 from memgap.tables.entries import series_of
-from memgap.tables.requests import events_of, measured_points, requests_of, telemetry_of
+from memgap.tables.requests import NAMED, events_of, measured_points, requests_of, telemetry_of
 
 COLUMNS = (
-    *("sweep", "experiment", "key", "model", "batch_cap", "repeat", "engine", "layout", "is_own", "block_tokens"),
+    *(*NAMED, "engine", "layout", "is_own", "block_tokens"),
     *("used_token_steps", "held_token_steps", *(f"{name}_token_steps" for name in REASONS)),
     *("wasted_fraction", "measured_wasted_fraction", "measured_held_token_steps"),
 )

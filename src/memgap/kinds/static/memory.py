@@ -10,10 +10,10 @@ import pandas as pd
 from memgap.engine.held import held_of
 from memgap.kinds.static.kv import startup_of, steps_of, used_tokens_at
 from memgap.kinds.static.point import is_static
-from memgap.tables.requests import events_of, measured_points, requests_of, telemetry_of
+from memgap.tables.requests import NAMED, events_of, measured_points, requests_of, telemetry_of
 
 COLUMNS = (
-    *("sweep", "experiment", "key", "model", "batch_cap", "repeat", "engine", "device", "phase", "time_s"),
+    *(*NAMED, "engine", "device", "phase", "time_s"),
     *("rss_bytes", "gpu_mem_used_bytes", "allocated_bytes", "reserved_bytes"),
     *("weights_bytes", "kv_held_bytes", "kv_in_blocks_bytes", "kv_used_bytes"),
 )
