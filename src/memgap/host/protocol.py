@@ -141,6 +141,11 @@ class Server(Host, Protocol):
     adapter: EngineAdapter
 
     @property
+    def member_urls(self) -> Mapping[str, str]:
+        """Of a group of servers the address of each by its name; empty for other hosts."""
+        return {}
+
+    @property
     def profile_folders(self) -> list[Path]:
         """Where the engine's profiler writes, if it has one."""
         return []
