@@ -67,6 +67,15 @@ class Group(Replicas):
         """See Server."""
         return {name: one.url for name, one in self.named.items()}
 
+    def before_the_reply(self, members: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """See Server: `prefill_e2e_mean_ms`, the mean time of a request at a prefill server."""
+        lasted_ms = [
+            one["server_e2e_mean_ms"]
+            for name, one in members.items()
+            if self._members[name]["role"] == PREFILL and "server_e2e_mean_ms" in one
+        ]
+        return {"prefill_e2e_mean_ms": sum(lasted_ms) / len(lasted_ms)} if lasted_ms else {}
+
     @property
     def named(self) -> dict[str, EngineServer]:
         """The members by name."""

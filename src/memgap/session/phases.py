@@ -313,6 +313,8 @@ class Window(Phase[Server]):
         summary.update(_counter_changes(engine.metrics_sample(seen.before), engine.metrics_sample(seen.after)))
         summary.update(server_latencies(seen.before, seen.after, engine.latency_histograms))
         summary.update(transfer_summary(seen.before, seen.after))
+        members = {name: _of_member(engine, *pages) for name, pages in seen.members.items()}
+        summary.update(run.host.before_the_reply(members))
         health = dataclasses.asdict(result.health)
         # a window after another one has caches that nobody tried to empty
         emptied = seen.emptied or (None if self.name else False)
@@ -330,8 +332,8 @@ class Window(Phase[Server]):
         files = {**result_files(result, sorted(run.secrets)), "telemetry.csv.gz": csv_gz(rows, columns_of(rows))}
         if own := window.by_gpu(rows, result.duration_s):
             said["gpus"] = own
-        if seen.members:
-            said["members"] = {name: _of_member(engine, *pages) for name, pages in seen.members.items()}
+        if members:
+            said["members"] = members
         if seen.profile is not None:
             said["profile"], files["kernels.csv.gz"] = seen.profile
         run.summary |= {f"{self.name}_{name}" if self.name else name: value for name, value in summary.items()}
