@@ -95,7 +95,7 @@ def test_the_commands_behind_a_point_are_printed(
             assert command[2] in printed, "the module that was run"
 
 
-@kinds({"tuning": "a race leaves no plan that `memgap rerun --measure` could use"})
+@kinds()
 def test_a_point_is_measured_again(kind: MeasuredKind, measured: Measured) -> None:
     bench, _ = measured(kind)
     before = bench.points()[0]
@@ -125,7 +125,7 @@ def test_what_is_recorded_comes_back(kind: MeasuredKind, measured: Measured, tmp
     assert all(one["recorded"] == {"study": "recorded"} for one in after.values())
 
 
-@kinds({"tuning": "a race does not look who is on the GPU before its servers"})
+@kinds()
 def test_a_neighbour_on_the_gpu_is_told_before(kind: MeasuredKind, measured: Measured) -> None:
     _, printed = measured(kind)
     assert f"already on the GPU: process {measured.neighbour} (" in printed
