@@ -310,7 +310,9 @@ def _tokenizer(given: Fields, model: Mapping[str, Any] | None) -> dict[str, str 
         return {"path": str(model["path"]), "hub_id": None, "revision": None}
     if model is not None and model.get("weights") == "hub":
         return {"path": None, "hub_id": str(model["hub_id"]), "revision": str(model["revision"])}
+    why, other = "has synthetic weights and so no tokenizer for real text", "sharegpt-like"
+    if model is not None and model.get("weights") == "package":
+        why, other = "is made from a package, so that its tokenizer is not there yet", "texts"
     raise UserError(
-        f"{given.where}: tokenizer is missing; the model has synthetic weights and so no tokenizer for real "
-        "text: give the folder of a real one, or use kind sharegpt-like"
+        f"{given.where}: tokenizer is missing; the model {why}: give the folder of a real one, or use kind {other}"
     )
