@@ -131,4 +131,4 @@ def test_structure_is_stored(tmp_path: Path) -> None:
 
 
 def test_kinds_that_share_prefixes_are_known() -> None:
-    assert set(SHARED_PREFIX_KINDS) == {"shared-prefix", "multi-turn", "trace"}
+    assert set(SHARED_PREFIX_KINDS) == {"shared-prefix", "multi-turn", "trace", "texts"}

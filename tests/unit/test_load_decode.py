@@ -117,6 +117,30 @@ def test_token_ids_are_preferred_and_an_empty_first_event_is_no_token() -> None:
     assert (reply.chunks, reply.done, reply.malformed) == (4, True, None)
 
 
+def test_the_first_text_is_what_a_user_sees_first() -> None:
+    special, half = {"delta": {"content": ""}, "token_ids": [1]}, {"delta": {}, "token_ids": [2]}
+    parts = _stream(
+        *(
+            _event(choices=[one])
+            for one in (
+                {"delta": {"role": "assistant", "content": ""}},
+                *(special, half),
+                {"delta": {"reasoning_content": "hm"}, "token_ids": [3]},
+                {"delta": {"reasoning": "so"}, "token_ids": [4]},
+                {"delta": {"content": "Yes"}, "token_ids": [5]},
+                {"delta": {"content": ""}, "token_ids": [6], "finish_reason": "stop"},
+            )
+        )
+    )
+    reply = parse_reply(range(len(parts)), parts)
+    assert reply.times_ns == [2, 3, 4, 5, 6, 7]
+    assert (reply.first_text_ns, reply.first_answer_ns) == (4, 6)
+    parts = _stream(_event(choices=[{"text": ""}]), _event(choices=[{"text": " a", "token_ids": [9]}]))
+    reply = parse_reply(range(len(parts)), parts)
+    assert (reply.first_text_ns, reply.first_answer_ns) == (2, 2)
+    assert parse_reply([], []).first_text_ns is None
+
+
 def test_usage_counts_where_there_are_no_ids() -> None:
     parts = _stream(
         *(

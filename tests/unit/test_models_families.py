@@ -8,6 +8,7 @@ import yaml
 
 from memgap.errors import UserError
 from memgap.models import ModelArchitecture, load_registry, resolve_model
+from memgap.models.cache import CacheType
 from memgap.models.hf_config import from_hf_config, to_hf_config
 
 DATA = yaml.safe_load((Path(__file__).parent / "data" / "architectures.yaml").read_text(encoding="utf-8"))
@@ -90,7 +91,7 @@ def test_windows_alternate() -> None:
     assert {(one.count, one.attention.window) for one in blocks if one.attention} == {(22, 512), (4, None)}
     oss = read("gpt-oss-20b").decoder
     assert {(one.count, one.attention.window) for one in oss.blocks if one.attention} == {(12, 128), (12, None)}
-    long = oss.kv_bytes_of_sequence(10000, 2.0)
+    long = oss.kv_bytes_of_sequence(10000, CacheType(2))
     assert long == 12 * 2 * 8 * 64 * 2 * (10000 + 128)
 
 

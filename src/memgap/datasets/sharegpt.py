@@ -66,6 +66,8 @@ def source_files(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return path, size and SHA-256 of each file the dataset is made from; nothing for made-up kinds."""
     if spec["kind"] == "trace":
         files = [_existing(Path(spec["path"]), "the trace")]
+    elif spec["kind"] == "texts" and spec["path"] is not None:
+        files = [_existing(Path(spec["path"]), "the file of prompts")]
     elif spec["kind"] == "sharegpt":
         files = [conversation_file(spec), *tokenizer_files(spec)]
     else:

@@ -7,6 +7,8 @@ import numpy as np
 from memgap.load.health import p99_and_max_ms
 from memgap.load.http1 import Exchange
 from memgap.load.records import (
+    CUT,
+    ENDED,
     ClientHealth,
     LoadPlan,
     LoadResult,
@@ -19,7 +21,7 @@ from memgap.load.records import (
 )
 from memgap.load.sse import ParsedReply, parse_reply
 
-WHOLE = ("stop", "length", "tool_calls", "function_call", "eos", "eos_token", "stop_sequence", "end_turn", "max_tokens")
+WHOLE = (*ENDED, *CUT)
 """Finish reasons of a reply that the model ended, or the length asked for; after another one it is not whole."""
 
 
@@ -141,6 +143,10 @@ def _results(
         if reply.times_ns:
             result.first_token_s = (reply.times_ns[0] - start_ns) / 1e9
             result.last_token_s = (reply.times_ns[-1] - start_ns) / 1e9
+        if reply.first_text_ns is not None:
+            result.first_text_s = (reply.first_text_ns - start_ns) / 1e9
+        if reply.first_answer_ns is not None:
+            result.first_answer_s = (reply.first_answer_ns - start_ns) / 1e9
         result.prompt_tokens_server = reply.prompt_tokens
         result.output_tokens_server = reply.output_tokens
         result.output_tokens_seen = sum(reply.tokens)

@@ -58,16 +58,19 @@ class EventSplitter:
 class ParsedReply:
     """What a reply says.
 
-    `times_ns` and `tokens`: one entry an event with at least one new token. `coalesced`: how many of these
-    events came in one read with the one before. `done`: the stream ended as it should ([DONE], or a whole
-    body). `skipped`: events with neither a choice nor a count of tokens. `malformed`: what could not be read, or None.
-    `message`: the error the server gave, or None.
+    `times_ns` and `tokens`: one entry an event with at least one new token. `coalesced`: how many of these events
+    came in one read with the one before. `first_text_ns`: the first event with text that a user sees, a reasoning
+    model's reasoning included; `first_answer_ns`: the first with text of the answer itself. `done`: the stream ended
+    as it should ([DONE], or a whole body). `skipped`: events with neither a choice nor a count of tokens.
+    `malformed`: what could not be read, or None. `message`: the error the server gave, or None.
     """
 
     http_status: int | None = None
     times_ns: list[int] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     coalesced: int = 0
+    first_text_ns: int | None = None
+    first_answer_ns: int | None = None
     chunks: int = 0
     skipped: int = 0
     prompt_tokens: int | None = None
@@ -165,10 +168,11 @@ def _read_event(data: bytes, time_ns: int, reply: ParsedReply, counts: _Counts) 
             return
         choice = choices[0]
         ids = choice.get("token_ids")
-        text = choice.get("text")
-        if text is None:
+        answer, text = choice.get("text"), None
+        if answer is None:
             delta = choice.get("delta") or {}
-            text = delta.get("content") or delta.get("reasoning") or delta.get("reasoning_content")
+            answer, text = delta.get("content"), delta.get("reasoning") or delta.get("reasoning_content")
+        text = answer or text
         number = len(ids) if ids else 0
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         reply.malformed = reply.malformed or f"an event is not as the API has it: {_clip(data)}"
@@ -179,6 +183,10 @@ def _read_event(data: bytes, time_ns: int, reply: ParsedReply, counts: _Counts) 
     previous = counts.usage[-1] if counts.usage else 0
     counts.usage.append(max(previous, reply.output_tokens or 0))
     counts.text.append(1 if text else 0)
+    if text and reply.first_text_ns is None:
+        reply.first_text_ns = time_ns
+    if answer and reply.first_answer_ns is None:
+        reply.first_answer_ns = time_ns
     reply.finish_reason = choice.get("finish_reason") or reply.finish_reason
 
 

@@ -122,7 +122,9 @@ def seats_of(record: Record) -> int | None:
 
 
 def as_sent(prompts: list[DatasetPrompt], record: Record, server: Server) -> list[Prompt]:
-    """Return prompts as token ids, or for the chat endpoint as the text that these ids stand for."""
+    """Return prompts as token ids, or for the chat endpoint as the text that these ids stand for; texts as they are."""
+    if prompts and prompts[0].text is not None:
+        return [Prompt(one.output_tokens, None, one.text, one.conversation, one.group) for one in prompts]
     if record["load"]["endpoint"] == "completions":
         return [Prompt(one.output_tokens, one.token_ids, None, one.conversation, one.group) for one in prompts]
     if speaks_words(record["model"]):

@@ -84,7 +84,7 @@ def make_point(
         "cap_side": cap_side,
         "repeat": repeat,
     }
-    _check_chat(record, where)
+    _check_text(record, where)
     if (record["load"]["arrival"] == "trace") and dataset["kind"] != "trace":
         raise UserError(f"{where}: load.arrival 'trace' needs a dataset of kind trace, not {dataset['kind']}.")
     _check_turns(record, where)
@@ -102,8 +102,13 @@ def session_name(record: Mapping[str, Any]) -> str:
     return f"{name}-{server_key(record)}"
 
 
-def _check_chat(record: Record, where: str) -> None:
+def _check_text(record: Record, where: str) -> None:
     model = record["model"]
+    if record["dataset"]["kind"] == "texts" and speaks_words(model):
+        raise UserError(
+            f"{where}: datasets.{record['dataset']['name']} is text, of which the {model['weights']} model "
+            f"{model['name']} knows no word; use weights that know some (package, hub or path), or another dataset."
+        )
     if record["load"]["endpoint"] != "chat" or not speaks_words(model):
         return
     if not encodes_text(ModelArchitecture.from_dict(model["architecture"])):
