@@ -18,6 +18,7 @@ from memgap.errors import UserError
 from memgap.host import group as group_module
 from memgap.host.group import Group, devices_of, member_record
 from memgap.host.protocol import HostPlan
+from memgap.host.routers import Behind, router_command
 from memgap.points.point import Record
 from memgap.router.members import Member
 from memgap.router.policies import least_outstanding
@@ -104,6 +105,9 @@ def test_members_are_told_their_roles_and_have_what_all_share() -> None:
         (MIXED | {"router": {"kind": "nixl-pull"}}, {}, "needs members of the roles prefill and decode"),
         (SPLIT | {"router": {}}, {}, "least-outstanding needs members without a role"),
         (SPLIT | {"router": {"kind": "sglang-bootstrap"}}, {}, "is for sglang, not for mock"),
+        (MIXED | {"router": {"kind": "sglang-router"}}, {}, "topology.router.version is missing"),
+        (MIXED | {"router": {"version": "1"}}, {}, "topology.router.version is for vllm-router and sglang-router"),
+        (SPLIT | {"router": {"kind": "sglang-router", "version": "1"}}, {}, "is for sglang, not for mock"),
         (MIXED, {"replicas": 2}, "`replicas` share one GPU"),
         ({"members": {"a": {"server": {"port": 1}}}}, {}, "topology.members.a"),
     ],
@@ -159,6 +163,30 @@ def test_the_member_with_the_fewest_requests_in_flight_is_next() -> None:
     assert least_outstanding(members).name == "b"
     members[1].outstanding, members[1].sent = 1, 5
     assert least_outstanding(members).name == "a"
+
+
+def test_another_projects_router_has_its_own_words_and_has_to_be_the_release_of_the_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 0.3.2\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("MEMGAP_ROUTERS_PYTHON", str(python))
+    members = [Behind("a", "", "http://127.0.0.1:1"), Behind("b", "", "http://127.0.0.1:2")]
+    router = {"kind": "sglang-router", "version": "0.3.2", "args": {"policy": "cache_aware"}}
+    command = router_command(router, members, 7)
+    assert command[:3] == [str(python), "-m", "sglang_router.launch_router"]
+    assert command[-5:] == ["--worker-urls", "http://127.0.0.1:1", "http://127.0.0.1:2", "--policy", "cache_aware"]
+    pair = [Behind("p", "prefill", "http://127.0.0.1:1", 9), Behind("d", "decode", "http://127.0.0.1:2")]
+    split = router_command({**router, "args": {}}, pair, 7)
+    assert split[-6:] == ["--pd-disaggregation", "--prefill", pair[0].url, "9", "--decode", pair[1].url]
+    assert "--vllm-pd-disaggregation" in router_command({**router, "kind": "vllm-router", "args": {}}, pair, 7)
+    with pytest.raises(ServerFailureError, match=r"the point is of sglang-router 0.4, .* has 0.3.2") as failure:
+        router_command({**router, "version": "0.4"}, members, 7)
+    assert failure.value.hopeless
+    monkeypatch.setenv("MEMGAP_ROUTERS_PYTHON", str(tmp_path / "none"))
+    with pytest.raises(ServerFailureError, match="sglang-router is not installed"):
+        router_command(router, members, 7)
 
 
 def test_the_table_of_members_tells_who_did_what(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ PREFILL, DECODE = "prefill", "decode"
 NIXL, BOOTSTRAP = "nixl-pull", "sglang-bootstrap"
 SPLIT_ROUTERS = (NIXL, BOOTSTRAP)
 """Routers between prefill and decode servers."""
+FOREIGN: Mapping[str, str] = {"vllm-router": NIXL, "sglang-router": BOOTSTRAP}
+"""Routers of other projects, by the names of their packages, and how they split requests where members have roles."""
 ENGINES: Mapping[str, tuple[str, ...]] = {NIXL: ("vllm", "mock"), BOOTSTRAP: ("sglang",)}
 """The adapters whose servers a router can split a request between."""
 TRANSFER_FLAG, MODE_FLAG, BOOTSTRAP_FLAG = (
@@ -24,16 +26,22 @@ TRANSFER_FLAG, MODE_FLAG, BOOTSTRAP_FLAG = (
 KV_ROLES = {PREFILL: "kv_producer", DECODE: "kv_consumer"}
 
 
+def protocol_of(kind: str) -> str:
+    """Return how a router splits requests between members with roles: one of `SPLIT_ROUTERS`."""
+    return FOREIGN.get(kind, kind)
+
+
 def role_flags(kind: str, adapter: str, role: str, flags: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the flags of a member with those that its role needs, as far as they are not given.
 
     `flags` are the member's with those that all share. Raises UserError for an engine that the router cannot split.
     """
-    if kind not in SPLIT_ROUTERS:
+    if not role:
         return {}
-    if adapter not in ENGINES[kind]:
-        raise UserError(f"{where}: the router {kind} is for {' and '.join(ENGINES[kind])}, not for {adapter}.")
-    if kind == BOOTSTRAP:
+    engines = ENGINES[protocol_of(kind)]
+    if adapter not in engines:
+        raise UserError(f"{where}: the router {kind} is for {' and '.join(engines)}, not for {adapter}.")
+    if protocol_of(kind) == BOOTSTRAP:
         return {MODE_FLAG: role}
     given = flags.get(TRANSFER_FLAG) or {}
     if not isinstance(given, Mapping):
@@ -44,10 +52,10 @@ def role_flags(kind: str, adapter: str, role: str, flags: Mapping[str, Any], whe
 
 def ports_of(kind: str, role: str, free_port: Callable[[], int]) -> tuple[dict[str, str], dict[str, Any], int | None]:
     """Return variables and flags of a member that name ports of its own, and the port that its router has to know."""
-    if kind == NIXL:
+    if role and protocol_of(kind) == NIXL:
         port = str(free_port())
         return {"VLLM_NIXL_SIDE_CHANNEL_HOST": "127.0.0.1", "VLLM_NIXL_SIDE_CHANNEL_PORT": port}, {}, None
-    if kind == BOOTSTRAP and role == PREFILL:
+    if role == PREFILL and protocol_of(kind) == BOOTSTRAP:
         bootstrap = free_port()
         return {}, {BOOTSTRAP_FLAG: bootstrap}, bootstrap
     return {}, {}, None

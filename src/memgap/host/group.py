@@ -1,7 +1,6 @@
 """Servers on GPUs of their own behind a router: they start, fail and stop together, and are loaded as one."""
 
 import dataclasses
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from memgap.host.gpus import server_gpus
 from memgap.host.ports import free_port
 from memgap.host.protocol import Check, HostPlan
 from memgap.host.replicas import Replicas
+from memgap.host.routers import Behind, router_command
 from memgap.host.server import EngineServer
 from memgap.host.supervised import Supervised
 from memgap.loopback import fetch
@@ -38,7 +38,8 @@ class Group(Replicas):
         super().__init__(plan)
         topology = plan.record["server"]["topology"]
         self._members: Mapping[str, Mapping[str, Any]] = dict(sorted(topology["members"].items()))
-        self._kind: str = topology["router"]["kind"]
+        self._settings: Mapping[str, Any] = topology["router"]
+        self._kind: str = self._settings["kind"]
         self._number = len(self._members)
         self._router_log = plan.scratch / "router.log"
         self._router: Supervised | None = None
@@ -60,7 +61,7 @@ class Group(Replicas):
     @property
     def metrics_urls(self) -> list[str]:
         """See Host: the members that answer."""
-        return [one.url for name, one in self.named.items() if self._members[name].get("role") != PREFILL]
+        return [one.url for name, one in self.named.items() if self._members[name]["role"] != PREFILL]
 
     @property
     def member_urls(self) -> dict[str, str]:
@@ -95,7 +96,7 @@ class Group(Replicas):
     def told(self) -> dict[str, Any]:
         """See Host, and of each member its role and what it says of itself."""
         members = {
-            name: {"role": self._members[name].get("role", ""), "start_s": one.start_s, **dataclasses.asdict(one.facts)}
+            name: {"role": self._members[name]["role"], "start_s": one.start_s, **dataclasses.asdict(one.facts)}
             for name, one in self.named.items()
         }
         return {**super().told, "members": members, "router": self._kind}
@@ -109,7 +110,7 @@ class Group(Replicas):
         self._devices = self._devices or devices_of(self._server)
         record = member_record(self._server, name)
         port = None if self._plan.port is None else self._plan.port + 1 + number
-        role = self._members[name].get("role", "")
+        role = self._members[name]["role"]
         variables, flags, self._bootstraps[name] = ports_of(self._kind, role, free_port)
         record["server"]["args"] |= flags
         env = {**self._own_env, **variables}
@@ -122,11 +123,11 @@ class Group(Replicas):
     def _start_router(self, check: Check) -> None:
         port = free_port() if self._plan.port is None else self._plan.port
         self._router_url = f"http://127.0.0.1:{port}"
-        self._router_command = [sys.executable, "-m", "memgap.router", "--port", str(port), "--policy", self._kind]
-        for name, one in self.named.items():
-            bootstrap = self._bootstraps[name]
-            who = ":".join([name, self._members[name].get("role", ""), *([str(bootstrap)] if bootstrap else [])])
-            self._router_command += ["--member", f"{who}={one.url}"]
+        behind = [
+            Behind(name, self._members[name]["role"], one.url, self._bootstraps[name])
+            for name, one in self.named.items()
+        ]
+        self._router_command = router_command(self._settings, behind, port)
         self._router = Supervised(self._router_command, self._router_log, {})
         until_s = time.monotonic() + ROUTER_START_S
         while not _answers(f"{self._router_url}/health"):
@@ -152,7 +153,7 @@ class Group(Replicas):
         """See Host: a member's, else the router's."""
         for name, one in self.named.items():
             if not one.alive:
-                death, role = one.death(), self._members[name].get("role", "")
+                death, role = one.death(), self._members[name]["role"]
                 return ServerFailureError(death.kind, f"{f'{role} ' if role else ''}{name}: {death}", death.log_tail)
         return ServerFailureError(ROUTER_FAILED, "the router died under load", self._router_text)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from memgap import HARNESS_VERSION
 from memgap.engine.adapters import adapter_for, require
-from memgap.engine.disaggregation import DECODE, PREFILL, SPLIT_ROUTERS, role_flags
+from memgap.engine.disaggregation import DECODE, FOREIGN, PREFILL, SPLIT_ROUTERS, role_flags
 from memgap.engine.given import GivenFlags, without_none
 from memgap.engine.reserved import check_flags, check_variables
 from memgap.errors import UserError
@@ -175,7 +175,7 @@ def topology(arguments: Mapping[str, Any], engine: Record, flags: Record, where:
     given = arguments["topology"]
     kind = given.get("router", {}).get("kind", "least-outstanding")
     roles = {name: one.get("role", "") for name, one in given["members"].items()}
-    split = kind in SPLIT_ROUTERS
+    split = kind in SPLIT_ROUTERS or (kind in FOREIGN and any(roles.values()))
     if set(roles.values()) != ({PREFILL, DECODE} if split else {""}):
         wants = f"members of the roles {PREFILL} and {DECODE}" if split else "members without a role"
         raise UserError(f"{where}: topology.router.kind {kind} needs {wants}.")
@@ -187,7 +187,17 @@ def topology(arguments: Mapping[str, Any], engine: Record, flags: Record, where:
         check_variables(env, f"{where}: topology.members.{name}")
         own |= role_flags(kind, engine["adapter"], roles[name], {**flags, **own}, where)
         members[name] = {"role": roles[name], "server": own, "env": env}
-    return {"members": members, "router": {"kind": kind}}
+    return {"members": members, "router": _router(kind, given.get("router", {}), where)}
+
+
+def _router(kind: str, given: Mapping[str, Any], where: str) -> Record:
+    if kind not in FOREIGN:
+        if surplus := next((name for name in ("version", "args") if name in given), None):
+            raise UserError(f"{where}: topology.router.{surplus} is for {' and '.join(FOREIGN)}, not for {kind}.")
+        return {"kind": kind}
+    if "version" not in given:
+        raise UserError(f"{where}: topology.router.version is missing; name the release of {kind} that is installed.")
+    return {"kind": kind, "version": given["version"], "args": dict(given.get("args", {}))}
 
 
 def share_memory(adapter: str, flags: Record, replicas: int) -> Record:
