@@ -84,6 +84,13 @@ def test_a_prefill_server_hands_its_cache_to_a_decode_server(tmp_path: Path) -> 
     assert summary["kv_transfer_bytes_s"] == pytest.approx(1e8)
 
 
+def test_requests_that_fail_behind_the_router_are_the_points_and_not_taken_for_its_end(tmp_path: Path) -> None:
+    bad = {"members": {"a": {"server": {"fault": "http-500:2"}}, "b": {}}, "router": {"kind": "round-robin"}}
+    point = stored(grouped(bad, load={"requests": 20, "warmup_requests": 1}), tmp_path)
+    assert point["status"] == "request_errors"
+    assert "HTTP 500" in point["error"]["message"] and "health" not in point["error"]["message"]
+
+
 def test_the_key_depends_on_the_members_and_the_router() -> None:
     other = {**MIXED, "router": {"kind": "least-outstanding"}}
     fewer = {"members": {"a": {}}, "router": {"kind": "round-robin"}}

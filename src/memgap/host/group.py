@@ -130,13 +130,17 @@ class Group(Replicas):
         self._router_command = router_command(self._settings, behind, port)
         self._router = Supervised(self._router_command, self._router_log, {})
         until_s = time.monotonic() + ROUTER_START_S
-        while not _answers(f"{self._router_url}/health"):
+        while not self._router_answers:
             if not self._router.alive or time.monotonic() > until_s:
                 raise ServerFailureError(
                     ROUTER_FAILED, f"the router did not start ({first_error(self._router_text)})", self._router_text
                 )
             check()
             time.sleep(0.05)
+
+    @property
+    def _router_answers(self) -> bool:
+        return _answers(f"{self._router_url}/health")
 
     @property
     def _router_text(self) -> str:
@@ -159,7 +163,7 @@ class Group(Replicas):
 
     def settle(self) -> bool:
         """See Host: with a router that has gone nothing answers, whatever the members do."""
-        return super().settle() and (self._router is None or not self._router.alive or _answers(self._router_url))
+        return super().settle() and (self._router is None or not self._router.alive or self._router_answers)
 
     def stop(self) -> None:
         """Stop the router, then the members; returns when nothing of them is left."""
