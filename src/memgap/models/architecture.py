@@ -19,6 +19,7 @@ DTYPE_BYTES: Mapping[str, float] = {
     "float32": 4,
     "float16": 2,
     "bfloat16": 2,
+    "bf16": 2,
     "fp8": 1,
     "fp8_e4m3": 1,
     "fp8_e5m2": 1,
