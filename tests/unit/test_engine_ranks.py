@@ -37,6 +37,7 @@ def weights(*ranks: str, gib: float = 1.5) -> str:
         (weights("Worker_DP0_TP0", "Worker_DP0_TP1", "Worker_DP1_TP0", "Worker_DP1_TP1"),
          {"tensor_parallel_size": 2, "data_parallel_size": 2}, 6.0),
         (weights("Worker_PP0", "Worker_PP1"), {"pipeline_parallel_size": 2}, 3.0),
+        (weights("Worker_TP0"), {"tensor_parallel_size": 2, "prefill_context_parallel_size": 2}, 6.0),
         (weights("Worker_TP0", "Worker_TP1") * 2, {"tensor_parallel_size": 2}, 3.0),
         ("INFO Model loading took 1.5 GiB\n" * 2, {}, 1.5),
         ("INFO Model loading took 1.5 GiB\n" * 4, {"tensor_parallel_size": 2}, 3.0),

@@ -14,6 +14,7 @@ WHOLE_FLAGS = frozenset(
     (
         *("max-num-seqs", "max-num-batched-tokens", "max-model-len", "block-size", "seed", "kv-cache-memory-bytes"),
         *("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size", "num-gpu-blocks-override"),
+        "prefill-context-parallel-size",
         *("max-running-requests", "max-total-tokens", "max-prefill-tokens", "chunked-prefill-size", "context-length"),
         *("tp-size", "pp-size", "dp-size", "api-server-count", "max-num-partial-prefills"),
     )

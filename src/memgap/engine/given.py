@@ -9,7 +9,7 @@ from memgap.engine.disaggregation import PREFILL
 from memgap.errors import UserError
 from memgap.models.architecture import ModelArchitecture
 
-PARALLEL = ("tensor_parallel", "pipeline_parallel", "data_parallel")
+PARALLEL = ("tensor_parallel", "pipeline_parallel", "context_parallel", "data_parallel")
 """The GPUs of one server are the product of these; replicas share one set of GPUs."""
 
 
@@ -66,14 +66,14 @@ class GivenFlags:
         number."""
         if self._members:
             return sum(one.gpus for one in self._members)
-        return self._product(PARALLEL if not self.get("data_parallel_attention") else PARALLEL[:2])
+        return self._product(PARALLEL if not self.get("data_parallel_attention") else PARALLEL[:-1])
 
     @property
     def gpus_here(self) -> int:
         """How many of them are on one machine, where the flags say how many data-parallel engines are."""
         if self._members or "data_parallel_local" not in self:
             return self.gpus
-        return self._product((*PARALLEL[:2], "data_parallel_local"))
+        return self._product((*PARALLEL[:-1], "data_parallel_local"))
 
     def _product(self, meanings: Sequence[str]) -> int:
         product = 1
