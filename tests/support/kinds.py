@@ -115,7 +115,8 @@ def verification_jobs(bench: Bench) -> list[Job]:
         "memory": {},
         "candidates": [],
     }
-    path = bench.folder / "advice.yaml"
+    path = bench.results / "advisor/tiny-opt.yaml"
+    path.parent.mkdir(parents=True)
     path.write_text(yaml.safe_dump(advice))
     out = [*("--out", str(bench.folder / "verified.yaml")), *("--html", str(bench.folder / "verified.html"))]
     return [("verify_advice.py", plan_of(study, "verification", "tiny-opt"), "--advice", str(path), *out)]

@@ -561,3 +561,12 @@ def test_a_bad_fleet_file_is_one_sentence(tmp_path: Path, text: str, sentence: s
 def test_a_missing_fleet_file_ends_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--table", "t.csv", "--fleet", str(tmp_path / "none.yaml"), "--out", str(tmp_path / "p.yaml")]) == 2
     assert capsys.readouterr().err.startswith("memgap: cannot read the fleet ")
+
+
+def test_points_that_are_left_out_are_counted_by_why() -> None:
+    more = rows_of("small", {256: (1600.0, 70.0, 70.0)}, status="oom")
+    more += rows_of("small", {48: (1200.0, 25.0, 30.0)}, verdict="invalid", verdict_reasons="foreign_processes")
+    more += rows_of("small", {64: (math.inf, 30.0, 30.0)}) + rows_of("small", {64: (1300.0, math.nan, 30.0)})
+    plan = plan_for(as_table(rows_of("small", SMALL) + more), fleet(objective="gpus"))
+    assert plan["models"][0]["points"] == {"good": 3, "no number": 2, "failed": 1, "invalid": 1}
+    assert plan["models"][0]["ceiling_tok_s"] == {"a": 1500.0}

@@ -234,6 +234,9 @@ def test_revisions_and_code_of_a_model_are_its_own(tmp_path: Path) -> None:
     assert found.config["models"]["a--b"]["trust_remote_code"] is True
     (note,) = (one for one in found.notes if "models.a--b" in one)
     assert note.endswith("where no hub can be reached, give --shape a/b=config.json"), "the commit is there"
+    for where in (fixed, {**fixed, "model-name-or-path": "facebook/opt-1.3b"}):
+        noted = made(tmp_path, where, {"name": "x", "args": {"model-name-or-path": "facebook/opt-1.3b"}}).notes
+        assert any("opt-1.3b is in the registry with a revision of its own" in note for note in noted)
     told = made(tmp_path, fixed, options=Options(revisions={"a/b": "beef", "no/such": "x"}))
     assert told.config["models"]["a--b"]["revision"] == "beef"
     assert any("no/such: no experiment has that model" in note for note in told.notes)

@@ -184,7 +184,7 @@ class Replicas(Server):
 
     def reset_caches(self) -> bool:
         """Empty the prefix cache of every server; false where one cannot."""
-        emptied = [self.adapter.reset_prefix_cache(url, self.api_key) for url in self.urls]
+        emptied = [self.adapter.reset_prefix_cache(one.url, self.api_key) for one in self.servers]
         return all(emptied)
 
     def detokenize(self, model: str, token_ids: list[int]) -> str:

@@ -48,6 +48,11 @@ class EventSplitter:
                 self._data = []
         return events
 
+    def ends_there(self) -> bool:
+        """Whether the body stopped right behind [DONE], without the empty line that ends an event."""
+        left = [*self._data, self._rest.strip().removeprefix(b"data:").strip()]
+        return b"[DONE]" in left
+
 
 @dataclass(slots=True)
 class ParsedReply:
@@ -102,6 +107,7 @@ def parse_reply(times_ns: Sequence[int], parts: Sequence[bytes]) -> ParsedReply:
             for data in splitter.feed(piece):
                 _read_event(data, time_ns, reply, counts)
     reply.http_status = decoder.status
+    reply.done = reply.done or splitter.ends_there()
     if decoder.status not in (None, 200):
         reply.message = _error_message(b"".join(plain))
         reply.done = True

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prefill-us-per-token", type=float, default=0.0, help="time for each prompt token")
     for kind in ("tensor", "pipeline", "data"):
         parser.add_argument(f"--{kind}-parallel-size", type=int, default=1, help="changes nothing but a job's GPUs")
+    parser.add_argument("--kv-transfer-config", default="", help="taken and not looked at")
     parser.add_argument("--precise-timing", action="store_true", help="spin for the last ms of a wait")
     parser.add_argument("--api-key", default=os.environ.get(KEY_VARIABLE, ""), help="bearer token that /v1 asks for")
     parser.add_argument("--stamp-file", default="", help="write the time of each token here (.npz)")

@@ -18,7 +18,10 @@ from memgap.datasets.build import Prompt as DatasetPrompt
 from memgap.datasets.build import warmup_prompts
 from memgap.datasets.files import load_dataset
 from memgap.datasets.spec import WARMUP_RESERVE
+from memgap.engine.base import EngineAdapter
+from memgap.engine.given import answering
 from memgap.engine.prometheus import Page
+from memgap.engine.transfers import transfer_summary
 from memgap.host.protocol import Server
 from memgap.host.worker import Worker
 from memgap.load.latency import summarize
@@ -113,7 +116,9 @@ def seats_of(record: Record) -> int | None:
     load = record["load"]
     if load["arrival"] == "closed":
         return int(load["concurrency"])
-    return int(record["batch_cap"]) * int(record["server"]["replicas"]) if load["arrival"] == "all-at-once" else None
+    if load["arrival"] != "all-at-once":
+        return None
+    return int(record["batch_cap"]) * answering(record["server"])
 
 
 def as_sent(prompts: list[DatasetPrompt], record: Record, server: Server) -> list[Prompt]:
@@ -244,6 +249,7 @@ class _Seen:
     began_s: float
     ended_s: float
     profile: tuple[dict[str, Any], bytes] | None = None
+    members: dict[str, tuple[Page, Page]] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -265,13 +271,14 @@ class Window(Phase[Server]):
         host, watch, began_s = run.host, run.place.watch, time.monotonic()
         run.know_secrets()
         run.sample()
-        before: Page = {}
+        before, of_members = Page(), dict[str, Page]()
         moment = run.record["server"].get("profile")
         profile = ProfileMoment(host.urls, host.api_key, moment) if moment else None
 
         def before_window() -> None:
             time.sleep(COUNTERS_SETTLE_S)
             before.update(fetch_pages(host.metrics_urls, timeout_s=10))
+            of_members.update({name: fetch_pages([url], timeout_s=10) for name, url in host.member_urls.items()})
             if profile is not None:
                 profile.begin()
 
@@ -285,6 +292,8 @@ class Window(Phase[Server]):
         after = fetch_pages(host.metrics_urls, timeout_s=10)
         summary = summarize(asked.result) | silence_summary(asked.result) | trace_summary(run)
         seen = _Seen(load.plan, asked.result, summary, run.emptied, before, after, began_s, time.monotonic())
+        for name, url in host.member_urls.items():
+            seen.members[name] = of_members.get(name, {}), fetch_pages([url], timeout_s=10)
         if profile is not None:
             seen.profile = _kernels(host, profile)
         run.kept.setdefault("windows", {})[self.name] = seen
@@ -305,6 +314,9 @@ class Window(Phase[Server]):
         engine = run.host.adapter
         summary.update(_counter_changes(engine.metrics_sample(seen.before), engine.metrics_sample(seen.after)))
         summary.update(server_latencies(seen.before, seen.after, engine.latency_histograms))
+        summary.update(transfer_summary(seen.before, seen.after))
+        members = {name: _of_member(engine, *pages) for name, pages in seen.members.items()}
+        summary.update(run.host.before_the_reply(members))
         health = dataclasses.asdict(result.health)
         # a window after another one has caches that nobody tried to empty
         emptied = seen.emptied or (None if self.name else False)
@@ -322,6 +334,8 @@ class Window(Phase[Server]):
         files = {**result_files(result, sorted(run.secrets)), "telemetry.csv.gz": csv_gz(rows, columns_of(rows))}
         if own := window.by_gpu(rows, result.duration_s):
             said["gpus"] = own
+        if members:
+            said["members"] = members
         if seen.profile is not None:
             said["profile"], files["kernels.csv.gz"] = seen.profile
         run.summary |= {f"{self.name}_{name}" if self.name else name: value for name, value in summary.items()}
@@ -339,6 +353,13 @@ class Window(Phase[Server]):
         after_s = windows[names[place - 1]].ended_s - start_s if place else -np.inf
         before_s = windows[names[place + 1]].began_s - start_s if place + 1 < len(names) else np.inf
         return [row for row in rows if after_s < row["time_s"] < before_s]
+
+
+def _of_member(engine: EngineAdapter, before: Page, after: Page) -> dict[str, float]:
+    """Return what one member of a group did in the window, by its own page."""
+    changes = _counter_changes(engine.metrics_sample(before), engine.metrics_sample(after))
+    latencies = server_latencies(before, after, engine.latency_histograms)
+    return {**changes, **latencies, **transfer_summary(before, after)}
 
 
 def _fail(run: ServerRun, asked: Asked, summary: Mapping[str, float], hangs: bool) -> None:

@@ -310,13 +310,11 @@ class _Conversion:
         known = {entry.hub_id: name for name, entry in load_registry().items() if entry.hub_id and entry.revision}
         revision = self._revision(name_there, merged, place)
         code = truth(merged.get(CODE), self._where(CODE, place)) if not isinstance(merged.get(CODE), list) else False
+        if name_there in known and (revision is not None or code):
+            self._note(f"{known[name_there]} is in the registry with a revision of its own and needs no code")
         if name_there not in self._names:
-            if name_there in known:
-                self._names[name_there] = known[name_there]
-                if revision is not None or code:
-                    self._note(f"{known[name_there]} is in the registry with a revision of its own and needs no code")
-            else:
-                self._names[name_there] = self._new_model(name_there, revision, code)
+            named = known.get(name_there)
+            self._names[name_there] = named or self._new_model(name_there, revision, code)
         return self._names[name_there]
 
     def _revision(self, hub_id: str, merged: Arguments, place: str) -> str | None:

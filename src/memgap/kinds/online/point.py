@@ -6,6 +6,7 @@ from typing import Any
 
 from memgap import HARNESS_VERSION
 from memgap.engine.adapters import adapter_for, require
+from memgap.engine.disaggregation import DECODE, PREFILL, SPLIT_ROUTERS, role_flags
 from memgap.engine.given import GivenFlags, without_none
 from memgap.engine.reserved import check_flags, check_variables
 from memgap.errors import UserError
@@ -68,6 +69,8 @@ def make_point(
         "replicas": replicas,
         "mps": bool(arguments.get("mps", False)),
     }
+    if "topology" in arguments:
+        server["topology"] = topology(arguments, engine, flags, where)
     if "profile" in arguments:
         server["profile"] = {name: float(value) for name, value in arguments["profile"].items()}
     record: Record = {
@@ -93,6 +96,7 @@ def session_name(record: Mapping[str, Any]) -> str:
     cap = f"cap{record['batch_cap']}" if record["cap_side"] == "server" else "warm"
     replicas, mps = record["server"]["replicas"], record["server"]["mps"]
     shared = (f"-x{replicas}" if replicas > 1 else "") + ("-mps" if mps else "")
+    shared += f"-{record['server']['topology']['router']['kind']}" if "topology" in record["server"] else ""
     shared += "-profiled" if "profile" in record["server"] else ""
     name = f"{record['model']['name']}-{record['engine']['name']}-{cap}{shared}"
     return f"{name}-{server_key(record)}"
@@ -157,6 +161,33 @@ def _server_arguments(
     elif given.whole("max_seqs", batch_cap) < batch_cap and not queue:
         raise UserError(f"{where}: batch_cap {batch_cap} is above the server's {most} {given.get('max_seqs')}.")
     return flags
+
+
+def topology(arguments: Mapping[str, Any], engine: Record, flags: Record, where: str) -> Record:
+    """Return the topology of a record from a configuration's, without defaults. Raises UserError where its members
+    cannot be served by its router.
+    """
+    for name in ("replicas", "mps"):
+        if arguments.get(name, 1) not in (1, False):
+            raise UserError(
+                f"{where}: `{name}` share one GPU, the members of `topology` have their own; use one of both."
+            )
+    given = arguments["topology"]
+    kind = given.get("router", {}).get("kind", "least-outstanding")
+    roles = {name: one.get("role", "") for name, one in given["members"].items()}
+    split = kind in SPLIT_ROUTERS
+    if set(roles.values()) != ({PREFILL, DECODE} if split else {""}):
+        wants = f"members of the roles {PREFILL} and {DECODE}" if split else "members without a role"
+        raise UserError(f"{where}: topology.router.kind {kind} needs {wants}.")
+    members: Record = {}
+    for name, one in given["members"].items():
+        own = without_none(one.get("server", {}))
+        check_flags(own, f"{where}: topology.members.{name}", reserved=GivenFlags(engine["adapter"], {}).names.reserved)
+        env = dict(one.get("env", {}))
+        check_variables(env, f"{where}: topology.members.{name}")
+        own |= role_flags(kind, engine["adapter"], roles[name], {**flags, **own}, where)
+        members[name] = {"role": roles[name], "server": own, "env": env}
+    return {"members": members, "router": {"kind": kind}}
 
 
 def share_memory(adapter: str, flags: Record, replicas: int) -> Record:
