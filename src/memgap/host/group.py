@@ -147,11 +147,11 @@ class Group(Replicas):
         return redact(self._router_log.read_text(encoding="utf-8", errors="replace")) if self._router else ""
 
     def _whose(self, failure: ServerFailureError) -> ServerFailureError:
-        dead = [name for name, one in self.named.items() if not one.alive]
+        names = [name for name, one in self.named.items() if one is self._failed]
         self.stop()
-        if failure.kind == ROUTER_FAILED or not dead:
+        if not names:
             return failure
-        return ServerFailureError(failure.kind, f"of the group, {', '.join(dead)} failed: {failure}", failure.log_tail)
+        return ServerFailureError(failure.kind, f"of the group, {names[0]} failed: {failure}", failure.log_tail)
 
     def death(self) -> ServerFailureError:
         """See Host: a member's, else the router's."""
