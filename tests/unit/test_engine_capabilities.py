@@ -61,10 +61,10 @@ def test_what_can_be_asked_is_what_the_table_says() -> None:
 @pytest.mark.parametrize(
     ("adapter", "changes", "sentence"),
     [
-        ("sglang", {"replicas": 2}, "`replicas` needs an engine that has a flag for its share of a GPU's memory"),
-        ("sglang", {"mps": True}, "`mps` needs an engine"),
+        ("lmdeploy", {"replicas": 2}, "`replicas` needs an engine that has a flag for its share of a GPU's memory"),
+        ("lmdeploy", {"mps": True}, "`mps` needs an engine"),
         (
-            "sglang",
+            "lmdeploy",
             {"profile": {"after_s": 1, "seconds": 1}},
             "`profile` needs an engine that starts and stops torch.pro",
         ),

@@ -130,6 +130,7 @@ def _check_engine(arguments: Mapping[str, Any], engine: Record, model: Record, w
     require(engine, "serves", "a sweep", where)
     if int(arguments.get("replicas", 1)) > 1:
         require(engine, "shares_memory", "`replicas`", where)
+        check_shareable(engine["adapter"], without_none(arguments.get("server", {})), where)
     if arguments.get("mps"):
         require(engine, "shares_memory", "`mps`", where)
     if "profile" in arguments:
@@ -154,11 +155,27 @@ def _server_arguments(
     return flags
 
 
+def check_shareable(adapter: str, flags: Record, where: str) -> None:
+    """Raise UserError where replicas could not divide the memory: a share of what is free would be another for each."""
+    given = GivenFlags(adapter, flags, where)
+    if given.names.fraction_is_of_free and "kv_tokens" not in given:
+        raise UserError(
+            f"{where}: {given.name('memory_fraction')} is a share of what is free when a server starts, which "
+            f"`replicas` cannot divide; give {given.name('kv_tokens')}, the tokens of all replicas together."
+        )
+
+
 def share_memory(adapter: str, flags: Record, replicas: int) -> Record:
-    """Return one replica's flags: the memory that all may take together, 0.9 of the GPU by default, is divided."""
+    """Return one replica's flags: the memory that all may take together, 0.9 of the GPU by default, is divided.
+
+    A share of free memory stays as it is, beside a number of tokens that is divided.
+    """
     given, shared = GivenFlags(adapter, flags), dict(flags)
-    if "kv_bytes" in given:
-        shared[str(given.name("kv_bytes"))] = int(given.get("kv_bytes")) // replicas
+    for meaning in ("kv_bytes", "kv_tokens"):
+        if meaning in given:
+            shared[str(given.name(meaning))] = int(given.get(meaning)) // replicas
+    if given.names.fraction_is_of_free:
+        return shared
     together = float(given.get("memory_fraction", TOGETHER_FRACTION))
     shared[str(given.name("memory_fraction"))] = math.floor(together / replicas * 1e4) / 1e4
     return shared
