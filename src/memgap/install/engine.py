@@ -25,7 +25,8 @@ PROBE_TIMEOUT_S = 5.0
 def install(folder: Path, locks: Path, kind: str, version: str | None = None) -> None:
     """Install the engine of `kind` ("cuda" or "cpu") into `folder` and note package and version there.
 
-    With a `version` it is that one beside the lock's other packages, for comparisons of versions. Raises UserError where a package source cannot be reached; a folder left half-done is made anew the next time.
+    With a `version` it is that one beside the lock's other packages, for comparisons of versions. Raises UserError
+    where a package source cannot be reached; a folder left half-done is made anew the next time.
     """
     if folder.exists():
         shutil.rmtree(folder)
