@@ -159,7 +159,7 @@ def test_the_reason_for_the_kind_is_true(
 ) -> None:
     installed: list[str] = []
     monkeypatch.setattr(install, "wanted_kind", lambda: seen)
-    monkeypatch.setattr(install, "install", lambda folder, locks, kind: installed.append(kind))
+    monkeypatch.setattr(install, "install", lambda folder, locks, kind, version: installed.append(kind))
     assert install.main(["--folder", str(tmp_path / "engine"), "--kind", kind]) == 0
     printed = capsys.readouterr().out
     wanted = seen if kind == "auto" else kind
