@@ -64,6 +64,8 @@ class FlagNames:
     eager: str | None = None
     async_scheduling: str | None = None
     compilation: str | None = None
+    command: str = ""
+    """What starts a server by hand, up to its flags; MODEL stands for the model."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other spellings that the engine takes, each with the name above."""
     told: Mapping[str, tuple[str, str]] = field(default_factory=dict)

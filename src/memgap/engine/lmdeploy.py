@@ -12,7 +12,7 @@ from typing import Any
 
 from memgap.engine.base import SCRATCH, EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
-from memgap.engine.flags import flag_list
+from memgap.engine.flags import flag_list, without_false
 from memgap.engine.held import held
 from memgap.engine.openai import OpenaiAdapter
 from memgap.engine.prometheus import Page, total
@@ -113,7 +113,7 @@ class LmdeployAdapter(OpenaiAdapter):
         argv += ["--dtype", model["dtype"], "--log-level", "INFO"]
         if model["weights"] == "hub" and model.get("revision"):
             argv += ["--revision", model["revision"]]
-        argv += flag_list({name: one for name, one in server["server"]["args"].items() if one is not False})
+        argv += flag_list(without_false(server["server"]["args"]))
         env = {} if model["weights"] == "hub" else {"HF_HUB_OFFLINE": "1"}
         return Launch(argv, {**env, **server["server"]["env"]}, {START: STARTER, "key.json": json.dumps(api_key)})
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from memgap.engine.base import SCRATCH, EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
-from memgap.engine.flags import flag_list
+from memgap.engine.flags import flag_list, without_false
 from memgap.engine.held import held
 from memgap.engine.prometheus import Page, parse_page
 from memgap.engine.ranks import Sizes, logged, together, usage_of_engines
@@ -90,6 +90,7 @@ class SglangAdapter:
         reports_kv_usage=True,
         reports_settings=True,
         has_histograms=True,
+        is_advised=True,
     )
     flags = FlagNames(
         max_seqs="max-running-requests",
@@ -115,6 +116,7 @@ class SglangAdapter:
         kv_dtype="kv-cache-dtype",
         quantization="quantization",
         eager="disable-cuda-graph",
+        command="python -m sglang.launch_server --model-path MODEL",
         aliases={
             "tp-size": "tensor-parallel-size",
             "tp": "tensor-parallel-size",
@@ -158,7 +160,7 @@ class SglangAdapter:
             argv += ["--load-format", "dummy"]
         if model["weights"] == "hub" and model.get("revision"):
             argv += ["--revision", model["revision"]]
-        argv += flag_list({name: one for name, one in server["server"]["args"].items() if one is not False})
+        argv += flag_list(without_false(server["server"]["args"]))
         # else each look at /health runs a token, which takes 1.0 s
         env = {"DO_NOT_TRACK": "1", HEALTH_VARIABLE: "false"}
         if model["weights"] != "hub":

@@ -132,6 +132,7 @@ class VllmAdapter:
         eager="enforce-eager",
         async_scheduling="async-scheduling",
         compilation="compilation-config",
+        command="vllm serve MODEL",
         told={
             "tensor_parallel": ("parallel_config", "tensor_parallel_size"),
             "pipeline_parallel": ("parallel_config", "pipeline_parallel_size"),
