@@ -23,7 +23,9 @@ from memgap.load.payload import request_body
 from memgap.load.records import LoadPlan, Prompt
 from memgap.telemetry.histograms import server_latencies
 from memgap.workflow import load_study
+from tests.support.fake_sglang import VERSION, write_fake_sglang
 from tests.support.records import small_config, small_study
+from tests.support.sessions import run_session
 
 PAGE = Path(__file__).with_name("data") / "sglang_metrics.txt"
 LOG = """[2026-01-01 00:00:00] Load weight end. elapsed=1.20 s, type=X, avail mem=70.10 GB, mem usage=2.50 GB.
@@ -276,3 +278,19 @@ def test_a_sweep_uses_its_own_flag_names() -> None:
 
 def test_what_it_calls_a_text() -> None:
     assert (adapter_for("sglang").detokenized_field, adapter_for("vllm").detokenized_field) == ("text", "prompt")
+
+
+@pytest.mark.parametrize("endpoint", ["completions", "chat"])
+def test_a_point_is_measured_through_the_adapter(tmp_path: Path, endpoint: str) -> None:
+    load = {"requests": 12, "warmup_requests": 1, "endpoint": endpoint}
+    flags = {"max-total-tokens": 4000, "context-length": 64, "disable-radix-cache": True}
+    config = small_config(engine="sglang", batch_cap=4, cap_side="server", server=flags, load=load)
+    python = str(write_fake_sglang(tmp_path))
+    config["engines"] = {"sglang": {"adapter": "sglang", "python": python, "version": VERSION}}
+    point = run_session(load_study(config), tmp_path)
+    assert (point["status"], point["verdict"]["verdict"] == "invalid") == ("ok", False)
+    assert point["client"]["token_source"] == ("token_ids" if endpoint == "completions" else "usage")
+    assert point["engine"]["kv_pool_tokens"] == 4000
+    assert point["engine"]["resolved"]["server_args"]["effective_max_running_requests_per_dp"] == 4
+    assert point["summary"]["server_output_tokens"] == point["summary"]["output_tokens"] == 96
+    assert point["summary"]["preemptions"] == 0
