@@ -1,4 +1,4 @@
-"""The command line: `python -m memgap list | doctor | where | unlock | rerun | jobs | predict`."""
+"""The command line: `python -m memgap list | doctor | where | unlock | rerun | jobs | predict | compare`."""
 
 import argparse
 import os
@@ -62,6 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     jobs.add_argument("--results", type=Path, default=Path("results"))
     jobs.set_defaults(run=_jobs)
 
+    compare = commands.add_parser("compare", help="which of two sides is faster: folders of results, recorded studies")
+    compare.add_argument("a", metavar="A", help="FOLDER, or FOLDER@ENGINE for one engine of it")
+    compare.add_argument("b", metavar="B", help="the same; verdicts are about it")
+    compare.add_argument("--margin", type=float, default=2.0, help="percent within which they are equal (2)")
+    compare.add_argument("--metric", action="append", default=[], help="only this metric; may be given several times")
+    compare.add_argument("--gate", action="store_true", help="exit with 1 where B is slower, 3 where that is open")
+    compare.add_argument("--format", choices=["text", "csv"], default="text")
+    compare.set_defaults(run=_compare)
+
     predict = commands.add_parser("predict", help="what the roofline allows a model on a GPU, without running it")
     predict.add_argument("--model", required=True, nargs="+", help="names of the registry")
     predict.add_argument("--gpu", required=True, nargs="+", help="such as H200, A100 or RTX4090")
@@ -105,6 +114,13 @@ def _predict(options: argparse.Namespace) -> int:
     }
     print_predictions(plan, options.format)
     return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from memgap.versions.compare import print_comparison
+
+    form, margin = options.format, options.margin / 100
+    return print_comparison(options.a, options.b, margin, options.metric, form, options.gate)
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -145,10 +145,12 @@ def test_every_way_to_ask_goes_straight_to_the_server(proxy: list[str], ours: st
     assert fetch_page(ours, 5) == {"a_metric": [({}, 1.0)]}
     for engine in ("vllm", "sglang", "mock"):
         assert adapter_for(engine).reset_prefix_cache(ours, "key")
-    moment = ProfileMoment([ours], "key", {"after_s": 0.0, "seconds": 0.0})
+    moment = ProfileMoment([ours], "key", {"after_s": 0.0, "seconds": 0.0}, [b"{}"])
     moment._run()
     assert moment.error is None
-    assert {"/metrics", "/reset_prefix_cache", "/flush_cache", "/start_profile", "/stop_profile"} <= set(_Server.seen)
+    assert {"/metrics", "/reset_prefix_cache", "/flush_cache?timeout=5", "/start_profile", "/stop_profile"} <= set(
+        _Server.seen
+    )
     assert proxy == []
 
 

@@ -21,7 +21,9 @@ def request_body(plan: LoadPlan, prompt: Prompt) -> dict[str, Any]:
         "stream_options": {"include_usage": True},
     }
     if plan.extensions:
-        body["stream_options"]["continuous_usage_stats"] = body["return_token_ids"] = True
+        body["stream_options"]["continuous_usage_stats"] = True
+    if plan.extensions and plan.token_ids:
+        body["return_token_ids"] = True
     if plan.extensions and plan.ignore_eos:
         body |= {"ignore_eos": True, "min_tokens": prompt.output_tokens}
     if plan.endpoint == "completions":

@@ -44,7 +44,7 @@ class LoadPlan:
     request in a closed loop, and between the turns of a conversation in any. `max_consecutive_refused` refused
     connections in a row end the run. `balance` says which of several servers a request goes to: each in turn, or
     the one with the fewest requests in flight. Without `extensions` requests hold what OpenAI's interface has and
-    nothing else, so that lengths are bounds and not set.
+    nothing else, so that lengths are bounds and not set; without `token_ids` the ids of the tokens are not asked for.
 
     With `seconds` a closed loop sends no more requests after that time, nor after `least_seconds` once the 95 %
     interval of its steady throughput is within `interval_fraction` of its mean; but not before `min_requests` have
@@ -72,6 +72,7 @@ class LoadPlan:
     think_time_s: float = 0.0
     think_time: ThinkTime = "fixed"
     extensions: bool = True
+    token_ids: bool = True
     seconds: float | None = None
     least_seconds: float | None = None
     interval_fraction: float | None = None
@@ -140,7 +141,7 @@ class LoadPlan:
 
         Raises UserError for a key that no plan has, a missing key and a bad value.
         """
-        known = {one.name for one in fields(cls)} - {"model", "extensions", "api_key"}
+        known = {one.name for one in fields(cls)} - {"model", "extensions", "token_ids", "api_key"}
         unknown = sorted(set(load) - known)
         if unknown:
             raise UserError(f"load.{unknown[0]} is unknown; known are {', '.join(sorted(known))}.")

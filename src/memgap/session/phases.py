@@ -88,7 +88,8 @@ set."""
 def load_plan(run: ServerRun) -> LoadPlan:
     """Return how the load of a point is sent."""
     sent = {name: value for name, value in run.record["load"].items() if name != "client_processes"}
-    return LoadPlan.from_record(sent, run.record["model"]["name"], run.host.api_key)
+    plan = LoadPlan.from_record(sent, run.record["model"]["name"], run.host.api_key)
+    return dataclasses.replace(plan, token_ids=plan.endpoint in run.host.adapter.token_id_endpoints)
 
 
 def dataset_load(run: ServerRun) -> Load:
@@ -122,10 +123,11 @@ def seats_of(record: Record) -> int | None:
 
 
 def as_sent(prompts: list[DatasetPrompt], record: Record, server: Server) -> list[Prompt]:
-    """Return prompts as token ids, or for the chat endpoint as the text that these ids stand for; texts as they are."""
+    """Return prompts as token ids, or for chats and engines that take none as the text that these ids stand for; texts
+    as they are."""
     if prompts and prompts[0].text is not None:
         return [Prompt(one.output_tokens, None, one.text, one.conversation, one.group) for one in prompts]
-    if record["load"]["endpoint"] == "completions":
+    if record["load"]["endpoint"] == "completions" and server.adapter.takes_token_ids:
         return [Prompt(one.output_tokens, one.token_ids, None, one.conversation, one.group) for one in prompts]
     if speaks_words(record["model"]):
         texts = [" ".join(map(word, one.token_ids)) for one in prompts]
@@ -273,12 +275,16 @@ class Window(Phase[Server]):
         run.sample()
         before, of_members = Page(), dict[str, Page]()
         moment = run.record["server"].get("profile")
-        profile = ProfileMoment(host.urls, host.api_key, moment) if moment else None
+        asked_of = [host.adapter.profile_request(folder) for folder in host.profile_folders]
+        profile = ProfileMoment(host.urls, host.api_key, moment, asked_of) if moment else None
+
+        def page_of(url: str) -> Page:
+            return fetch_pages([url], 10, host.adapter.metrics_path)
 
         def before_window() -> None:
             time.sleep(COUNTERS_SETTLE_S)
-            before.update(fetch_pages(host.metrics_urls, timeout_s=10))
-            of_members.update({name: fetch_pages([url], timeout_s=10) for name, url in host.member_urls.items()})
+            before.update(fetch_pages(host.metrics_urls, 10, host.adapter.metrics_path))
+            of_members.update({name: page_of(url) for name, url in host.member_urls.items()})
             if profile is not None:
                 profile.begin()
 
@@ -289,11 +295,11 @@ class Window(Phase[Server]):
         failed = any(one.status not in ("ok", "short") for one in asked.result.results)
         hangs = failed and not host.settle()
         time.sleep(max(COUNTERS_SETTLE_S, run.place.interval_s))
-        after = fetch_pages(host.metrics_urls, timeout_s=10)
+        after = fetch_pages(host.metrics_urls, 10, host.adapter.metrics_path)
         summary = summarize(asked.result) | silence_summary(asked.result) | trace_summary(run)
         seen = _Seen(load.plan, asked.result, summary, run.emptied, before, after, began_s, time.monotonic())
         for name, url in host.member_urls.items():
-            seen.members[name] = of_members.get(name, {}), fetch_pages([url], timeout_s=10)
+            seen.members[name] = of_members.get(name, {}), page_of(url)
         if profile is not None:
             seen.profile = _kernels(host, profile)
         run.kept.setdefault("windows", {})[self.name] = seen

@@ -73,6 +73,7 @@ SUMMARY_COLUMNS = (
     "tokens_per_chunk_mean",
     "mean_running_reqs",
     "max_running_reqs",
+    "engine_full_throughput_tok_s",
     "mean_waiting_reqs",
     "kv_cache_usage_mean_fraction",
     "kv_cache_usage_max_fraction",

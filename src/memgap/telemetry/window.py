@@ -59,6 +59,27 @@ def increase(rows: Sequence[Row], column: str, duration_s: float) -> float | Non
     return after[0] - before[-1]
 
 
+FULL = 0.9
+"""An engine is full while it runs so large a share of the most requests that it ran in the window."""
+
+
+def full_rate(rows: Sequence[Row], duration_s: float) -> float | None:
+    """Return how many tokens a second the engine decoded while it was full: what it can do, whoever waits for whom.
+
+    None where it was full for less than two neighbouring samples, or does not say so.
+    """
+    inside = [row for row in rows if 0.0 <= row["time_s"] <= duration_s and "num_requests_running" in row]
+    most = max((row["num_requests_running"] for row in inside), default=0.0)
+    tokens = lasted_s = 0.0
+    for one, other in pairwise(inside):
+        column = "decoded_tokens" if "decoded_tokens" in one else "generation_tokens"
+        full = min(one["num_requests_running"], other["num_requests_running"]) >= FULL * most > 0
+        if full and column in one and column in other:
+            tokens += other[column] - one[column]
+            lasted_s += other["time_s"] - one["time_s"]
+    return tokens / lasted_s if lasted_s > 0 and tokens >= 0 else None
+
+
 def longest_gap_s(rows: Sequence[Row], columns: Sequence[str], duration_s: float) -> float | None:
     """Return the longest part of [0, duration_s] without a sample of one of `columns`, of those that ever had one; None
     where none had.
@@ -110,6 +131,7 @@ def summarise(rows: Sequence[Row], duration_s: float, output_tokens: int) -> dic
     found: dict[str, float | None] = {
         "mean_running_reqs": time_weighted_mean(rows, "num_requests_running", duration_s),
         "max_running_reqs": maximum(rows, "num_requests_running", duration_s),
+        "engine_full_throughput_tok_s": full_rate(rows, duration_s),
         "mean_waiting_reqs": time_weighted_mean(rows, "num_requests_waiting", duration_s),
         "kv_cache_usage_mean_fraction": time_weighted_mean(rows, "kv_cache_usage_fraction", duration_s),
         "kv_cache_usage_max_fraction": _fullest(rows, duration_s),

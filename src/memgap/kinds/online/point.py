@@ -6,10 +6,10 @@ from typing import Any
 
 from memgap import HARNESS_VERSION
 from memgap.engine.adapters import adapter_for, require
-from memgap.engine.disaggregation import DECODE, FOREIGN, PREFILL, SPLIT_ROUTERS, role_flags
 from memgap.engine.given import GivenFlags, without_none
 from memgap.engine.reserved import check_flags, check_variables
 from memgap.errors import UserError
+from memgap.kinds.online.topology import topology
 from memgap.kinds.static.point import static_point
 from memgap.models.architecture import ModelArchitecture
 from memgap.models.synthetic import encodes_text, speaks_words
@@ -139,6 +139,7 @@ def _check_engine(arguments: Mapping[str, Any], engine: Record, model: Record, w
     require(engine, "serves", "a sweep", where)
     if int(arguments.get("replicas", 1)) > 1:
         require(engine, "shares_memory", "`replicas`", where)
+        check_shareable(engine["adapter"], without_none(arguments.get("server", {})), where)
     if arguments.get("mps"):
         require(engine, "shares_memory", "`mps`", where)
     if "profile" in arguments:
@@ -163,48 +164,27 @@ def _server_arguments(
     return flags
 
 
-def topology(arguments: Mapping[str, Any], engine: Record, flags: Record, where: str) -> Record:
-    """Return the topology of a record from a configuration's, without defaults. Raises UserError where its members
-    cannot be served by its router.
-    """
-    for name in ("replicas", "mps"):
-        if arguments.get(name, 1) not in (1, False):
-            raise UserError(
-                f"{where}: `{name}` share one GPU, the members of `topology` have their own; use one of both."
-            )
-    given = arguments["topology"]
-    kind = given.get("router", {}).get("kind", "least-outstanding")
-    roles = {name: one.get("role", "") for name, one in given["members"].items()}
-    split = kind in SPLIT_ROUTERS or (kind in FOREIGN and any(roles.values()))
-    if set(roles.values()) != ({PREFILL, DECODE} if split else {""}):
-        wants = f"members of the roles {PREFILL} and {DECODE}" if split else "members without a role"
-        raise UserError(f"{where}: topology.router.kind {kind} needs {wants}.")
-    members: Record = {}
-    for name, one in given["members"].items():
-        own = without_none(one.get("server", {}))
-        check_flags(own, f"{where}: topology.members.{name}", reserved=GivenFlags(engine["adapter"], {}).names.reserved)
-        env = dict(one.get("env", {}))
-        check_variables(env, f"{where}: topology.members.{name}")
-        own |= role_flags(kind, engine["adapter"], roles[name], {**flags, **own}, where)
-        members[name] = {"role": roles[name], "server": own, "env": env}
-    return {"members": members, "router": _router(kind, given.get("router", {}), where)}
-
-
-def _router(kind: str, given: Mapping[str, Any], where: str) -> Record:
-    if kind not in FOREIGN:
-        if surplus := next((name for name in ("version", "args") if name in given), None):
-            raise UserError(f"{where}: topology.router.{surplus} is for {' and '.join(FOREIGN)}, not for {kind}.")
-        return {"kind": kind}
-    if "version" not in given:
-        raise UserError(f"{where}: topology.router.version is missing; name the release of {kind} that is installed.")
-    return {"kind": kind, "version": given["version"], "args": dict(given.get("args", {}))}
+def check_shareable(adapter: str, flags: Record, where: str) -> None:
+    """Raise UserError where replicas could not divide the memory: a share of what is free would be another for each."""
+    given = GivenFlags(adapter, flags, where)
+    if given.names.fraction_is_of_free and "kv_tokens" not in given:
+        raise UserError(
+            f"{where}: {given.name('memory_fraction')} is a share of what is free when a server starts, which "
+            f"`replicas` cannot divide; give {given.name('kv_tokens')}, the tokens of all replicas together."
+        )
 
 
 def share_memory(adapter: str, flags: Record, replicas: int) -> Record:
-    """Return one replica's flags: the memory that all may take together, 0.9 of the GPU by default, is divided."""
+    """Return one replica's flags: the memory that all may take together, 0.9 of the GPU by default, is divided.
+
+    A share of free memory stays as it is, beside a number of tokens that is divided.
+    """
     given, shared = GivenFlags(adapter, flags), dict(flags)
-    if "kv_bytes" in given:
-        shared[str(given.name("kv_bytes"))] = int(given.get("kv_bytes")) // replicas
+    for meaning in ("kv_bytes", "kv_tokens"):
+        if meaning in given:
+            shared[str(given.name(meaning))] = int(given.get(meaning)) // replicas
+    if given.names.fraction_is_of_free:
+        return shared
     together = float(given.get("memory_fraction", TOGETHER_FRACTION))
     shared[str(given.name("memory_fraction"))] = math.floor(together / replicas * 1e4) / 1e4
     return shared
