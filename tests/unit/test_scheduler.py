@@ -3,9 +3,10 @@
 import pytest
 
 from memgap.errors import UserError
+from memgap.mock_server.engine import step_s
 from memgap.mock_server.faults import parse_faults
 from memgap.mock_server.options import parse_options
-from memgap.mock_server.scheduler import Scheduler, Sequence
+from memgap.scheduling.scheduler import Scheduler, Sequence
 
 
 class Tokens:
@@ -21,14 +22,7 @@ class Tokens:
 
 
 def _scheduler(max_num_seqs: int = 4, num_blocks: int = 100) -> Scheduler:
-    return Scheduler(
-        max_num_seqs=max_num_seqs,
-        num_blocks=num_blocks,
-        block_size=16,
-        step_base_s=0.010,
-        step_per_seq_s=0.001,
-        prefill_s_per_token=0.0001,
-    )
+    return Scheduler(max_num_seqs=max_num_seqs, num_blocks=num_blocks, block_size=16)
 
 
 def _add(scheduler: Scheduler, prompt: int, output: int) -> tuple[Sequence, Tokens]:
@@ -39,11 +33,25 @@ def _add(scheduler: Scheduler, prompt: int, output: int) -> tuple[Sequence, Toke
 
 
 def _run(scheduler: Scheduler) -> list[float]:
+    options = parse_options(
+        [
+            "--port",
+            "1",
+            "--model",
+            "m",
+            "--step-base-ms",
+            "10",
+            "--step-per-seq-ms",
+            "1",
+            "--prefill-us-per-token",
+            "100",
+        ]
+    )
     durations = []
-    while (duration := scheduler.begin_step()) is not None:
-        durations.append(duration)
+    while (batch := scheduler.begin_step()) is not None:
+        durations.append(step_s(options, batch))
         scheduler.finish_step()
-        used = sum(sequence.blocks for sequence in scheduler.running)
+        used = sum(sequence.blocks for sequence in scheduler.decoding())
         assert scheduler.free_blocks == scheduler.num_blocks - used
         assert len(scheduler.running) <= scheduler.max_num_seqs
     return durations
@@ -61,6 +69,7 @@ def test_cap_on_sequences_makes_later_ones_wait_in_order() -> None:
     sinks = [_add(scheduler, 16, 2)[1] for _ in range(5)]
     scheduler.begin_step()
     assert (len(scheduler.running), len(scheduler.waiting)) == (2, 3)
+    scheduler.finish_step()
     _run(scheduler)
     assert all(sink.indices == [0, 1] and sink.ended for sink in sinks)
     assert scheduler.counters.generation_tokens == 10
@@ -72,6 +81,7 @@ def test_blocks_cover_the_tokens_known_before_a_step() -> None:
     sequence, _ = _add(scheduler, 16, 18)
     held = []
     while scheduler.begin_step() is not None:
+        scheduler.known_tokens(sequence)
         held.append(sequence.blocks)
         scheduler.finish_step()
     assert held == [1] + [2] * 16 + [3]
