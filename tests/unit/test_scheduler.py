@@ -1,5 +1,9 @@
-"""Continuous batching of the mock engine, without clock and network."""
+"""Continuous batching of the mock engine and the twin, without clock and network."""
 
+import json
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
 from memgap.errors import UserError
@@ -7,6 +11,7 @@ from memgap.mock_server.engine import step_s
 from memgap.mock_server.faults import parse_faults
 from memgap.mock_server.options import parse_options
 from memgap.scheduling.scheduler import Scheduler, Sequence
+from tests.support.scheduling import decisions, recorded
 
 
 class Tokens:
@@ -140,3 +145,51 @@ def test_unknown_flag_is_an_error() -> None:
 def test_bad_value_is_an_error() -> None:
     with pytest.raises(UserError, match="max-num-seqs"):
         parse_options(["--port", "1", "--model", "m", "--max-num-seqs", "0"])
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_every_step_is_that_of_vllms_own_scheduler(number: int) -> None:
+    """Its decisions were recorded: chunked prompts, preemption, asynchronous scheduling or not."""
+    known = recorded()
+    case = known["cases"][number]
+    found, scheduler = decisions(case)
+    assert found == known["steps"][number]
+    assert scheduler.free_blocks == case["num_blocks"]
+
+
+def test_recorded_cases_preempt_and_cut_prompts() -> None:
+    ends = [(case, *decisions(case)) for case in recorded()["cases"]]
+    assert {case["asynchronous"] for case, _, scheduler in ends if scheduler.counters.preemptions} == {True, False}
+    assert any(
+        1 < tokens < case["requests"][int(n)][0] for case, steps, _ in ends for s in steps for n, tokens in s.items()
+    )
+
+
+@pytest.mark.parametrize("session", ["opt-1.3b-vllm-offline-03217506", "llama-2-7b-vllm-offline-6b3f32e2"])
+def test_prefill_steps_of_a_recorded_run_are_ours(session: str) -> None:
+    """The engine's own step log: prompts of a large batch, computed before any of them decodes; then the first decode."""
+    folder = Path(__file__).parents[2] / "recorded/h200"
+    points = [json.loads(line) for line in (folder / f"{session}.jsonl").read_text().splitlines()]
+    steps = pd.read_csv(folder / f"{session}.steps.csv.gz")
+    point = max((one for one in points if one["status"] == "ok"), key=lambda one: one["record"]["batch"])
+    mine = steps[steps["key"] == point["key"]]
+    facts, record = point["engine"], point["record"]
+    scheduler = Scheduler(
+        max_num_seqs=facts["max_num_seqs"],
+        num_blocks=facts["num_gpu_blocks"] - 1,
+        block_size=facts["kv_block_tokens"],
+        max_batched_tokens=facts["max_num_batched_tokens"],
+    )
+    for _ in range(record["batch"]):
+        scheduler.add(Sequence(record["prompt_tokens"], 1))
+    held = 0
+    for row in mine[mine["phase"] == "prefill"].itertuples():
+        batch = scheduler.begin_step()
+        assert batch is not None
+        assert (batch.chunk_tokens, len(batch.chunks), len(scheduler.waiting)) == (row.tokens, row.running, row.waiting)
+        used = scheduler.num_blocks - scheduler.free_blocks + held
+        assert used / scheduler.num_blocks == pytest.approx(row.kv_cache_usage_fraction, rel=1e-6)
+        scheduler.finish_step()
+        held = used - sum(one.blocks for one in scheduler.running)
+    first = mine[mine["phase"] == "decode"].iloc[0]
+    assert first["tokens"] == record["batch"] and not scheduler.waiting and scheduler.begin_step() is None
