@@ -7,7 +7,7 @@ differ by a common factor of all times, whose spread comes from repeats, and fro
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,10 @@ BETWEEN_STARTS = 0.02
 """Prior standard deviation of the logarithm of all times between starts and machines."""
 BETWEEN_WEIGHT = 4.0
 """How many repeats the prior is worth."""
+ELSEWHERE: Mapping[str, float] = {"step": 0.3, "sequences": 0.3, "delay_ms": 0.3, "service_ms": 0.3, "jitter_ms": 0.3}
+ELSEWHERE_GPU = 0.1
+"""By how much coefficients differ on another machine, as standard deviations of their logarithms; what a GPU does, by
+the roofline of its own."""
 _STEP = 0.1
 _ROUNDS = 12
 
@@ -119,14 +123,43 @@ def choose(points: Sequence[Observation], count: int = POINTS) -> list[Observati
     return [caps[cap] for cap in sorted({min(caps, key=lambda one: abs(math.log(one / at))) for at in wanted})]
 
 
-def calibrate(points: Sequence[Observation], repeats: Sequence[Observation] = ()) -> Calibration:
+@dataclass(frozen=True)
+class Prior:
+    """What is known of `theta` before points are seen: its most likely value and a root of the covariance's inverse."""
+
+    middle: Array
+    whitening: Array
+
+
+def broad() -> Prior:
+    """Return the prior of a server of which nothing is known."""
+    return Prior(np.zeros(len(PRIORS)), np.eye(len(PRIORS)))
+
+
+def elsewhere(known: Calibration) -> Prior:
+    """Return what a calibration on one machine says of the same model on another one, or on another GPU."""
+    differ = [ELSEWHERE.get(name, ELSEWHERE_GPU) / spread for name, (_, spread) in PRIORS.items()]
+    covariance = np.asarray(known.covariance) + np.diag(np.square(differ))
+    return Prior(np.asarray(known.theta), np.linalg.inv(np.linalg.cholesky(covariance)))
+
+
+def transferred(known: Calibration) -> Calibration:
+    """Return a calibration as it holds on another machine none of whose points is known."""
+    whitening = elsewhere(known).whitening
+    covariance = np.linalg.inv(whitening.T @ whitening)
+    return replace(known, covariance=tuple(tuple(row) for row in covariance.tolist()))
+
+
+def calibrate(
+    points: Sequence[Observation], repeats: Sequence[Observation] = (), prior: Prior | None = None
+) -> Calibration:
     """Return the calibration of a server from `points`; `repeats` of theirs tell how far starts differ.
 
     Raises UserError for points of several models.
     """
     if len({one.model for one in points}) != 1:
         raise UserError("the twin is calibrated from points of one model at a time.")
-    theta, jacobian, residuals = _fit(points)
+    theta, jacobian, residuals = _fit(points, prior or broad())
     misfit = float(residuals[: -len(PRIORS)] @ residuals[: -len(PRIORS)]) / max(1, len(residuals) - len(PRIORS))
     covariance = np.linalg.inv(jacobian.T @ jacobian) * max(1.0, misfit)
     runs = [run(one, theta) for one in points]
@@ -177,7 +210,7 @@ def _known(summary: Mapping[str, float], name: str) -> bool:
     return math.isfinite(summary.get(name, math.nan)) and summary[name] > 0
 
 
-def _residuals(points: Sequence[Observation], theta: Array) -> Array:
+def _residuals(points: Sequence[Observation], theta: Array, prior: Prior) -> Array:
     found: list[float] = []
     for one in points:
         said = summary(run(one, theta), _values(theta)[-1])
@@ -186,20 +219,20 @@ def _residuals(points: Sequence[Observation], theta: Array) -> Array:
             for name, share in FITTED.items()
             if _known(one.summary, name) and name in said
         ]
-    return np.concatenate([found, theta])
+    return np.concatenate([found, prior.whitening @ (theta - prior.middle)])
 
 
-def _fit(points: Sequence[Observation]) -> tuple[Array, Array, Array]:
+def _fit(points: Sequence[Observation], prior: Prior) -> tuple[Array, Array, Array]:
     """Return the most likely theta, and there the derivatives of the residuals and the residuals."""
-    theta = np.zeros(len(PRIORS))
-    residuals, damping = _residuals(points, theta), 1e-2
+    theta = prior.middle.copy()
+    residuals, damping = _residuals(points, theta, prior), 1e-2
     for _ in range(_ROUNDS):
-        jacobian = _jacobian(points, theta, residuals)
+        jacobian = _jacobian(points, theta, residuals, prior)
         normal = jacobian.T @ jacobian
         better = False
         for _ in range(5):
             step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), -jacobian.T @ residuals)
-            tried = _residuals(points, theta + step)
+            tried = _residuals(points, theta + step, prior)
             if tried @ tried < residuals @ residuals:
                 better = bool(tried @ tried < 0.999 * (residuals @ residuals))
                 theta, residuals, damping = theta + step, tried, damping / 3
@@ -207,15 +240,15 @@ def _fit(points: Sequence[Observation]) -> tuple[Array, Array, Array]:
             damping *= 4
         if not better:
             break
-    return theta, _jacobian(points, theta, residuals), residuals
+    return theta, _jacobian(points, theta, residuals, prior), residuals
 
 
-def _jacobian(points: Sequence[Observation], theta: Array, residuals: Array) -> Array:
+def _jacobian(points: Sequence[Observation], theta: Array, residuals: Array, prior: Prior) -> Array:
     columns = []
     for place in range(len(theta)):
         moved = theta.copy()
         moved[place] += _STEP
-        columns.append((_residuals(points, moved) - residuals) / _STEP)
+        columns.append((_residuals(points, moved, prior) - residuals) / _STEP)
     return np.stack(columns, axis=1)
 
 

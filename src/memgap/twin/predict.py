@@ -115,9 +115,10 @@ def _estimate(name: str, value: float, drawn: Sequence[float], widened: float) -
     known = [one for one in drawn if one > 0]
     if value <= 0 or not known:
         return Estimate(value, min([value, *drawn]), max([value, *drawn]))
-    logarithms = np.log(known) - math.log(value)
-    spread = math.sqrt(float((logarithms**2).mean()) + (widened * model_error(name)) ** 2)
-    return Estimate(value, value * math.exp(-_Z * spread), value * math.exp(_Z * spread))
+    off = np.log(known) - math.log(value)
+    own = (widened * model_error(name)) ** 2
+    ends = [_Z * math.sqrt(2 * float((np.clip(side * off, 0.0, None) ** 2).mean()) + own) for side in (-1, 1)]
+    return Estimate(value, value * math.exp(-ends[0]), value * math.exp(ends[1]))
 
 
 def _beyond(calibration: Calibration, one: Run) -> tuple[str, ...]:
