@@ -1,12 +1,12 @@
 """The twin against open loops that it predicted before they were measured (config/twin-open-loops.yaml).
 
-    python benchmarks/twin_open_loops.py --predict            # before: benchmarks/twin/open-loops-CARD.csv, committed then
+    python benchmarks/twin_open_loops.py --predict     # before: benchmarks/twin/open-loops-CARD.csv, committed then
     python benchmarks/twin_open_loops.py --recorded recorded/h100-twin
 
-Before the run the coefficients are those of five points of the H200 of recorded/h200, the GPU's share of a step moved by
-the roofline to the card; the KV pool is the roofline's. After it there are two more ways: calibrated from five caps of the
-new server (1, 4, 16, 64, 256: what `choose` takes of the sweep `caps`), and from two (the least and the greatest), with the
-coefficients of the H200 as the prior.
+Before the run the coefficients are those of five points of the H200 of recorded/h200, the GPU's share of a step moved
+by the roofline to the card; the KV pool is the roofline's. After it there are two more ways: calibrated from five caps
+of the new server (1, 4, 16, 64, 256: what `choose` takes of the sweep `caps`), and from two (the least and the
+greatest), with the coefficients of the H200 as the prior and without.
 """
 
 import argparse
@@ -17,7 +17,6 @@ from typing import Any
 
 import pandas as pd
 
-from memgap.commands.listing import load_study
 from memgap.config.files import read_config_files
 from memgap.recorded.files import all_points
 from memgap.roofline.gpus import find_gpu
@@ -25,6 +24,7 @@ from memgap.roofline.predict import kv_capacity_tokens
 from memgap.twin.calibrate import Calibration, calibrate, choose, elsewhere, transferred
 from memgap.twin.predict import predict
 from memgap.twin.stored import Observation, observation
+from memgap.workflow import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG, PREDICTED = ROOT / "config/twin-open-loops.yaml", ROOT / "benchmarks/twin"

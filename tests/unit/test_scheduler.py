@@ -167,7 +167,7 @@ def test_recorded_cases_preempt_and_cut_prompts() -> None:
 
 @pytest.mark.parametrize("session", ["opt-1.3b-vllm-offline-03217506", "llama-2-7b-vllm-offline-6b3f32e2"])
 def test_prefill_steps_of_a_recorded_run_are_ours(session: str) -> None:
-    """The engine's own step log: prompts of a large batch, computed before any of them decodes; then the first decode."""
+    """The engine's own step log: prompts of a large batch, computed before any of them decodes."""
     folder = Path(__file__).parents[2] / "recorded/h200"
     points = [json.loads(line) for line in (folder / f"{session}.jsonl").read_text().splitlines()]
     steps = pd.read_csv(folder / f"{session}.steps.csv.gz")

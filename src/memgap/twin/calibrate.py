@@ -57,7 +57,9 @@ ELSEWHERE_GPU = 0.1
 """By how much coefficients differ on another machine, as standard deviations of their logarithms; what a GPU does, by
 the roofline of its own."""
 _STEP = 0.1
-_ROUNDS = 12
+_ROUNDS, _TRIES, _ENOUGH = 20, 8, 0.995
+_LONGEST = 2.0
+"""Of a step, in standard deviations: derivatives far away say little."""
 
 
 @dataclass(frozen=True)
@@ -228,17 +230,16 @@ def _fit(points: Sequence[Observation], prior: Prior) -> tuple[Array, Array, Arr
     residuals, damping = _residuals(points, theta, prior), 1e-2
     for _ in range(_ROUNDS):
         jacobian = _jacobian(points, theta, residuals, prior)
-        normal = jacobian.T @ jacobian
-        better = False
-        for _ in range(5):
+        normal, before = jacobian.T @ jacobian, float(residuals @ residuals)
+        for _ in range(_TRIES):
             step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), -jacobian.T @ residuals)
-            tried = _residuals(points, theta + step, prior)
-            if tried @ tried < residuals @ residuals:
-                better = bool(tried @ tried < 0.999 * (residuals @ residuals))
-                theta, residuals, damping = theta + step, tried, damping / 3
+            moved = theta + step * min(1.0, _LONGEST / float(np.abs(step).max()))
+            tried = _residuals(points, moved, prior)
+            if tried @ tried < before:
+                theta, residuals, damping = moved, tried, damping / 5
                 break
-            damping *= 4
-        if not better:
+            damping *= 5
+        if residuals @ residuals > _ENOUGH * before:
             break
     return theta, _jacobian(points, theta, residuals, prior), residuals
 
@@ -256,6 +257,8 @@ def _between_starts(points: Sequence[Observation]) -> float:
     """Return the standard deviation of the logarithm of throughput between repeats, drawn towards the prior."""
     same: dict[tuple[int, str, str], list[float]] = {}
     for one in points:
+        if not _known(one.summary, "output_throughput_tok_s"):
+            continue
         load = (one.batch_cap, one.workload, f"{one.rate_req_s}{one.server}")
         same.setdefault(load, []).append(math.log(one.summary["output_throughput_tok_s"]))
     squares, freedom = BETWEEN_WEIGHT * BETWEEN_STARTS**2, BETWEEN_WEIGHT
