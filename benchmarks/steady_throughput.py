@@ -29,8 +29,8 @@ from memgap.load.records import ClientHealth, LoadPlan, LoadResult, Prompt, Requ
 from memgap.load.runner import run
 from memgap.load.steady import steady_summary
 from memgap.mock_server.launch import MockServer
-from memgap.mock_server.scheduler import Scheduler
-from memgap.mock_server.scheduler import Sequence as InEngine
+from memgap.scheduling.scheduler import Scheduler
+from memgap.scheduling.scheduler import Sequence as InEngine
 from memgap.stats.series import Series, mser
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -82,9 +82,6 @@ class Clock:
             max_num_seqs=cap,
             num_blocks=64 * cap,
             block_size=16,
-            step_base_s=STEP_MS / 1e3,
-            step_per_seq_s=PER_SEQUENCE_MS / 1e3,
-            prefill_s_per_token=PREFILL_MS / 1e3 / PROMPT_TOKENS,
         )
         for _ in range(cap):
             self.send()
@@ -98,11 +95,12 @@ class Clock:
 
     def run(self) -> LoadResult:
         """Take step after step until nothing is left."""
-        while (step_s := self._scheduler.begin_step()) is not None or self._coming:
+        while (batch := self._scheduler.begin_step()) is not None or self._coming:
             while self._coming:  # sent when a step ended, they come when the next one has begun
                 self._scheduler.add(self._coming.pop(0))
-            if step_s is not None:
-                self.now_s += step_s
+            if batch is not None:
+                per_sequence_ms = PER_SEQUENCE_MS * (batch.decodes + len(batch.chunks))
+                self.now_s += (STEP_MS + per_sequence_ms + PREFILL_MS * batch.chunk_tokens / PROMPT_TOKENS) / 1e3
                 self._scheduler.finish_step()
         results = []
         for number, one in enumerate(self.replies):

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from memgap.mock_server.latencies import Latencies
 from memgap.mock_server.options import Options
-from memgap.mock_server.scheduler import Scheduler
+from memgap.scheduling.scheduler import Scheduler
 
 
 def _escape(value: str) -> str:

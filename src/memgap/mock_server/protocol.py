@@ -14,8 +14,8 @@ from memgap.mock_server.engine import Engine
 from memgap.mock_server.metrics import metrics_page
 from memgap.mock_server.options import Options
 from memgap.mock_server.requests import RefusedError, parse_ask
-from memgap.mock_server.scheduler import Sequence
 from memgap.mock_server.stamps import Stamps
+from memgap.scheduling.scheduler import Sequence
 
 
 class App:

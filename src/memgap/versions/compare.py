@@ -58,11 +58,12 @@ def compared(a: Side, b: Side, margin: float, metrics: Sequence[str] = METRICS) 
     labels = {cell: ours[0].label for cell, ours, _ in cells}
     found = judged({key: [_gain(key[0], *pair) for pair in own] for key, own in pairs.items()}, margin)
     lines = []
-    for (name, cell), one in found.items():
-        means = [fmean(pair[side] for pair in pairs[name, cell]) for side in (0, 1)]
-        reason = "one block has no interval" if one.low is None else ""
-        numbers = (*means, one.ratio, one.low, one.high, one.blocks)
-        lines.append(Line(labels[cell], name, *numbers, one.verdict, reason))
+    for (name, cell), result in found.items():
+        a_mean, b_mean = (fmean(pair[side] for pair in pairs[name, cell]) for side in (0, 1))
+        reason = "one block has no interval" if result.low is None else ""
+        interval = (result.ratio, result.low, result.high)
+        line = Line(labels[cell], name, a_mean, b_mean, *interval, result.blocks, result.verdict, reason)
+        lines.append(line)
     return [*lines, *refusals]
 
 
