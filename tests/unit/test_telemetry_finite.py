@@ -9,6 +9,7 @@ from memgap.engine.prometheus import parse_page, total
 from memgap.engine.sglang import SglangAdapter
 from memgap.engine.vllm import LATENCY_HISTOGRAMS, VllmAdapter
 from memgap.kinds.locust import locust_csv
+from memgap.session.phases import counter_changes
 from memgap.telemetry import window
 from memgap.telemetry.histograms import server_latencies
 from memgap.telemetry.sampler import read_rows
@@ -127,3 +128,37 @@ def test_lines_and_cells_of_locusts_files_that_say_nothing_are_counted(tmp_path:
     )
     assert [row["time_s"] for row in locust_csv.history(tmp_path, "POST", 10.0)] == [0.0, 1.0, 2.0, 4.0]
     assert locust_csv.left_out(tmp_path / "nowhere") == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "kept"),
+    [
+        ("kv_cache_usage_fraction", 1.0005, True),
+        ("kv_cache_usage_fraction", 43.0, False),
+        ("kv_cache_usage_fullest_fraction", 1.7, False),
+        ("kv_cache_usage_fraction", -0.1, False),
+        ("num_requests_running", -1.0, False),
+        ("num_requests_waiting", 0.0, True),
+        ("time_s", -3.0, True),
+        ("gpu_power_w", 300.0, True),
+    ],
+)
+def test_what_cannot_be_is_left_out_and_counted(column: str, value: float, kept: bool) -> None:
+    assert window.finite_cells({column: value}) == ({column: value} if kept else {window.left_out(column): 1.0})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sampled", "expected"),
+    [
+        ({"num_preemptions": 1.0}, {"num_preemptions": 3.0}, {}, {"preemptions": 2.0}),
+        ({}, {"num_preemptions": 3.0}, {}, {"num_preemptions_left_out": 1.0}),
+        ({"num_preemptions": 3.0}, {"num_preemptions": 1.0}, {}, {"num_preemptions_left_out": 1.0}),
+        ({"num_preemptions": math.nan}, {"num_preemptions": 1.0}, {}, {"num_preemptions_left_out": 1.0}),
+        ({}, {}, {"num_preemptions": 1.0}, {"num_preemptions_left_out": 1.0}),
+        ({}, {}, {"num_requests_running": 1.0}, {}),
+    ],
+)
+def test_a_counter_that_cannot_be_read_on_both_sides_is_unknown(
+    before: dict[str, float], after: dict[str, float], sampled: dict[str, float], expected: dict[str, float]
+) -> None:
+    assert counter_changes(before, after, [sampled]) == expected

@@ -318,7 +318,7 @@ class Window(Phase[Server]):
             del summary["engine_telemetry_gap_s"]  # there are no metrics that could fall silent
         summary.update(steady_summary(result, seen.plan.arrival, rows, seats_of(run.record)))
         engine = run.host.adapter
-        summary.update(_counter_changes(engine.metrics_sample(seen.before), engine.metrics_sample(seen.after)))
+        summary.update(counter_changes(engine.metrics_sample(seen.before), engine.metrics_sample(seen.after), rows))
         summary.update(server_latencies(seen.before, seen.after, engine.latency_histograms))
         summary.update(transfer_summary(seen.before, seen.after))
         members = {name: _of_member(engine, *pages) for name, pages in seen.members.items()}
@@ -439,11 +439,13 @@ def in_loop(send: Callable[[asyncio.Event], Awaitable[Any]], watch: StopWatch) -
         return runner.run(with_abort())
 
 
-def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+def counter_changes(
+    before: Mapping[str, float], after: Mapping[str, float], rows: Sequence[Mapping[str, float]]
+) -> dict[str, float]:
     """Return how far the engine's counters moved while the load ran.
 
-    A counter that was no finite number on either side is left out and counted (`window.left_out`); one that was set
-    back says nothing.
+    A change that cannot be known of a counter that the engine has is counted (`window.left_out`): on one side it was
+    not there or no finite number, as where its page could not be read, or it was set back. `rows` are the samples.
     """
     names = {
         "preemptions": "num_preemptions",
@@ -452,9 +454,11 @@ def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) ->
         "prefix_cache_queries": "prefix_cache_queries",
         "prefix_cache_hits": "prefix_cache_hits",
     }
-    moves = {
-        name: after[column] - before[column] for name, column in names.items() if column in before and column in after
-    }
-    odd = [column for column in names.values() if not all(np.isfinite(one.get(column, 0)) for one in (before, after))]
-    counted = {window.left_out(column): 1.0 for column in odd}
-    return {**{name: move for name, move in moves.items() if move >= 0}, **counted}
+    moves: dict[str, float] = {}
+    for name, column in names.items():
+        move = after.get(column, np.nan) - before.get(column, np.nan)
+        if move >= 0 and np.isfinite(move):
+            moves[name] = move
+        elif any(column in one for one in (before, after, *rows)):
+            moves[window.left_out(column)] = 1.0
+    return moves
