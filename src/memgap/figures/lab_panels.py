@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from memgap.config.numbers import INFINITE
+from memgap.config.numbers import ENDLESS
 from memgap.figures.style import GREY, MARKERS, log2_axis, palette, say_in_place
 from memgap.figures.words import axis_label, unit_of, words_of
 from memgap.labs.names import AXIS, SAME, metric_of, value_text
@@ -185,7 +185,7 @@ X_LABELS = {
 
 
 def _told(text: str) -> str:
-    return RATE_AT_ONCE if text == INFINITE else text.replace("_", " ")
+    return RATE_AT_ONCE if text == ENDLESS else text.replace("_", " ")
 
 
 def _y_axis(axes: Axes, panel: Panel, plan: Plan, text: str) -> None:
