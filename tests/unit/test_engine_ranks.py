@@ -121,7 +121,8 @@ def test_sglang_counts_each_engine_once(
     page += gauges("token_usage", *((one, 0.4 if 'dp_rank="1"' in one else 0.2) for one in ranks))
     page += gauges("max_total_num_tokens", *((one, 4000) for one in ranks))
     page += gauges("page_size", *((one, 16) for one in ranks))
-    assert adapter_for("sglang").metrics_sample(parse_page(page)) == pytest.approx({**running, **usage})
+    none_yet = {"num_preemptions": 0, "prefix_cache_hits": 0}  # which the page has from the first one on
+    assert adapter_for("sglang").metrics_sample(parse_page(page)) == pytest.approx({**running, **usage, **none_yet})
     found = facts(monkeypatch, "sglang", page, "")
     assert (found.kv_pool_tokens, found.kv_block_tokens, found.num_gpu_blocks) == (pool, 16, pool // 16)
 

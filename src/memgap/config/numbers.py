@@ -3,13 +3,15 @@
 YAML 1.1 takes 1e3 for a text (it wants 1.0e+3) and 1.0e+3 for 1000.0, where JSON Schema lets 1000.0 through as whole.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from memgap.own_yaml import as_number
 
 Node = Mapping[str, Any]
-INFINITE = "inf"
+ENDLESS = "inf"
+RATES = ("rate_req_s", "rate_of_capacity")
 WHOLE_FLAGS = frozenset(
     (
         *("max-num-seqs", "max-num-batched-tokens", "max-model-len", "block-size", "seed", "kv-cache-memory-bytes"),
@@ -20,6 +22,15 @@ WHOLE_FLAGS = frozenset(
     )
 )
 """Flags of servers whose values are whole numbers: 1024.0 is 1024 there. Others may be fractions and stay."""
+
+
+def with_endless_rates(value: Any, key: str = "") -> Any:
+    """Return `value` with an infinite request rate as the text `inf`, since JSON, which plans are kept in, has none."""
+    if isinstance(value, Mapping):
+        return {name: with_endless_rates(one, str(name)) for name, one in value.items()}
+    if isinstance(value, list):
+        return [with_endless_rates(one, key) for one in value]
+    return ENDLESS if value == math.inf and key.rpartition(".")[2] in RATES else value
 
 
 def in_form(value: Any, node: Node, definitions: Mapping[str, Node], fits: Callable[[Any, Node], bool]) -> Any:
@@ -44,19 +55,6 @@ def in_form(value: Any, node: Node, definitions: Mapping[str, Node], fits: Calla
     if isinstance(value, list):
         return [in_form(one, node.get("items", {}), definitions, fits) for one in value]
     return _scalar(value, node.get("type", ()))
-
-
-def with_infinity(config: Mapping[str, Any], section: str) -> Mapping[str, Any]:
-    """Return a configuration whose section has the word `INFINITE` where YAML has .inf, which JSON cannot hold."""
-
-    def named(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: named(one) for key, one in value.items()}
-        if isinstance(value, list):
-            return [named(one) for one in value]
-        return INFINITE if isinstance(value, float) and value == math.inf else value
-
-    return {**config, section: named(config[section])} if section in config else config
 
 
 def _scalar(value: Any, types: str | list[str]) -> Any:

@@ -1,4 +1,4 @@
-"""The command line of labs: `python -m memgap.labs plan | check`."""
+"""The command line of labs: `python -m memgap.labs plan | check | metrics`."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ from pathlib import Path
 from memgap.canonical import canonical_json
 from memgap.config.files import read_config_files
 from memgap.config.load import known
+from memgap.labs.metric import GROUPS, column_names
 from memgap.labs.points import known_points
 from memgap.points.point import Record
 from memgap.script import run_script
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.set_defaults(run=run)
         if name == "plan":
             command.add_argument("--out", type=Path, required=True, help="folder for NAME.json")
+    metrics = commands.add_parser("metrics", help="list what claims and figures can name")
+    metrics.set_defaults(run=_metrics)
     options = parser.parse_args(arguments)
     return run_script(lambda: options.run(options))
 
@@ -44,6 +47,11 @@ def _plan(options: argparse.Namespace) -> None:
     for name, plan in _labs(options).items():
         write_text(options.out / f"{name}.json", canonical_json(plan) + "\n")
         print(options.out / f"{name}.json")
+
+
+def _metrics(options: argparse.Namespace) -> None:
+    for kind in ("serving", "offline", GROUPS):
+        print(f"{kind}: {' '.join(sorted(column_names(kind)))}")
 
 
 def _check(options: argparse.Namespace) -> None:

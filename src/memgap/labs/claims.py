@@ -13,14 +13,14 @@ from memgap.errors import UserError
 from memgap.labs import expected
 from memgap.labs.metric import arm_of, check_metric, one_phase
 from memgap.labs.names import FAILS, HOLDS, UNDECIDED, UNTESTED, Metric, value_text
-from memgap.stats.intervals import mean_interval
+from memgap.stats.intervals import student_interval
 
 EFFECTS = ("ratio", "difference", "value", "trend", "linear")
 BOUNDS = ("above", "below", "between", "within", "outside")
 TAIL = 10
 """A percentile q is given by 10 / (1 - q) requests or more."""
-OFFERED = "offered-load"
-"""Limit of a point whose throughput is what was asked of it."""
+SELF_PACED = ("closed", "all-at-once", "static", None)
+"""Arrivals that follow the server; of others the throughput is what was asked, unless the engine was the limit."""
 _PERCENTILE = re.compile(r"_p(9+|\d\d)(?:_|$)")
 Row = Mapping[str, Any]
 At = Mapping[str, Any]
@@ -208,9 +208,9 @@ def _need(fits: bool, where: str, form: str) -> None:
 
 
 def _term(plan: Mapping[str, Any], metric: str, arm: str, where: str) -> Term:
-    found = check_metric(metric, plan["kind"], plan["phases"], where)
     name, phase = arm_of(arm)
     known(name, plan["arms"], "arm", where)
+    found = check_metric(metric, plan, where, name)
     if phase:
         known(phase, plan["phases"], "phase", where)
     phase = one_phase(found, phase, where)
@@ -265,13 +265,18 @@ class Cells:
     def value(self, term: Term, at: At, block: int, offered: bool) -> float:
         """Return the value of a term; raises MissingError where there is none that a claim may rest on."""
         row, name = self.row(term, at, block), term.metric.name
+        if reason := too_few(term.metric, row):
+            raise MissingError(reason)
         value = row.get(name)
         if value is None or not math.isfinite(value):
             raise MissingError(f"{term.text} was not measured")
-        if "throughput" in name and row.get("limit") == OFFERED and not offered:
+        if (
+            "throughput" in name
+            and not offered
+            and row.get("arrival") not in SELF_PACED
+            and row.get("limit") != "engine"
+        ):
             raise MissingError(f"the throughput of {term.arm} is the offered load, not what it can do")
-        if reason := too_few(term.metric, row):
-            raise MissingError(reason)
         return float(value)
 
 
@@ -284,13 +289,15 @@ def too_few(metric: Metric, row: Row) -> str:
     if found is None:
         return ""
     needed = round(TAIL / (1 - float(f"0.{found[1]}")))
-    end = f".{metric.group}" if metric.group else ""
-    requests = row.get(f"requests_completed{end}")
-    counted, what = requests, "requests"
-    if metric.column.startswith("itl_"):
-        tokens = row.get(f"output_tokens{end}")
+    gaps = metric.column.startswith("itl_")
+    requests = row.get("choices_completed") or row.get("requests_completed")
+    counted = requests
+    if metric.group:
+        counted = row.get(f"{metric.column.partition('_')[0]}_values.{metric.group}")
+    elif gaps:
+        tokens = row.get("output_tokens")
         counted = None if tokens is None or requests is None else tokens - requests
-        what = "gaps between tokens"
+    what = "gaps between tokens" if gaps else "requests"
     if counted is None or not math.isfinite(counted) or counted >= needed:
         return ""
     return f"{metric.text} needs {needed} {what}, there are {counted:.0f}"
@@ -315,7 +322,7 @@ def judged(claim: Claim, cells: Cells) -> Result:
 
 def _decided(claim: Claim, values: Sequence[float], note: str, rows: Sequence[Row]) -> Result:
     back: Callable[[float], float] = math.exp if claim.in_logs else float
-    effect, found = back(float(np.mean(values))), mean_interval(values, "blocks")
+    effect, found = back(float(np.mean(values))), student_interval(values, "blocks")
     if found is None:
         said = "one block has no interval"
         return Result(UNDECIDED, "; ".join(filter(None, [said, note])), effect, blocks=1, rows=tuple(rows))

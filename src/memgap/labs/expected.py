@@ -78,6 +78,15 @@ def kv_bytes(rows: Rows) -> float:
     return _number(rows[0], "kv_pool_tokens") * per_token
 
 
+def graph_memory_tokens(rows: Rows) -> float:
+    """Return how many tokens of KV cache the memory of the CUDA graphs of any of the rows would hold."""
+    per_token = held_of(rows[0]["record"]).kv_bytes_per_token
+    found = [float(row["graph_memory_bytes"]) for row in rows if row.get("graph_memory_bytes")]
+    if not found or per_token is None:
+        raise UnknownError("the engine's log does not tell the memory of its graphs")
+    return max(found) / per_token
+
+
 def shared_prompt_usage(rows: Rows) -> float:
     """Return the share of the KV pool that the samples of requests in flight hold at their end: each request its
     prompt's whole blocks once, each sample the rest of the prompt and its output in blocks of its own.
@@ -99,6 +108,7 @@ FUNCTIONS: Mapping[str, Callable[[Rows], float]] = {
         weight_read_ms,
         useful_fraction,
         kv_bytes,
+        graph_memory_tokens,
         shared_prompt_usage,
     )
 }
@@ -123,9 +133,10 @@ def _number(row: Row, name: str) -> float:
 
 
 def _mean(length: Any) -> float:
-    """Return the mean of a length that is drawn evenly between two."""
+    """Return the mean of a length that is drawn evenly between two, or from several."""
     if isinstance(length, Mapping) and {"min", "max"} <= length.keys():
-        return float(length["min"] + length["max"]) / 2
+        drawn = length.get("choices") or (length["min"], length["max"])
+        return float(sum(drawn)) / len(drawn)
     if isinstance(length, int | float):
         return float(length)
     raise UnknownError("the dataset's lengths follow no simple rule")

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from memgap.config.load import checked_part, known
-from memgap.config.numbers import INFINITE
+from memgap.config.numbers import ENDLESS
+from memgap.datasets.derived import with_field
 from memgap.engine.adapters import ADAPTERS, require
 from memgap.engine.identity import NOT_INSTALLED
 from memgap.errors import UserError
@@ -16,7 +17,7 @@ from memgap.kinds.online.point import make_point
 from memgap.kinds.phased import names_of, phases_record
 from memgap.labs.claims import claims_of
 from memgap.labs.metric import SERIES, check_metric, check_pattern
-from memgap.labs.names import SAME
+from memgap.labs.names import SAME, metric_of
 from memgap.points.expand import NESTED, Arguments, combinations, merge_arguments
 from memgap.points.point import Record
 from memgap.points.resolve import Resolved, Resolver, check_enough_prompts, dataset_record
@@ -24,7 +25,7 @@ from memgap.tuning.plan import check_kept_up
 
 AA_CLAIM = "aa"
 AA_WITHIN = 0.05
-OWN = ("label", "only", "topology")
+OWN = ("label", "only", "topology", "kind")
 """What an arm has beside arguments."""
 RATE, OF_CAPACITY = "load.rate_req_s", "load.rate_of_capacity"
 ALL_AT_ONCE = "all-at-once"
@@ -42,7 +43,7 @@ class _Lab:
     def __init__(self, name: str, lab: Mapping[str, Any], resolver: Resolver) -> None:
         self._name, self._lab, self._resolver = name, lab, resolver
         self._where = f"config: labs.{name}"
-        self._offline = lab["kind"] == "offline"
+        self._kinds = {arm: own.get("kind", lab["kind"]) for arm, own in lab["arms"].items()}
         self._axes: dict[str, list[Any]] = lab["axis"]
         self._combinations = [
             {path[0]: value for path, value in one.items()}
@@ -59,15 +60,16 @@ class _Lab:
             if not any(cell["arm"] == arm for cell in cells):
                 raise UserError(f"{self._where}.arms.{arm}: `only` leaves none of the axis values.")
         _check_distinct(cells, self._where)
-        has_aa = lab["aa"] and lab["kind"] != "static" and SAME not in lab["arms"]
+        has_aa = lab["aa"] and self._kinds[self._reference] != "static" and SAME not in lab["arms"]
         if has_aa:
+            self._kinds[SAME] = self._kinds[self._reference]
             cells.append({**self._middle(cells), "arm": SAME})
         labels = {arm: own.get("label", arm) for arm, own in lab["arms"].items()}
         labels |= {SAME: f"{labels[self._reference]}, again"} if has_aa else {}
         plan: Record = {
             "lab": self._name,
             "question": lab["question"],
-            "kind": lab["kind"],
+            "kinds": self._kinds,
             "reference": self._reference,
             "arms": labels,
             "left_out": self._left_out(cells),
@@ -76,6 +78,7 @@ class _Lab:
             "servers": lab["servers"],
             "seed": lab["seed"],
             "phases": names_of(cells[0]["record"]),
+            "groups": list(dict.fromkeys(name for cell in cells for name in _groups(cell["record"]))),
             "probes": lab["probes"],
             "figure": lab.get("figure", {"panels": []}),
             "claims": dict(lab["claims"]),
@@ -100,10 +103,10 @@ class _Lab:
                 raise UserError(f"{where}.arms.{arm}: `topology`, several servers with roles, is not built yet.")
         if any("external" in step.get("reset", ()) for step in lab["phases"]):
             raise UserError(f"{where}.phases: `reset: [external]` is not built yet; `gpu` is.")
-        if lab["phases"] and lab["kind"] != "serving":
-            raise UserError(f"{where}: `phases` are for servers, not for a lab of kind {lab['kind']}.")
-        if lab["servers"] == "together" and lab["kind"] != "serving":
-            raise UserError(f"{where}: `servers: together` is for servers, not for a lab of kind {lab['kind']}.")
+        for arm, kind in self._kinds.items():
+            if kind != "serving" and (lab["phases"] or lab["servers"] == "together"):
+                told = "phases" if lab["phases"] else "servers: together"
+                raise UserError(f"{where}.arms.{arm}: `{told}` is for servers, not for an arm of kind {kind}.")
         for arm, own in lab["arms"].items():
             for path, values in own.get("only", {}).items():
                 known(path, self._axes, "axis", f"{where}.arms.{arm}.only")
@@ -113,45 +116,52 @@ class _Lab:
         if both := {RATE, OF_CAPACITY} & self._axes.keys():
             if len(both) == 2:
                 raise UserError(f"{where}.axis: a rate is either absolute or a share of the capacity; remove one.")
-            if self._offline:
+            if "offline" in self._kinds.values():
                 raise UserError(f"{where}.axis: an offline lab has no {next(iter(both))}.")
         for share in self._axes.get(OF_CAPACITY, ()):
-            if share != INFINITE and (isinstance(share, bool) or not isinstance(share, int | float) or share <= 0):
+            if share != ENDLESS and (isinstance(share, bool) or not isinstance(share, int | float) or share <= 0):
                 raise UserError(f"{where}.axis: {share!r} is no share of a capacity; give numbers above 0, or .inf.")
         if needs := lab["needs"].get("engine"):
             known(needs, ADAPTERS, "adapter", f"{where}.needs")
 
     def _cells(self, arm: str) -> Iterator[Record]:
         own = self._lab["arms"][arm]
-        arguments = merge_arguments(self._lab["fixed"], {name: one for name, one in own.items() if name not in OWN})
-        where = f"{self._where}, {arm}"
+        arguments, where = self._arguments(arm), f"{self._where}, {arm}"
         for at in self._combinations:
             if any(at[path] not in values for path, values in own.get("only", {}).items()):
                 continue
             share = at.get(OF_CAPACITY)
-            record = self._record(arguments, at, where)
+            record = self._record(arguments, at, self._kinds[arm], where)
             cell: Record = {"arm": arm, "at": at, "record": record}
-            if share is not None and share != INFINITE:
+            if share is not None and share != ENDLESS:
                 record["load"]["rate_req_s"] = None
                 cell["share"] = share
             yield cell
 
-    def _record(self, arguments: Arguments, at: At, where: str) -> Record:
+    def _arguments(self, arm: str) -> Arguments:
+        """Return `fixed` and an arm's own arguments together; null removes a fixed one."""
+        own = {name: one for name, one in self._lab["arms"][arm].items() if name not in OWN}
+        return merge_arguments(
+            {name: one for name, one in self._lab["fixed"].items() if own.get(name, one) is not None},
+            {name: one for name, one in own.items() if one is not None},
+        )
+
+    def _record(self, arguments: Arguments, at: At, kind: str, where: str) -> Record:
         """Return the record of the first block; the rate of a share is a stand-in."""
         placed, fields = _placed(arguments, at, where)
         _no_lists(placed, where)
-        definition = "offline_arguments" if self._offline else "sweeps_arguments"
-        placed = checked_part(placed, definition, where)
-        for missing in (one for one in (OFFLINE_REQUIRED if self._offline else REQUIRED) if one not in placed):
+        offline = kind == "offline"
+        placed = checked_part(placed, "offline_arguments" if offline else "sweeps_arguments", where)
+        for missing in (one for one in (OFFLINE_REQUIRED if offline else REQUIRED) if one not in placed):
             raise UserError(f"{where}: no `{missing}` is given, neither in `fixed` nor in the arm, nor as an axis.")
         found = self._resolver.resolve(placed, where)
         self._engines[found.engine["name"]] = found.engine
         if fields:
             found = self._derived(found, fields, where)
-        if self._offline:
+        if offline:
             require(found.engine, "in_process", "an offline lab", where)
             return make_offline_point(found, 0).record
-        if self._lab["kind"] == "static":
+        if kind == "static":
             require(found.engine, "static_batches", "a lab of kind static", where)
         record = make_point(found.arguments, found.engine, found.model, found.dataset, 0, where).record
         check_enough_prompts(record, where)
@@ -161,9 +171,13 @@ class _Lab:
         return phases_record(record, self._lab["phases"], self._where) if self._lab["phases"] else record
 
     def _derived(self, found: Resolved, fields: Mapping[str, Any], where: str) -> Resolved:
-        """Return arguments whose dataset is changed in some fields; the record's key tells it from the declared one."""
+        """Return arguments whose dataset is changed in some fields, under a name of its own."""
         name = found.arguments["dataset"]
-        entry = checked_part({**self._resolver.dataset_entry(name, where), **fields}, "dataset", f"{where}, dataset")
+        declared = entry = self._resolver.dataset_entry(name, where)
+        for field, value in fields.items():
+            changed, entry = with_field(name, entry, field, value)
+            name = name if entry == declared else changed
+        entry = checked_part(entry, "dataset", f"{where}, dataset")
         return replace(found, dataset=dataset_record(name, entry, found.model, found.flags))
 
     def _capacities(self, cells: list[Record]) -> list[Record]:
@@ -173,9 +187,8 @@ class _Lab:
             at = {path: value for path, value in cell["at"].items() if path != OF_CAPACITY}
             if "share" not in cell or any(one["at"] == at for one in found):
                 continue
-            own = {name: one for name, one in self._lab["arms"][self._reference].items() if name not in OWN}
-            arguments = merge_arguments(self._lab["fixed"], own)
-            record = self._record(arguments, {**at, OF_CAPACITY: INFINITE}, f"{self._where}, capacity")
+            arguments, kind = self._arguments(self._reference), self._kinds[self._reference]
+            record = self._record(arguments, {**at, OF_CAPACITY: ENDLESS}, kind, f"{self._where}, capacity")
             found.append({"at": at, "record": record})
         return found
 
@@ -214,15 +227,15 @@ class _Lab:
             where = f"{self._where}.figure, panel {number}"
             for y in [panel["y"]] if isinstance(panel["y"], str) else panel["y"]:
                 if panel["kind"] == "series":
-                    known(y, SERIES, "value over time", where)
+                    known(metric_of(y).column, SERIES, "value over time", where)
                 elif "*" in y and panel["kind"] == "stack":
-                    check_pattern(y, plan["kind"], where)
+                    check_pattern(y, plan, where)
                 else:
-                    check_metric(y, plan["kind"], plan["phases"], where)
+                    check_metric(y, plan, where)
             if panel["kind"] == "pareto":
                 if "x" not in panel:
                     raise UserError(f"{where}: a pareto panel needs a metric as `x`.")
-                check_metric(panel["x"], plan["kind"], plan["phases"], where)
+                check_metric(panel["x"], plan, where)
             elif "x" in panel:
                 known(panel["x"], [*plan["axes"], "phase", "arm"], "axis", where)
             elif panel["kind"] == "line":
@@ -245,12 +258,8 @@ def _placed(arguments: Arguments, at: At, where: str) -> tuple[Arguments, dict[s
         head, dot, rest = path.partition(".")
         if path in (RATE, OF_CAPACITY):
             load = found.setdefault("load", {})
-            load.pop("rate_req_s", None)
-            if value == INFINITE:
-                load["arrival"] = ALL_AT_ONCE
-            else:
-                load["rate_req_s"] = value if path == RATE else 1.0
-                load.setdefault("arrival", "poisson")
+            load["rate_req_s"] = value if path == RATE or value == ENDLESS else 1.0
+            load.setdefault("arrival", "poisson")
         elif head == "dataset" and dot:
             fields[rest] = value
         elif head in NESTED and dot:
@@ -260,6 +269,12 @@ def _placed(arguments: Arguments, at: At, where: str) -> tuple[Arguments, dict[s
         else:
             found[path] = value
     return found, fields
+
+
+def _groups(record: Record) -> list[str]:
+    """Return what the groups of requests of a mixture are called."""
+    parts = record.get("dataset", {}).get("parts", [])
+    return [str(part.get("name", number)) for number, part in enumerate(parts)]
 
 
 def _no_lists(arguments: Arguments, where: str) -> None:
@@ -288,7 +303,7 @@ def _check_distinct(cells: list[Record], where: str) -> None:
 
 
 def _aa_claim(plan: Record, record: Record) -> Record:
-    if plan["kind"] == "offline":
+    if plan["kinds"][SAME] == "offline":
         metric = "decode_step_mean_ms" if record["output_tokens"] > 1 else "prefill_s"
     else:
         limited = record["load"]["arrival"] in ("closed", ALL_AT_ONCE)

@@ -117,6 +117,8 @@ def _gap(evidence: Evidence, metric: str, least_ms: float, share: float) -> Reas
     client_ms, server_ms = evidence.number(f"{metric}_mean_ms"), evidence.number(f"server_{metric}_mean_ms")
     if client_ms is None or server_ms is None or evidence.number("requests_failed"):
         return None
+    if evidence.samples > 1:  # the engine's histogram is over choices, the client's mean over requests
+        return None
     server_ms += evidence.number("prefill_e2e_mean_ms") or 0.0  # a server before this one had the request so long
     bound_ms = max(least_ms, share * server_ms)
     if abs(client_ms - server_ms) <= bound_ms:
