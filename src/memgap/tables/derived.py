@@ -27,8 +27,8 @@ def hit_fraction(summary: Mapping[str, float]) -> float | None:
     """Return the share of the prompt tokens in the window whose KV cache was there, in the engine's own or where a
     connector found it. None with the cache off and without counters.
 
-    Where the engine counts prompt tokens by their source, these count: vLLM counts the queries of its own cache again and
-    again for requests that wait for a connector.
+    Where the engine counts prompt tokens by their source, these count: while requests wait for a connector, vLLM counts
+    the queries of its own cache again and again.
     """
     queries, hits = summary.get("prefix_cache_queries"), summary.get("prefix_cache_hits")
     sources = [summary.get(f"prompt_tokens_{one}") for one in ("local_hits", "external_hits", "computed")]
