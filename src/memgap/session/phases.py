@@ -32,6 +32,7 @@ from memgap.load.silence import silence_summary
 from memgap.load.steady import steady_summary
 from memgap.load.workers import run_in_processes, wanted_processes
 from memgap.models.synthetic import speaks_words, word
+from memgap.profiling.kept import kept_traces
 from memgap.profiling.kernel_trace import Kernel, read_kernels
 from memgap.redact import redact
 from memgap.session.measuring import Phase, PointRun, Record
@@ -256,7 +257,7 @@ class _Seen:
     after: Page
     began_s: float
     ended_s: float
-    profile: tuple[dict[str, Any], bytes] | None = None
+    profile: tuple[dict[str, Any], dict[str, bytes]] | None = None
     members: dict[str, tuple[Page, Page]] = dataclasses.field(default_factory=dict)
 
 
@@ -307,7 +308,7 @@ class Window(Phase[Server]):
         for name, url in host.member_urls.items():
             seen.members[name] = of_members.get(name, {}), page_of(url)
         if profile is not None:
-            seen.profile = _kernels(host, profile)
+            seen.profile = _kernels(host, profile, keep="keep" in moment)
         run.kept.setdefault("windows", {})[self.name] = seen
         run.emptied = False
         _fail(run, asked, summary, hangs)
@@ -353,7 +354,8 @@ class Window(Phase[Server]):
         if members:
             said["members"] = members
         if seen.profile is not None:
-            said["profile"], files["kernels.csv.gz"] = seen.profile
+            said["profile"] = seen.profile[0]
+            files |= seen.profile[1]
         run.summary |= {f"{self.name}_{name}" if self.name else name: value for name, value in summary.items()}
         run.files |= {f"{self.name}.{name}" if self.name else name: data for name, data in files.items()}
         run.files["startup.csv.gz"] = csv_gz(run.host.startup_rows, list(startup.COLUMNS))
@@ -398,20 +400,25 @@ def _fail(run: ServerRun, asked: Asked, summary: Mapping[str, float], hangs: boo
     run.fail(kind, message, run.host.log_tail())
 
 
-def _kernels(host: Server, profile: ProfileMoment) -> tuple[dict[str, Any], bytes]:
-    """Return what is known of the profiled moment, and its kernels as a file."""
+def _kernels(host: Server, profile: ProfileMoment, keep: bool) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return what is known of the profiled moment, and its kernels as a file, with the traces where they are kept."""
     error, kernels = profile.error, list[Kernel]()
     try:
         kernels = read_kernels(host.profile_folders)
     except ValueError as problem:
         error = str(problem)
+    files, said = dict[str, bytes](), dict[str, Any]()
+    if keep:
+        traces = [path for folder in host.profile_folders for path in sorted(folder.rglob("*.json*"))]
+        files, said = kept_traces({f"trace-{number}": path for number, path in enumerate(traces, start=1)})
     for folder in host.profile_folders:
         shutil.rmtree(folder, ignore_errors=True)
     if not kernels:
         error = error or "the profiler saw no kernel"
     rows = [{**dataclasses.asdict(one), "start_s": f"{one.start_s:.7f}"} for one in kernels]
     columns = [one.name for one in dataclasses.fields(Kernel)]
-    return {"source": "torch.profiler", "kernels": len(kernels), "error": error}, csv_gz(rows, columns)
+    files["kernels.csv.gz"] = csv_gz(rows, columns)
+    return {"source": "torch.profiler", "kernels": len(kernels), "error": error, **said}, files
 
 
 def window_of(result: LoadResult) -> dict[str, float]:

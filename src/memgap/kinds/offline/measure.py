@@ -101,6 +101,10 @@ def read(run: PointRun[Engine], outcome: Mapping[str, Any]) -> None:
     run.files["steps.csv.gz"] = csv_gz(steps, list(COLUMNS))
     if gpu := _gpu_rows(device, outcome):
         run.files["gpu.csv.gz"] = csv_gz(gpu, list(GPU_COLUMNS))
+    traces, said = host.wrapper.kept(folder)
+    run.files |= traces
+    if said:
+        run.added["profile"] = said
     if run.error is not None:
         return
     try:

@@ -73,7 +73,9 @@ def make_point(
     if "topology" in arguments:
         server["topology"] = topology(arguments, engine, flags, where)
     if "profile" in arguments:
-        server["profile"] = {name: float(value) for name, value in arguments["profile"].items()}
+        moment = dict(arguments["profile"])
+        kept = {"keep": True} if moment.pop("keep", False) else {}
+        server["profile"] = {**{name: float(value) for name, value in moment.items()}, **kept}
     record: Record = {
         "harness": HARNESS_VERSION,
         "engine": engine,
