@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 
-from memgap.config.numbers import in_form, text_hint, with_infinity
+from memgap.config.numbers import in_form, text_hint, with_endless_rates
 from memgap.config.safety import check_safe
 from memgap.declared import figures, setting_of, tables
 from memgap.engine.adapters import ADAPTERS
@@ -114,7 +114,7 @@ def check_config(config: Mapping[str, Any]) -> Config:
 
     Raises UserError with one sentence that names the place and, for unknown names, the known ones.
     """
-    config = with_infinity(config, "labs")
+    config = with_endless_rates(config)
     check_safe(config)
     checked: Config = in_form(deepcopy(dict(config)), schema(), schema()["$defs"], _fits)
     if not has_points(checked):
@@ -175,9 +175,9 @@ def _most_specific(error: jsonschema.ValidationError) -> jsonschema.ValidationEr
     return error
 
 
-def _sentence(error: jsonschema.ValidationError, inside: str = "config:") -> str:
+def _sentence(error: jsonschema.ValidationError, inside: str = "") -> str:
     place = ".".join(str(part) for part in error.absolute_path)
-    where = f"{inside}.{place}" if place and inside != "config:" else f"{inside} {place or 'top level'}"
+    where = f"{inside}{place and f': {place}'}" if inside else f"config: {place or 'top level'}"
     rule, node = error.validator, error.schema
     if not isinstance(node, Mapping):
         return f"{where}: {error.message}."

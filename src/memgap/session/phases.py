@@ -34,6 +34,7 @@ from memgap.redact import redact
 from memgap.session.measuring import Phase, PointRun, Record
 from memgap.session.profile import ProfileMoment
 from memgap.session.watch import StopWatch
+from memgap.stats.layouts import Lengths, paged
 from memgap.store.points import csv_gz
 from memgap.telemetry import startup, window
 from memgap.telemetry.histograms import server_latencies
@@ -110,16 +111,22 @@ def trace_summary(run: ServerRun) -> dict[str, float]:
 
 
 def seats_of(record: Record) -> int | None:
-    """Return how many requests are in the engine at a time by the point's own rule, None where nothing bounds them."""
+    """Return how many requests are in the engine at a time by the point's own rule, None where nothing bounds them.
+
+    The engine's seats are of choices, a closed loop's of requests.
+    """
     load = record["load"]
     if load["arrival"] == "closed":
         return int(load["concurrency"])
-    return int(record["batch_cap"]) * int(record["server"]["replicas"]) if load["arrival"] == "all-at-once" else None
+    if load["arrival"] != "all-at-once":
+        return None
+    return max(int(record["batch_cap"]) * int(record["server"]["replicas"]) // int(load.get("samples", 1)), 1)
 
 
 def as_sent(prompts: list[DatasetPrompt], record: Record, server: Server) -> list[Prompt]:
-    """Return prompts as token ids, or for chats and engines that take none as the text that these ids stand for."""
-    if record["load"]["endpoint"] == "completions" and server.adapter.takes_token_ids:
+    """Return prompts as token ids, or as the text that these stand for where the load asks for that or for chats."""
+    load = record["load"]
+    if load["endpoint"] == "completions" and load.get("prompt_form") != "text":
         return [Prompt(one.output_tokens, one.token_ids, None, one.conversation, one.group) for one in prompts]
     if speaks_words(record["model"]):
         texts = [" ".join(map(word, one.token_ids)) for one in prompts]
@@ -305,6 +312,10 @@ class Window(Phase[Server]):
         engine = run.host.adapter
         summary.update(_counter_changes(engine.metrics_sample(seen.before), engine.metrics_sample(seen.after)))
         summary.update(server_latencies(seen.before, seen.after, engine.latency_histograms))
+        if (block := run.host.facts.kv_block_tokens) and seen.plan.samples == 1:
+            done = [Lengths(one.prompt_tokens, one.output_tokens) for one in result.results if one.status == "ok"]
+            if done:
+                summary["kv_waste_fraction"] = paged(done, block).wasted_fraction
         health = dataclasses.asdict(result.health)
         # a window after another one has caches that nobody tried to empty
         emptied = seen.emptied or (None if self.name else False)
@@ -390,7 +401,7 @@ def result_files(result: LoadResult, secrets: Sequence[str] = ()) -> dict[str, b
         for one in result.results
     ]
     tokens = io.BytesIO()
-    np.savez_compressed(tokens, request=result.events.request, time_s=result.events.time_s, tokens=result.events.tokens)
+    np.savez_compressed(tokens, **result.events.columns())  # type: ignore[arg-type]
     return {
         "requests.csv.gz": csv_gz(requests, list(requests[0]) if requests else ["index"]),
         "tokens.npz": tokens.getvalue(),
@@ -424,6 +435,7 @@ def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) ->
         "server_output_tokens": "generation_tokens",
         "prefix_cache_queries": "prefix_cache_queries",
         "prefix_cache_hits": "prefix_cache_hits",
+        **{f"prompt_tokens_{one}": f"prompt_tokens_{one}" for one in ("computed", "local_hits", "external_hits")},
     }
     moves = {
         name: after[column] - before[column] for name, column in names.items() if column in before and column in after
