@@ -105,7 +105,7 @@ def _installed(adapter: str, usual: str, python: str) -> dict[str, str]:
     if adapter == "mock":
         return {"package": usual, "version": __version__}
     named = Path(python).parents[1] if python != "auto" and len(Path(python).parents) > 1 else None
-    if named is not None and named.is_dir():
+    if named is not None:
         found = (adapter == "vllm" and _noted(named)) or _in_environment(named, usual)
         return found or {"package": usual, "version": NOT_INSTALLED}
     for folder in filter(None, (_declared_folder(), _engine_folder())):
