@@ -1,4 +1,4 @@
-"""The command line: `python -m memgap list | doctor | where | unlock | rerun | jobs | predict | compare`."""
+"""The command line: `python -m memgap list | doctor | where | unlock | rerun | jobs | predict | compare | bisect`."""
 
 import argparse
 import os
@@ -71,6 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--format", choices=["text", "csv"], default="text")
     compare.set_defaults(run=_compare)
 
+    search = commands.add_parser("bisect", help="with which of a lab's versions a step came: its arms in their order")
+    search.add_argument("lab", help="a lab whose arms are versions, the oldest first")
+    search.add_argument("--configfile", type=Path, nargs="*", default=[], help="as for snakemake")
+    search.add_argument("--metric", help="decode_step_mean_ms of offline labs, tpot_mean_ms of others unless told")
+    search.add_argument("--results", type=Path, default=Path("results"))
+    search.set_defaults(run=_bisect)
+
     predict = commands.add_parser("predict", help="what the roofline allows a model on a GPU, without running it")
     predict.add_argument("--model", required=True, nargs="+", help="names of the registry")
     predict.add_argument("--gpu", required=True, nargs="+", help="such as H200, A100 or RTX4090")
@@ -121,6 +128,12 @@ def _compare(options: argparse.Namespace) -> int:
 
     form, margin = options.format, options.margin / 100
     return print_comparison(options.a, options.b, margin, options.metric, form, options.gate)
+
+
+def _bisect(options: argparse.Namespace) -> int:
+    from memgap.versions.search import print_search
+
+    return print_search(options.configfile, options.lab, options.metric, options.results)
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -106,7 +106,7 @@ def test_an_offline_study_needs_an_engine_in_process() -> None:
 
 @pytest.mark.parametrize("figure", ["fig10", "fig11"])
 def test_the_advice_is_for_engines_whose_flags_it_writes(figure: str) -> None:
-    config = with_engine("lmdeploy")
+    config = with_engine("lmdeploy", load={"requests": 4, "prompt_form": "text"})
     config["figures"] = {figure: {"sweep": "small"}}
     with pytest.raises(UserError, match=f"config: figures.{figure}.sweep: the advice in {figure} needs an engine"):
         load_study(config)

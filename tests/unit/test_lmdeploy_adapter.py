@@ -3,13 +3,16 @@
 import json
 from typing import Any
 
+import pytest
 import yaml
 
 from memgap.engine.base import SCRATCH, Launch
 from memgap.engine.lmdeploy import START, LmdeployAdapter
 from memgap.engine.prometheus import parse_page
 from memgap.engine.trtllm import OPTIONS_FILE, TrtllmAdapter
-from tests.support.records import small_study
+from memgap.errors import UserError
+from memgap.workflow import load_study
+from tests.support.records import small_config, small_study
 
 LOG = """INFO - base.py:439 - Building CacheEngine with config:
 CacheConfig(max_batches=256, block_size=64, num_cpu_blocks=0, num_gpu_blocks=500, device_type='cuda', role=<A.B: 1>).
@@ -73,6 +76,16 @@ def test_their_logs_tell_the_failure() -> None:
     assert LmdeployAdapter().failure_kind("x.py: error: unrecognized arguments: --y") == "bad_config"
     assert TrtllmAdapter().failure_kind("RuntimeError: Failed to bind socket to 127.0.0.1:1: in use") == "port_in_use"
     assert TrtllmAdapter().failure_kind("all is well") is None
+
+
+def test_lmdeploy_is_sent_text_and_says_so_where_it_would_not_be() -> None:
+    config = small_config(engine="it", batch_cap=4, cap_side="server")
+    config["engines"] = {"it": {"adapter": "lmdeploy", "version": "0.18.0"}}
+    with pytest.raises(UserError, match="takes no token ids as a prompt"):
+        load_study(config)
+    config["sweeps"]["small"]["fixed"]["load"]["prompt_form"] = "text"
+    (point,) = load_study(config).points.values()
+    assert point.record["server"]["args"] == {"step-base-ms": 1.0, "max-batch-size": 4}
 
 
 def test_trtllms_options_go_into_flags_and_its_file() -> None:

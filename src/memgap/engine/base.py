@@ -72,6 +72,8 @@ class FlagNames:
     """Other spellings that the engine takes, each with the name above."""
     told: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Meaning -> where the settings that a running server reports have the value that it took without the flag."""
+    told_inverted: tuple[str, ...] = ()
+    """Those meanings of `told` whose setting says the contrary."""
 
 
 @dataclass

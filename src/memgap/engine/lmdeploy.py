@@ -91,6 +91,7 @@ class LmdeployAdapter(OpenaiAdapter):
             "memory_fraction": ("backend_config", "cache_max_entry_count"),
             "block_tokens": ("backend_config", "block_size"),
             "tensor_parallel": ("backend_config", "tp"),
+            "prefix_caching": ("backend_config", "enable_prefix_caching"),
         },
     )
     ready_path = alive_path = "/health"

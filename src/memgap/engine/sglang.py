@@ -135,7 +135,13 @@ class SglangAdapter:
             "memory_fraction": ("server_args", "mem_fraction_static"),
             "block_tokens": ("server_args", "page_size"),
             "kv_dtype": ("server_args", "kv_cache_dtype"),
+            "prefix_caching": ("server_args", "disable_radix_cache"),
+            "graphs": ("server_args", "cuda_graph_decode_max_bs"),
+            "async_scheduling": ("server_args", "disable_overlap_schedule"),
+            "api_servers": ("server_args", "tokenizer_worker_num"),
+            "attention": ("server_args", "attention_backend"),
         },
+        told_inverted=("prefix_caching", "async_scheduling"),
     )
     ready_path = "/health"
     alive_path = "/health_generate"

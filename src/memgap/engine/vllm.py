@@ -153,6 +153,9 @@ class VllmAdapter:
             "memory_fraction": ("cache_config", "gpu_memory_utilization"),
             "block_tokens": ("cache_config", "block_size"),
             "kv_dtype": ("cache_config", "cache_dtype"),
+            "prefix_caching": ("cache_config", "enable_prefix_caching"),
+            "graphs": ("compilation_config", "max_cudagraph_capture_size"),
+            "async_scheduling": ("scheduler_config", "async_scheduling"),
         },
     )
     ready_path = alive_path = "/health"

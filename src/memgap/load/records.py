@@ -45,9 +45,9 @@ class LoadPlan:
     request in a closed loop, and between the turns of a conversation in any. `max_consecutive_refused` refused
     connections in a row end the run. `balance` says which of several servers a request goes to: each in turn, or
     the one with the fewest requests in flight. Without `extensions` requests hold what OpenAI's interface has and
-    nothing else, so that lengths are bounds and not set; without `token_ids` the ids of the tokens are not asked for.
-    `samples` choices are asked for of each prompt. Without `stream` a reply comes whole, and nothing is known of its
-    first token. `prompt_form` says what prompts were made.
+    nothing else, so that lengths are bounds and not set; without `token_ids` a stream is not asked for the ids of its
+    tokens. `samples` choices are asked for of each prompt. Without `stream` a reply comes whole, and nothing is known
+    of its first token. `prompt_form` says what prompts were made.
 
     With `seconds` a closed loop sends no more requests after that time, nor after `least_seconds` once the 95 %
     interval of its steady throughput is within `interval_fraction` of its mean; but not before `min_requests` have

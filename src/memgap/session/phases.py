@@ -128,13 +128,13 @@ def seats_of(record: Record) -> int | None:
 
 
 def as_sent(prompts: list[DatasetPrompt], record: Record, server: Server) -> list[Prompt]:
-    """Return prompts as token ids, or as the text that these stand for: where the load asks for it, for chats and for
-    engines that take no ids. Texts stay as they are.
+    """Return prompts as token ids, or as the text that these stand for where the load asks for that or for chats; texts
+    stay as they are.
     """
     if prompts and prompts[0].text is not None:
         return [Prompt(one.output_tokens, None, one.text, one.conversation, one.group) for one in prompts]
-    load, takes_ids = record["load"], server.adapter.takes_token_ids
-    if load["endpoint"] == "completions" and load.get("prompt_form") != "text" and takes_ids:
+    load = record["load"]
+    if load["endpoint"] == "completions" and load.get("prompt_form") != "text":
         return [Prompt(one.output_tokens, one.token_ids, None, one.conversation, one.group) for one in prompts]
     if speaks_words(record["model"]):
         texts = [" ".join(map(word, one.token_ids)) for one in prompts]

@@ -8,8 +8,8 @@ from dataclasses import astuple, dataclass, fields
 from statistics import fmean
 
 from memgap.errors import UserError
+from memgap.stats.paired import SLOWER, UNDECIDED, Key, judged
 from memgap.versions.sides import BETTER_MORE, METRICS, Row, Side, read_side
-from memgap.versions.verdicts import SLOWER, UNDECIDED, Key, judged
 
 REFUSED = "refused"
 PASSED, WORSE, OPEN = 0, 1, 3

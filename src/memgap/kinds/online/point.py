@@ -156,6 +156,11 @@ def _check_engine(arguments: Mapping[str, Any], engine: Record, model: Record, w
         require(engine, "profiles", "`profile`", where)
     if (asks := _asks_for_text(arguments.get("load", {}))) and not speaks_words(model):
         require(engine, "detokenizes", asks, where)
+    if not asks and not adapter_for(engine["adapter"]).takes_token_ids:
+        raise UserError(
+            f"{where}: engine {engine['name']!r} (adapter {engine['adapter']}) takes no token ids as a prompt; "
+            "give `load: {prompt_form: text}`."
+        )
 
 
 def _server_arguments(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from memgap.versions.verdicts import EQUAL, FASTER, SLOWER, UNDECIDED, judged, verdict_of
+from memgap.stats.paired import EQUAL, FASTER, SLOWER, UNDECIDED, judged, verdict_of
 
 
 def drawn(rng: np.random.Generator, shift: float, blocks: int, cells: int) -> Mapping[tuple[str, str], Sequence[float]]:
