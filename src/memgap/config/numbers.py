@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Node = Mapping[str, Any]
+ENDLESS = "inf"
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 WHOLE_FLAGS = frozenset(
     (
@@ -29,6 +30,15 @@ def as_number(text: str) -> int | float | None:
     if not math.isfinite(number):
         return None
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+def with_endless_rates(value: Any, key: str = "") -> Any:
+    """Return `value` with an infinite request rate as the text `inf`, since JSON, which plans are kept in, has none."""
+    if isinstance(value, Mapping):
+        return {name: with_endless_rates(one, str(name)) for name, one in value.items()}
+    if isinstance(value, list):
+        return [with_endless_rates(one, key) for one in value]
+    return ENDLESS if value == math.inf and key.rpartition(".")[2] == "rate_req_s" else value
 
 
 def in_form(value: Any, node: Node, definitions: Mapping[str, Node], fits: Callable[[Any, Node], bool]) -> Any:

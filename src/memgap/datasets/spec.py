@@ -223,7 +223,7 @@ def _structured(given: Fields, kind: str, requests: int, max_model_len: int | No
     prompt, output = spec["prompt_tokens"]["max"], spec["output_tokens"]["max"]
     if kind == "shared-prefix":
         spec["prefixes"] = given.integer("prefixes", minimum=1)
-        spec["prefix_tokens"] = given.integer("prefix_tokens", minimum=1)
+        spec["prefix_tokens"] = given.integer("prefix_tokens", minimum=0)
         longest = spec["prefix_tokens"] + prompt + output
     else:
         spec["turns"] = given.integer("turns", minimum=2)
@@ -244,16 +244,25 @@ def _parts(given: Fields, max_model_len: int | None) -> list[dict[str, Any]]:
         raise given.error("parts", "a list of at least two mappings with weight, prompt_tokens and output_tokens")
     parts = []
     for number, entry in enumerate(value):
-        part = Fields(entry, f"{given.where}.parts[{number}]", ("weight", "prompt_tokens", "output_tokens"))
-        parts.append({"weight": part.number("weight", above=0.0), **_random(part, max_model_len)})
+        part = Fields(entry, f"{given.where}.parts[{number}]", ("name", "weight", "prompt_tokens", "output_tokens"))
+        named = {"name": part.text("name")} if part.given("name") else {}
+        parts.append({**named, "weight": part.number("weight", above=0.0), **_random(part, max_model_len)})
+    names = [part["name"] for part in parts if "name" in part]
+    if len(set(names)) < len(names):
+        raise given.error("parts", "parts of different names")
     return parts
 
 
-def _range(given: Fields, name: str) -> dict[str, int]:
+def _range(given: Fields, name: str) -> dict[str, Any]:
     value = given.values.get(name)
     if not isinstance(value, Mapping):
         length = given.integer(name, minimum=1)
         return {"min": length, "max": length}
+    if "choices" in value:
+        choices = Fields(value, f"{given.where}.{name}", ("choices",)).values["choices"]
+        if not isinstance(choices, list) or not choices or any(type(one) is not int or one < 1 for one in choices):
+            raise given.error(name, "lengths of at least 1 in `choices`")
+        return {"min": min(choices), "max": max(choices), "choices": choices}
     limits = Fields(value, f"{given.where}.{name}", ("min", "max"))
     least = limits.integer("min", minimum=1)
     return {"min": least, "max": limits.integer("max", minimum=least)}

@@ -45,18 +45,10 @@ def tpot_s(results: Sequence[RequestResult]) -> Array:
     more.
 
     (last token - first token) / (output tokens - 1), in seconds; the server's count of tokens where it gave
-    one.
+    one. Of several choices the sum of these spans by the tokens after each choice's first.
     """
     return np.asarray(
-        [
-            (result.last_token_s - result.first_token_s) / (result.output_tokens - 1)
-            for result in results
-            if result.status == "ok"
-            and result.first_token_s is not None
-            and result.last_token_s is not None
-            and result.output_tokens > 1
-        ],
-        dtype=np.float64,
+        [result.tpot_s for result in results if result.status == "ok" and result.tpot_s is not None], dtype=np.float64
     )
 
 
@@ -81,7 +73,7 @@ def itl_s(results: Sequence[RequestResult], events: TokenEvents) -> Array:
     Tokens that arrived at one moment (one event, or several events in one read) form a group of n; the gap
     since the group before is spread over them as n values of gap / n. The tokens of a request's first group
     have no gap, so a request of T tokens with first group n0 gives T - n0 values, whose sum is last minus
-    first token time.
+    first token time. Each choice of a request has gaps of its own.
     """
     return _itl(results, events).values_s
 
@@ -106,7 +98,7 @@ def timed_latencies(result: LoadResult) -> dict[str, Timed]:
     firsts = [one for one in results if one.status == "ok" and one.first_token_s is not None and one.sent_s is not None]
     lasts = [one for one in results if one.status == "ok" and one.last_token_s is not None]
     whole = [one for one in lasts if one.sent_s is not None and one.output_tokens > 0]
-    several = [one for one in lasts if one.first_token_s is not None and one.output_tokens > 1]
+    several = [one for one in lasts if one.tpot_s is not None]
     return {
         "ttft": Timed(_moments(one.first_token_s for one in firsts), ttft_s(results)),
         "tpot": Timed(_moments(one.last_token_s for one in several), tpot_s(results)),
@@ -122,32 +114,32 @@ def _moments(moments: Iterable[float | None]) -> Array:
 
 
 def _itl(results: Sequence[RequestResult], events: TokenEvents) -> Timed:
-    request, time_s, tokens = _completed(results, events)
-    if not len(request):
+    stream, time_s, tokens = _completed(results, events)
+    if not len(stream):
         return Timed(np.zeros(0), np.zeros(0))
-    new = np.ones(len(request), dtype=bool)
-    new[1:] = (request[1:] != request[:-1]) | (time_s[1:] != time_s[:-1])
+    new = np.ones(len(stream), dtype=bool)
+    new[1:] = (stream[1:] != stream[:-1]) | (time_s[1:] != time_s[:-1])
     starts = np.flatnonzero(new)
     sizes = np.add.reduceat(tokens, starts)
-    request, time_s = request[starts], time_s[starts]
-    same = request[1:] == request[:-1]
+    stream, time_s = stream[starts], time_s[starts]
+    same = stream[1:] == stream[:-1]
     counts = sizes[1:][same]
     return Timed(np.repeat(time_s[1:][same], counts), np.repeat(np.diff(time_s)[same] / counts, counts))
 
 
 def _itl_chunk(results: Sequence[RequestResult], events: TokenEvents) -> Timed:
-    request, time_s, _ = _completed(results, events)
-    same = request[1:] == request[:-1]
+    stream, time_s, _ = _completed(results, events)
+    same = stream[1:] == stream[:-1]
     return Timed(time_s[1:][same], np.diff(time_s)[same])
 
 
 def _completed(
     results: Sequence[RequestResult], events: TokenEvents
-) -> tuple[NDArray[np.int32], Array, NDArray[np.int32]]:
-    """Return the columns of the events of completed requests."""
+) -> tuple[NDArray[np.int64], Array, NDArray[np.int32]]:
+    """Return stream, time and tokens of the events of completed requests."""
     completed = np.asarray([r.index for r in results if r.status == "ok"], dtype=np.int32)
     keep = np.isin(events.request, completed)
-    return events.request[keep], events.time_s[keep], events.tokens[keep]
+    return events.stream[keep], events.time_s[keep], events.tokens[keep]
 
 
 def statistics_ms(name: str, values_s: Array, which: Sequence[str] = LATENCY_STATISTICS) -> dict[str, float]:
@@ -173,8 +165,9 @@ def summarize(result: LoadResult) -> dict[str, float]:
     ttft_intended and e2e_intended. `prompt_tokens` is the server's count where it gave one.
     `output_tokens_failed` are tokens of failed requests. `prompt_length_error_fraction`: how far the server's counts of
     prompt tokens are from those asked for, without their signs, by those asked for; `prompt_length_bias_fraction`: with
-    them. `surplus_tokens`: output tokens beyond those asked for. `requests_client_limited`: failed for want of files or
-    ports on the client's side.
+    them. `surplus_tokens`: output tokens beyond those asked for. `choices_completed`, `tokens_per_choice_mean`: where
+    requests asked for several choices. `requests_client_limited`: failed for want of files or ports on the client's
+    side.
     """
     results, events = result.results, result.events
     completed = [one for one in results if one.status == "ok"]
@@ -192,6 +185,8 @@ def summarize(result: LoadResult) -> dict[str, float]:
         "output_tokens_failed": sum(one.output_tokens for one in results if one.status != "ok"),
     }
     summary |= _lengths(completed)
+    if events.choice is not None and (choices := sum(one.choices for one in completed)):
+        summary |= {"choices_completed": choices, "tokens_per_choice_mean": output_tokens / choices}
     limited = sum(one.status == "client_limit" for one in results)
     if limited:
         summary["requests_client_limited"] = limited

@@ -24,11 +24,13 @@ Array = NDArray[np.float64]
 
 def silence_summary(result: LoadResult) -> dict[str, float]:
     """Return `silence_max_s`, the longest silence of the server that nothing explains, and `silence_bound_s`, what it
-    is longer than; empty without one.
+    is longer than; empty without one, and where replies are no streams.
 
     Requests whose prompts are being read explain a silence as long as prompts of their length usually take. A silence
     in which the client stood still is not the server's.
     """
+    if all(one.first_token_s is None for one in result.results):
+        return {}
     times_s = np.unique(result.events.time_s)
     gaps_s = np.diff(times_s)
     long = np.flatnonzero(gaps_s > LEAST_S)

@@ -177,8 +177,8 @@ def _rate(events: TokenEvents, start_s: float, end_s: float, parts: int) -> Seri
     no step more or less than a slice has falls into it. First tokens count when they came.
     """
     edges = np.linspace(start_s, end_s, parts + 1)
-    request, time_s, tokens = events.request, events.time_s, events.tokens
-    follows = request[1:] == request[:-1]
+    stream, time_s, tokens = events.stream, events.time_s, events.tokens
+    follows = stream[1:] == stream[:-1]
     since_s, until_s, made = time_s[:-1][follows], time_s[1:][follows], tokens[1:][follows]
     order = np.argsort(time_s, kind="stable")
     came = np.concatenate([[0], np.cumsum(tokens[order])])

@@ -51,7 +51,7 @@ class App:
 
 
 class Reply:
-    """The sink of one generation request: writes its tokens to the connection, faults included."""
+    """The choices of one generation request: writes their tokens to the connection, faults included."""
 
     def __init__(self, connection: "Connection", ask: Ask, number: int) -> None:
         faults = connection.app.options.faults
@@ -59,7 +59,6 @@ class Reply:
         self._ask = ask
         self._number = number
         self._coalesce = faults.coalesce
-        self._pending = 0
         self._stamps = connection.app.stamps
         self.finish_reason = "length"
         output_tokens = ask.output_tokens
@@ -73,44 +72,65 @@ class Reply:
         self._bad = output_tokens // 2 if _hit(faults.malformed_event_every, number) else -1
         self._break = output_tokens // 2 if _hit(faults.break_stream_every, number) else -1
         counted = round(len(ask.prompt_ids) * (1 + faults.longer_prompts_share))
-        self._events = Events(ask, number, self.finish_reason, counted)
+        self._events = [Events(ask, number, self.finish_reason, counted, one) for one in range(ask.choices)]
         self._write: Callable[[bytes], object] = connection.write
         self._miscount = faults.miscount_tokens
         if faults.delay_writes_s:
             loop, delay_s = connection.app.loop, faults.delay_writes_s
             self._write = lambda data: loop.call_later(delay_s, connection.write, data)
         self._latencies = connection.app.engine.latencies
-        self._accepted_s = self._last_s = time.monotonic()
-        self.sequence = Sequence(len(ask.prompt_ids), output_tokens, self)
+        self._accepted_s = time.monotonic()
+        self._left, self._written = ask.choices, 0
+        shared = len(ask.prompt_ids) // connection.app.options.block_size
+        self.sequences = [
+            Sequence(len(ask.prompt_ids), output_tokens, Choice(self, one), shared_blocks=shared if one else 0)
+            for one in range(ask.choices)
+        ]
 
-    def token(self, index: int, last: bool) -> None:
-        """Write token `index`, or keep it back until enough have gathered for one event."""
+    def token(self, choice: "Choice", index: int, last: bool) -> None:
+        """Write token `index` of a choice, or keep it back until enough have gathered for one event."""
         if self._connection.closed:
             return
         now_s = time.monotonic()
-        (self._latencies.itl if index else self._latencies.ttft).add(now_s - self._last_s)
-        self._last_s = now_s
+        (self._latencies.itl if index else self._latencies.ttft).add(now_s - (choice.last_s or self._accepted_s))
+        choice.last_s = now_s
+        self._left -= last
+        self._written += 1
         if last:
             self._latencies.e2e.add(now_s - self._accepted_s)
         if index == self._break:
             self._connection.drop()
             return
+        events = self._events[choice.number]
         if self._ask.stream:
-            self._pending += 1
-            if self._pending == self._coalesce or last:
-                first, count = index + 1 - self._pending, self._pending
-                self._pending = 0
+            choice.pending += 1
+            if choice.pending == self._coalesce or last:
+                first, count = index + 1 - choice.pending, choice.pending
+                choice.pending = 0
                 spoil = first <= self._bad <= index
-                event = self._events.broken() if spoil else self._events.tokens(first, count, last)
+                event = events.broken() if spoil else events.tokens(first, count, last)
                 if self._stamps is not None:
                     self._stamps.add(self._number, first, count, time.monotonic_ns())
-                self._write(event + self._events.end(index + 1 + self._miscount) if last else event)
-        elif last:
+                whole = last and not self._left
+                self._write(event + events.end(self._written + self._miscount) if whole else event)
+        elif last and not self._left:
             body = whole_reply(self._ask, self._number, index + 1, self.finish_reason)
             self._connection.send_json(200, body)
-        if last:
+        if last and not self._left:
             self._connection.app.engine.completed(self.finish_reason)
             self._connection.finished()
+
+
+class Choice:
+    """The sink of one choice: its number in its reply, the tokens that it keeps back, the time of the last one."""
+
+    def __init__(self, reply: Reply, number: int) -> None:
+        self._reply, self.number = reply, number
+        self.pending, self.last_s = 0, 0.0
+
+    def token(self, index: int, last: bool) -> None:
+        """See Sink."""
+        self._reply.token(self, index, last)
 
 
 def _hit(every: int, number: int) -> bool:
@@ -140,7 +160,8 @@ class Connection(asyncio.Protocol):
         self.closed = True
         self.app.connections.discard(self)
         if self._reply is not None:
-            self.app.engine.scheduler.abort(self._reply.sequence)
+            for sequence in self._reply.sequences:
+                self.app.engine.scheduler.abort(sequence)
             self._reply = None
 
     def drop(self) -> None:
@@ -292,4 +313,5 @@ class Connection(asyncio.Protocol):
         self._reply = Reply(self, ask, number)
         if ask.stream:
             self.write(STREAM_HEAD)
-        app.engine.submit(self._reply.sequence)
+        for sequence in self._reply.sequences:
+            app.engine.submit(sequence)

@@ -32,8 +32,9 @@ def parse_ask(body: bytes, *, chat: bool, options: Options, request_id: str) -> 
         raise RefusedError(400, "the body is not a JSON object")
     if asked.get("model", options.public_name) != options.public_name:
         raise RefusedError(404, f"The model `{asked['model']}` does not exist.")
-    if asked.get("n") not in (None, 1):
-        raise RefusedError(400, "only n = 1 is served")
+    choices = asked.get("n") or 1
+    if not _is_count(choices) or choices < 1:
+        raise RefusedError(400, "n must be a whole number of at least 1")
     prompt_ids = _chat_ids(asked.get("messages")) if chat else _prompt_ids(asked.get("prompt"))
     room = options.max_model_len - len(prompt_ids)
     if room < 1:
@@ -70,6 +71,7 @@ def parse_ask(body: bytes, *, chat: bool, options: Options, request_id: str) -> 
         request_id=("chatcmpl-" if chat else "cmpl-") + request_id,
         model=options.public_name,
         created=int(time.time()),
+        choices=choices,
     )
 
 

@@ -17,13 +17,17 @@ class Sink(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """One request inside the engine; lengths in tokens, `blocks` in KV blocks."""
+    """One choice of a request inside the engine; lengths in tokens, `blocks` in KV blocks.
+
+    `shared_blocks` of its prompt are another choice's, which holds them.
+    """
 
     prompt_tokens: int
     output_tokens: int
     sink: Sink
     generated: int = 0
     blocks: int = 0
+    shared_blocks: int = 0
 
 
 @dataclass(slots=True)
@@ -91,14 +95,14 @@ class Scheduler:
         computed = 0
         while not evicted and self.waiting and len(self.running) < self.max_num_seqs:
             known = self.waiting[0].prompt_tokens + self.waiting[0].generated
-            blocks = -(-known // self.block_size)
+            blocks = -(-known // self.block_size) - self.waiting[0].shared_blocks
             if blocks > self.free_blocks:
                 break
             sequence = self.waiting.popleft()
             self.free_blocks -= blocks
             sequence.blocks = blocks
             self.running.append(sequence)
-            computed += known
+            computed += known - sequence.shared_blocks * self.block_size
         if not self.running:
             return None
         decode_s = self._step_base_s + self._step_per_seq_s * len(self.running)
@@ -130,7 +134,8 @@ class Scheduler:
         position = 0
         while position < len(self.running):
             sequence = self.running[position]
-            missing = -(-(sequence.prompt_tokens + sequence.generated) // size) - sequence.blocks
+            known = sequence.prompt_tokens + sequence.generated
+            missing = -(-known // size) - sequence.shared_blocks - sequence.blocks
             while missing > self.free_blocks:
                 evicted = True
                 victim = self.running.pop()

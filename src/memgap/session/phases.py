@@ -109,16 +109,22 @@ def trace_summary(run: ServerRun) -> dict[str, float]:
 
 
 def seats_of(record: Record) -> int | None:
-    """Return how many requests are in the engine at a time by the point's own rule, None where nothing bounds them."""
+    """Return how many requests are in the engine at a time by the point's own rule, None where nothing bounds them.
+
+    The engine's seats are of choices, a closed loop's of requests.
+    """
     load = record["load"]
     if load["arrival"] == "closed":
         return int(load["concurrency"])
-    return int(record["batch_cap"]) * int(record["server"]["replicas"]) if load["arrival"] == "all-at-once" else None
+    if load["arrival"] != "all-at-once":
+        return None
+    return max(int(record["batch_cap"]) * int(record["server"]["replicas"]) // int(load.get("samples", 1)), 1)
 
 
 def as_sent(prompts: list[DatasetPrompt], record: Record, server: Server) -> list[Prompt]:
-    """Return prompts as token ids, or for the chat endpoint as the text that these ids stand for."""
-    if record["load"]["endpoint"] == "completions":
+    """Return prompts as token ids, or as the text that these stand for where the load asks for that or for chats."""
+    load = record["load"]
+    if load["endpoint"] == "completions" and load.get("prompt_form") != "text":
         return [Prompt(one.output_tokens, one.token_ids, None, one.conversation, one.group) for one in prompts]
     if speaks_words(record["model"]):
         texts = [" ".join(map(word, one.token_ids)) for one in prompts]
@@ -388,7 +394,7 @@ def result_files(result: LoadResult, secrets: Sequence[str] = ()) -> dict[str, b
         for one in result.results
     ]
     tokens = io.BytesIO()
-    np.savez_compressed(tokens, request=result.events.request, time_s=result.events.time_s, tokens=result.events.tokens)
+    np.savez_compressed(tokens, **result.events.columns())  # type: ignore[arg-type]
     return {
         "requests.csv.gz": csv_gz(requests, list(requests[0]) if requests else ["index"]),
         "tokens.npz": tokens.getvalue(),

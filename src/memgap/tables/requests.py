@@ -14,6 +14,8 @@ from memgap.tables.entries import damaged, entries, series_of
 NAMED = ("sweep", "experiment", "key", "model", "batch_cap", "repeat")
 """Columns of what identifies a measured point."""
 
+EVENTS = ("request", "time_s", "tokens", "choice")
+
 
 def measured_points(
     plan: Mapping[str, Any], points: Path, having: str = "requests.csv.gz"
@@ -47,15 +49,15 @@ def telemetry_of(folder: Path) -> pd.DataFrame:
 
 
 def events_of(folder: Path) -> pd.DataFrame:
-    """Return the token events of a point: request, time_s, tokens; raises UserError where the file is damaged.
+    """Return the token events of a point: request, time_s, tokens, of several choices also choice.
 
-    Recorded points keep no single tokens: theirs are spread evenly from a request's first token to its last.
+    Raises UserError where the file is damaged. Recorded points keep no single tokens: theirs are spread evenly from a request's first token to its last.
     """
     if not (folder / "tokens.npz").exists() and "recorded" in (PointStore(folder.parent).read(folder.name) or {}):
         return _spread(requests_of(folder))
     try:
         with np.load(folder / "tokens.npz", allow_pickle=False) as events:
-            return pd.DataFrame({name: events[name] for name in ("request", "time_s", "tokens")})
+            return pd.DataFrame({name: events[name] for name in EVENTS if name in events})
     except DAMAGE as error:
         raise damaged(folder / "tokens.npz", error) from error
 

@@ -1,5 +1,6 @@
 """Checks of completeness: did all tokens come, and do both sides count the same?"""
 
+from memgap.models.synthetic import speaks_words
 from memgap.stats.averaging import LEAST_SHARE
 from memgap.telemetry.window import left_out
 from memgap.verdict.evidence import Evidence, Reason
@@ -59,7 +60,8 @@ def prompt_lengths(evidence: Evidence) -> Reason | None:
     if error is None:
         return None
     chat = evidence.record["load"].get("endpoint") == "chat"
-    bound = CHAT_LENGTH_SUSPECT if chat else PROMPT_LENGTH_SUSPECT
+    cut_anew = evidence.record["load"].get("prompt_form") == "text" and not speaks_words(evidence.record["model"])
+    bound = CHAT_LENGTH_SUSPECT if chat or cut_anew else PROMPT_LENGTH_SUSPECT
     if error <= bound:
         return None
     way = f"{abs(bias):.0%} {'longer' if bias > 0 else 'shorter'} in sum" if round(abs(bias), 2) else "equal in sum"

@@ -115,6 +115,8 @@ def _gap(evidence: Evidence, metric: str, least_ms: float, share: float) -> Reas
     client_ms, server_ms = evidence.number(f"{metric}_mean_ms"), evidence.number(f"server_{metric}_mean_ms")
     if client_ms is None or server_ms is None or evidence.number("requests_failed"):
         return None
+    if evidence.samples > 1:  # the engine's histogram is over choices, the client's mean over requests
+        return None
     bound_ms = max(least_ms, share * server_ms)
     if abs(client_ms - server_ms) <= bound_ms:
         return None

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memgap import HARNESS_VERSION
+from memgap.config.numbers import ENDLESS
 from memgap.engine.adapters import adapter_for, require
 from memgap.engine.given import GivenFlags, without_none
 from memgap.engine.reserved import check_flags, check_variables
@@ -81,7 +82,7 @@ def make_point(
         "cap_side": cap_side,
         "repeat": repeat,
     }
-    _check_chat(record, where)
+    _check_text(record, where)
     if (record["load"]["arrival"] == "trace") and dataset["kind"] != "trace":
         raise UserError(f"{where}: load.arrival 'trace' needs a dataset of kind trace, not {dataset['kind']}.")
     _check_turns(record, where)
@@ -98,15 +99,22 @@ def session_name(record: Mapping[str, Any]) -> str:
     return f"{name}-{server_key(record)}"
 
 
-def _check_chat(record: Record, where: str) -> None:
-    model = record["model"]
-    if record["load"]["endpoint"] != "chat" or not speaks_words(model):
+def _check_text(record: Record, where: str) -> None:
+    model, asks = record["model"], _asks_for_text(record["load"])
+    if not asks or not speaks_words(model):
         return
     if not encodes_text(ModelArchitecture.from_dict(model["architecture"])):
         raise UserError(
-            f"{where}: the synthetic tokenizer of {model['name']} reads no text, which load.endpoint chat needs; "
-            "use completions, or a model of another family."
+            f"{where}: the synthetic tokenizer of {model['name']} reads no text, which {asks} needs; "
+            "use completions with token ids, or a model of another family."
         )
+
+
+def _asks_for_text(load: Mapping[str, Any]) -> str:
+    """Return which setting of a load sends prompts as text; nothing where none does."""
+    if load.get("endpoint") == "chat":
+        return "load.endpoint chat"
+    return "load.prompt_form text" if load.get("prompt_form") == "text" else ""
 
 
 def _check_turns(record: Record, where: str) -> None:
@@ -134,8 +142,8 @@ def _check_engine(arguments: Mapping[str, Any], engine: Record, model: Record, w
         require(engine, "shares_memory", "`mps`", where)
     if "profile" in arguments:
         require(engine, "profiles", "`profile`", where)
-    if arguments.get("load", {}).get("endpoint") == "chat" and not speaks_words(model):
-        require(engine, "detokenizes", "load.endpoint chat", where)
+    if (asks := _asks_for_text(arguments.get("load", {}))) and not speaks_words(model):
+        require(engine, "detokenizes", asks, where)
 
 
 def _server_arguments(
@@ -174,6 +182,16 @@ def load_record(
     load = {**LOAD_DEFAULTS, **{key: value for key, value in given.items() if key not in (*SCALED, *TIMED)}}
     load["warmup_requests"] = given.get("warmup_requests", min(max(batch_cap, LEAST_WARMUP), MOST_WARMUP))
     load.setdefault("arrival", "closed" if cap_side == "client" else "all-at-once")
+    if given.get("rate_req_s") == ENDLESS:
+        if load["arrival"] not in ("constant", "poisson", "gamma"):
+            raise UserError(f"{where}: load.rate_req_s .inf needs load.arrival constant, poisson or gamma.")
+        given = {key: value for key, value in given.items() if key != "rate_req_s"}
+        load |= {"arrival": "all-at-once", "rate_req_s": None, "burstiness": LOAD_DEFAULTS["burstiness"]}
+    for key, usual in (("prompt_form", "token-ids"), ("stream", True), ("samples", 1)):
+        if load.get(key) == usual:
+            del load[key]  # what was always so is not part of a record
+    if load.get("samples") and load.get("stream") is False:
+        raise UserError(f"{where}: load.samples needs a stream, which tells choices apart; remove load.stream.")
     open_loop = load["arrival"] in ("constant", "poisson", "gamma", "ramp")
     if open_loop and "rate_req_s" not in given:
         raise UserError(f"{where}: load.arrival {load['arrival']!r} needs load.rate_req_s.")
