@@ -27,7 +27,7 @@ class Lengths:
 
 
 def random_lengths(spec: Mapping[str, Any], stream: np.random.RandomState) -> Lengths:
-    """Return lengths drawn evenly from the two ranges, or the choices, of a `random` dataset; both ends are included."""
+    """Return lengths drawn evenly from the two ranges, ends included, or the choices of a `random` dataset."""
 
     def draw(limits: Mapping[str, Any]) -> npt.NDArray[np.int64]:
         choices = limits.get("choices")

@@ -84,6 +84,7 @@ class EngineFacts:
     max_model_len: int | None = None
     weights_bytes: int | None = None
     weights_bytes_source: str | None = None
+    graph_memory_bytes: int | None = None
     resolved: dict[str, Any] = field(default_factory=dict)
 
 
@@ -109,7 +110,8 @@ class EngineAdapter(Protocol):
         """Return how to start the server of a server record on 127.0.0.1:`port`."""
 
     def metrics_sample(self, page: Page) -> dict[str, float]:
-        """Return the engine columns of the telemetry (see memgap.telemetry.sampler) from a metrics page."""
+        """Return the engine columns of the telemetry (see memgap.telemetry.sampler) from a metrics page, and further
+        counters whose change in a window is kept."""
 
     def facts(self, base_url: str, server: Record, log: str, api_key: str = "") -> EngineFacts:
         """Return what the running server says of itself, from its endpoints and its log."""

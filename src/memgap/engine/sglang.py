@@ -177,6 +177,12 @@ class SglangAdapter:
         else:
             facts.weights_bytes = sizes.engines * model.weights_bytes
             facts.weights_bytes_source = "architecture"
+        graphs: dict[tuple[str, tuple[int, int]], float] = {}
+        for labels, gib in page.get("sglang:graph_memory_usage_gb", []):  # one a phase and rank
+            rank = (labels.get("dp_rank", ""), _rank(labels))
+            graphs[rank] = graphs.get(rank, 0.0) + gib
+        if (held_gib := together(list(graphs.values()), sizes.ranks)) is not None:
+            facts.graph_memory_bytes = round(held_gib * 2**30)
         return facts
 
     def reset_prefix_cache(self, base_url: str, api_key: str = "") -> bool:

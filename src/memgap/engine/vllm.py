@@ -26,6 +26,12 @@ COUNTERS = {
     "prefix_cache_queries": "vllm:prefix_cache_queries",
     "prefix_cache_hits": "vllm:prefix_cache_hits",
 }
+SOURCES = {
+    "local_compute": "prompt_tokens_computed",
+    "local_cache_hit": "prompt_tokens_local_hits",
+    "external_kv_transfer": "prompt_tokens_external_hits",
+}
+"""Labels of `vllm:prompt_tokens_by_source`: where the KV cache of prompt tokens came from."""
 KV_USAGE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
 LATENCY_HISTOGRAMS = {
     "ttft": ("vllm:time_to_first_token_seconds",),
@@ -52,6 +58,10 @@ BAD_CONFIG = re.compile(
     r"|ValueError: (?!.*larger than)"
 )
 WEIGHTS_GIB = re.compile(r"Model loading took ([0-9.]+) GiB")
+GRAPHS_GIB = (
+    re.compile(r"CUDA graph pool memory: ([0-9.]+) GiB \(actual\)"),
+    re.compile(r"Graph capturing finished in \d+ secs?, took ([0-9.]+) GiB"),
+)
 ATTENTION = re.compile(r"Using (\w+) (?:attention )?backend", re.IGNORECASE)
 MAX_MODEL_LEN = re.compile(r"max_seq_len=(\d+)")
 RESOLVED_SECTIONS = (
@@ -170,6 +180,9 @@ class VllmAdapter:
         found = {column: total(page, name) for column, name in {**GAUGES, **COUNTERS}.items()}
         usage = next(([value for _, value in page[name]] for name in KV_USAGE if page.get(name)), [])
         found.update(usage_of_engines(usage))
+        for labels, value in page.get("vllm:prompt_tokens_by_source_total", []):
+            if column := SOURCES.get(labels.get("source", "")):
+                found[column] = (found.get(column) or 0.0) + value
         return {column: value for column, value in found.items() if value is not None}
 
     def facts(self, base_url: str, server: Record, log: str, api_key: str = "") -> EngineFacts:
@@ -191,6 +204,7 @@ class VllmAdapter:
         else:
             facts.weights_bytes = sizes.engines * model.weights_bytes
             facts.weights_bytes_source = "architecture"
+        facts.graph_memory_bytes = graphs_in_log(log, sizes)
         if said := ATTENTION.search(log):
             facts.resolved["attention_backend"] = said[1]
         return facts
@@ -233,6 +247,15 @@ def weights_in_log(log: str, sizes: Sizes) -> int | None:
     """
     gib = together(logged(log, WEIGHTS_GIB, RANK, sizes.ranks), sizes.ranks, even=sizes.pipeline == 1)
     return None if gib is None else round(gib * 2**30)
+
+
+def graphs_in_log(log: str, sizes: Sizes) -> int | None:
+    """Return the memory in bytes that captured CUDA graphs took on all ranks; None where the log does not tell."""
+    for pattern in GRAPHS_GIB:
+        gib = together(logged(log, pattern, RANK, sizes.ranks), sizes.ranks)
+        if gib is not None:
+            return round(gib * 2**30)
+    return None
 
 
 def _pool(page: Page, log: str, engines: int) -> tuple[int | None, int | None]:

@@ -98,7 +98,7 @@ class Host(Protocol):
     @property
     def told(self) -> dict[str, Any]:
         """Everything that a point says of its engine."""
-        return {**asdict(self.facts), "start_s": self.start_s}
+        return {**asdict(self.facts), "start_s": self.start_s, "start_phases_s": dict(self.startup_s)}
 
     @property
     def startup_rows(self) -> list[dict[str, float]]:

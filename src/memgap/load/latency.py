@@ -171,7 +171,7 @@ def summarize(result: LoadResult) -> dict[str, float]:
     """
     results, events = result.results, result.events
     completed = [one for one in results if one.status == "ok"]
-    prompt_tokens = sum(_prompt_tokens(one) for one in completed)
+    prompt_tokens = sum(one.prompt_tokens for one in completed)
     output_tokens = sum(one.output_tokens for one in completed)
     sent = sum(one.sent_s is not None for one in results)
     summary: dict[str, float] = {
@@ -227,7 +227,3 @@ def _lengths(completed: Sequence[RequestResult]) -> dict[str, float]:
 
 def _miscounted(result: RequestResult) -> bool:
     return result.output_tokens_server is not None and result.output_tokens_server != result.output_tokens_seen
-
-
-def _prompt_tokens(result: RequestResult) -> int:
-    return result.prompt_tokens_server or result.prompt_tokens_asked or 0

@@ -244,6 +244,11 @@ class RequestResult:
         return (self.last_token_s - self.first_token_s if self.decode_s is None else self.decode_s) / gaps
 
     @property
+    def prompt_tokens(self) -> int:
+        """The server's count of prompt tokens, or else those asked for."""
+        return self.prompt_tokens_server or self.prompt_tokens_asked or 0
+
+    @property
     def output_tokens(self) -> int:
         """The server's count of output tokens, or else the client's."""
         return self.output_tokens_seen if self.output_tokens_server is None else self.output_tokens_server

@@ -58,7 +58,7 @@ def _spans(results: Sequence[RequestResult]) -> Array:
             one.sent_s,
             one.end_s if one.first_token_s is None else one.first_token_s,
             one.end_s if one.last_token_s is None else one.last_token_s,
-            float(one.prompt_tokens_server or one.prompt_tokens_asked or 0),
+            float(one.prompt_tokens),
         )
         for one in results
         if one.sent_s is not None and one.end_s is not None
@@ -81,7 +81,7 @@ def _silence_s(spans: Array, start_s: float, end_s: float, usual_s: float, rate_
 def _prefill_s_per_token(results: Sequence[RequestResult]) -> float:
     """Return the median time to first token by prompt token."""
     rates = [
-        (one.first_token_s - one.sent_s) / (one.prompt_tokens_server or one.prompt_tokens_asked or 1)
+        (one.first_token_s - one.sent_s) / (one.prompt_tokens or 1)
         for one in results
         if one.first_token_s is not None and one.sent_s is not None
     ]

@@ -133,7 +133,7 @@ def _throughputs(result: LoadResult, arrival: Arrival, seats: int | None) -> dic
     completed = [one for one in result.results if one.status == "ok"]
     output = sum(one.output_tokens for one in completed)
     if output:
-        prompt = sum(one.prompt_tokens_server or one.prompt_tokens_asked or 0 for one in completed)
+        prompt = sum(one.prompt_tokens for one in completed)
         found["steady_total_throughput_tok_s"] = mean * (1 + prompt / output)
         found["steady_request_throughput_req_s"] = mean * len(completed) / output
     return found

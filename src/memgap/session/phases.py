@@ -34,6 +34,7 @@ from memgap.redact import redact
 from memgap.session.measuring import Phase, PointRun, Record
 from memgap.session.profile import ProfileMoment
 from memgap.session.watch import StopWatch
+from memgap.stats.layouts import Lengths, paged
 from memgap.store.points import csv_gz
 from memgap.telemetry import startup, window
 from memgap.telemetry.histograms import server_latencies
@@ -309,6 +310,10 @@ class Window(Phase[Server]):
         engine = run.host.adapter
         summary.update(_counter_changes(engine.metrics_sample(seen.before), engine.metrics_sample(seen.after)))
         summary.update(server_latencies(seen.before, seen.after, engine.latency_histograms))
+        if (block := run.host.facts.kv_block_tokens) and seen.plan.samples == 1:
+            done = [Lengths(one.prompt_tokens, one.output_tokens) for one in result.results if one.status == "ok"]
+            if done:
+                summary["kv_waste_fraction"] = paged(done, block).wasted_fraction
         health = dataclasses.asdict(result.health)
         # a window after another one has caches that nobody tried to empty
         emptied = seen.emptied or (None if self.name else False)
@@ -428,6 +433,7 @@ def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) ->
         "server_output_tokens": "generation_tokens",
         "prefix_cache_queries": "prefix_cache_queries",
         "prefix_cache_hits": "prefix_cache_hits",
+        **{f"prompt_tokens_{one}": f"prompt_tokens_{one}" for one in ("computed", "local_hits", "external_hits")},
     }
     moves = {
         name: after[column] - before[column] for name, column in names.items() if column in before and column in after

@@ -14,9 +14,11 @@ from memgap.load.steady import STEADY_COLUMNS
 from memgap.roofline.limits import utilization
 from memgap.stats.averaging import AVERAGED, STEADY, WINDOW, averaging_of, of_window, value
 from memgap.tables.columns import Columns
+from memgap.tables.derived import derived
 from memgap.tables.entries import Entry, entries
 from memgap.tables.inputs import Inputs
 from memgap.tables.pages import table_page
+from memgap.tables.starts import START_COLUMNS, start_columns
 
 TEXT_COLUMNS = (
     "sweep",
@@ -99,13 +101,18 @@ SUMMARY_COLUMNS = (
     "gpu_foreign_processes_max",
     "server_rss_max_bytes",
     "telemetry_samples",
+    "choices_completed",
+    "tokens_per_choice_mean",
     *STEADY_COLUMNS,
 )
+DERIVED_COLUMNS = ("hit_fraction", "itl_p99_over_p50", "kv_waste_fraction")
 ENGINE_COLUMNS = (
     "kv_pool_tokens",
     "kv_pool_bytes",
     "kv_block_tokens",
+    "num_gpu_blocks",
     "weights_bytes",
+    "graph_memory_bytes",
     "gpu_memory_utilization",
     "max_model_len",
     "start_s",
@@ -117,7 +124,9 @@ WINDOW_COLUMNS = tuple(f"window_{name}" for name in AVERAGED)
 """Of the whole window, whatever `averaging` says that the columns without the prefix are of."""
 NUMBER_COLUMNS = (
     *SUMMARY_COLUMNS,
+    *DERIVED_COLUMNS,
     *ENGINE_COLUMNS,
+    *START_COLUMNS,
     *HARDWARE_COLUMNS,
     "kv_bytes_per_token",
     *LIMIT_COLUMNS,
@@ -245,7 +254,9 @@ def _measured(entry: Entry, averaging: str) -> dict[str, Any]:
         **{column: summary.get(name) for name, column in zip(AVERAGED, WINDOW_COLUMNS, strict=True)},
         "averaging": averaging_of(summary, averaging) if rated else None,
         "of_window": of_window(summary, averaging),
+        **derived(entry, point, averaging),
         **{name: point["engine"].get(name) for name in ENGINE_COLUMNS},
+        **start_columns(point["engine"]),
         **{name: point["hardware"].get(name) for name in HARDWARE_COLUMNS},
         **{f"client_{name}": client.get(name) for name in CLIENT_COLUMNS},
     }

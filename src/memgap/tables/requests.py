@@ -51,7 +51,8 @@ def telemetry_of(folder: Path) -> pd.DataFrame:
 def events_of(folder: Path) -> pd.DataFrame:
     """Return the token events of a point: request, time_s, tokens, of several choices also choice.
 
-    Raises UserError where the file is damaged. Recorded points keep no single tokens: theirs are spread evenly from a request's first token to its last.
+    Raises UserError where the file is damaged. Recorded points keep no single tokens: theirs are spread evenly from a
+    request's first token to its last.
     """
     if not (folder / "tokens.npz").exists() and "recorded" in (PointStore(folder.parent).read(folder.name) or {}):
         return _spread(requests_of(folder))

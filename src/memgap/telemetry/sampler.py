@@ -93,7 +93,7 @@ def sample_until_stdin_closes(
     """
     start_s, tick = time.monotonic(), 0
     with nvml.Nvml(only=gpus) as gpu:
-        writer = csv.DictWriter(out, (*COLUMNS, *gpu.own_columns), restval="")
+        writer = csv.DictWriter(out, (*COLUMNS, *gpu.own_columns), restval="", extrasaction="ignore")
         writer.writeheader()
         processes = host.HostSampler(pids)
         while True:

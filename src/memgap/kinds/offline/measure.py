@@ -8,7 +8,7 @@ from memgap.engine.adapters import adapter_for
 from memgap.engine.flags import flag_list, model_flags
 from memgap.engine.held import held_of
 from memgap.engine.ranks import Sizes
-from memgap.engine.vllm import ATTENTION, weights_in_log
+from memgap.engine.vllm import ATTENTION, graphs_in_log, weights_in_log
 from memgap.errors import UserError
 from memgap.host.gpus import server_gpus
 from memgap.host.protocol import Entry, HostPlan
@@ -73,6 +73,7 @@ def engine_facts(engine: Mapping[str, Any], log: str, record: Mapping[str, Any])
     loaded = weights_in_log(log, sizes)
     facts["weights_bytes"] = loaded or sizes.engines * model.weights_bytes
     facts["weights_bytes_source"] = "log" if loaded else "architecture"
+    facts["graph_memory_bytes"] = graphs_in_log(log, sizes)
     facts["attention_backend"] = logged[1] if (logged := ATTENTION.search(log)) else None
     if facts.get("kv_pool_tokens"):
         facts["kv_pool_bytes"] = model.pool_bytes(facts["kv_pool_tokens"], sizes.tensor)

@@ -15,7 +15,8 @@ from memgap.kinds.offline.point import mode_of
 from memgap.kinds.offline.steps import SEGMENTS
 from memgap.tables.entries import Entry, entries, series_of, source_of
 from memgap.tables.inputs import Inputs
-from memgap.tables.offline_study import IDENTITY, READ, SUMMARY
+from memgap.tables.offline_study import ENGINE, IDENTITY, READ, SUMMARY
+from memgap.tables.starts import start_columns
 
 BEFORE_WINDOW_STEPS = 5
 TABLE = TableSpec(
@@ -149,7 +150,8 @@ class _Study:
             "attention_backend": engine.get("attention_backend"),
             "preemptions": 0 if entry.status == "ok" else None,
             **{name: summary.get(name) for name in SUMMARY},
-            **{name: engine.get(name) for name in ("weights_bytes", "kv_pool_tokens", "start_s")},
+            **{name: engine.get(name) for name in ENGINE},
+            **start_columns(engine),
             "slowdown_from_profiler": self._profiled_ms(entry) / twin_ms if twin_ms else None,
         }
 

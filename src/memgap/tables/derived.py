@@ -1,0 +1,54 @@
+"""Columns of a point that follow from what it keeps; None where that does not tell them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from memgap.stats.averaging import value
+from memgap.stats.layouts import Lengths, paged
+from memgap.tables.enough import enough
+from memgap.tables.entries import Entry
+
+
+def derived(entry: Entry, point: Mapping[str, Any], averaging: str) -> dict[str, float | None]:
+    """Return the columns hit_fraction, itl_p99_over_p50 and kv_waste_fraction; see docs/measurement.md."""
+    summary = point["summary"]
+    median_ms, tail_ms = (value(summary, f"itl_{which}_ms", averaging) for which in ("median", "p99"))
+    first = summary.get("choices_completed", summary.get("requests_completed")) or 0.0
+    ratio = tail_ms / median_ms if tail_ms is not None and median_ms else None
+    return {
+        "hit_fraction": hit_fraction(summary),
+        "itl_p99_over_p50": ratio if enough((summary.get("output_tokens") or 0.0) - first, 99) else None,
+        "kv_waste_fraction": summary.get("kv_waste_fraction")
+        or kv_waste_fraction(entry, point["engine"].get("kv_block_tokens")),
+    }
+
+
+def hit_fraction(summary: Mapping[str, float]) -> float | None:
+    """Return the share of the prompt tokens in the window whose KV cache was there: in the engine's own cache, or where
+    a connector brought some, in any.
+
+    None with the cache off and without counters.
+    """
+    local, external = summary.get("prompt_tokens_local_hits"), summary.get("prompt_tokens_external_hits")
+    if external and local is not None and "prompt_tokens_computed" in summary:
+        return (local + external) / (local + external + summary["prompt_tokens_computed"])
+    queries, hits = summary.get("prefix_cache_queries"), summary.get("prefix_cache_hits")
+    return hits / queries if queries and hits is not None else None
+
+
+def kv_waste_fraction(entry: Entry, block_tokens: float | None) -> float | None:
+    """Return the share of the places of held blocks that no token is in, by the lengths of the completed requests.
+
+    Each request holds its own tokens rounded up to whole blocks, from its first to its last step; that several share
+    blocks is not counted, so there is no number for several choices of one prompt. For points that were measured before
+    it was kept.
+    """
+    several = entry.record["load"].get("samples", 1) > 1
+    if not block_tokens or several or not (entry.folder / "requests.csv.gz").exists():
+        return None
+    requests = entry.series("requests")
+    done = requests[requests["status"] == "ok"]
+    prompts = done["prompt_tokens_server"].fillna(done["prompt_tokens_asked"])
+    outputs = done["output_tokens_server"].fillna(done["output_tokens_seen"])
+    lengths = [Lengths(int(one), int(other)) for one, other in zip(prompts, outputs, strict=True) if one and other]
+    return paged(lengths, int(block_tokens)).wasted_fraction if lengths else None
