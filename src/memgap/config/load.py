@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 
-from memgap.config.numbers import in_form, text_hint, with_endless_rates
+from memgap.config.numbers import in_form, text_hint, with_endless_rates, with_infinity
 from memgap.config.safety import check_safe
 from memgap.declared import figures, setting_of, tables
 from memgap.engine.adapters import ADAPTERS
@@ -114,7 +114,7 @@ def check_config(config: Mapping[str, Any]) -> Config:
 
     Raises UserError with one sentence that names the place and, for unknown names, the known ones.
     """
-    config = with_endless_rates(config)
+    config = with_endless_rates(with_infinity(config, "labs"))
     check_safe(config)
     checked: Config = in_form(deepcopy(dict(config)), schema(), schema()["$defs"], _fits)
     if not has_points(checked):
@@ -130,6 +130,20 @@ def check_config(config: Mapping[str, Any]) -> Config:
             checked[folder] = None
     _check_references(checked)
     return checked
+
+
+def checked_part(value: Any, definition: str, where: str) -> Any:
+    """Return a part of a configuration that a definition of the schema describes, its numbers in their form.
+
+    Raises UserError with one sentence that begins with `where`.
+    """
+    node = schema()["$defs"][definition]
+    formed = in_form(deepcopy(value), node, schema()["$defs"], _fits)
+    validator = jsonschema.Draft202012Validator({**node, "$defs": schema()["$defs"]})
+    errors = sorted(validator.iter_errors(formed), key=lambda error: (-len(error.absolute_path), str(error.path)))
+    if errors:
+        raise UserError(_sentence(_most_specific(errors[0]), where))
+    return formed
 
 
 def has_points(config: Mapping[str, Any]) -> bool:
@@ -161,8 +175,9 @@ def _most_specific(error: jsonschema.ValidationError) -> jsonschema.ValidationEr
     return error
 
 
-def _sentence(error: jsonschema.ValidationError) -> str:
-    where = "config: " + (".".join(str(part) for part in error.absolute_path) or "top level")
+def _sentence(error: jsonschema.ValidationError, inside: str = "config:") -> str:
+    place = ".".join(str(part) for part in error.absolute_path)
+    where = f"{inside}.{place}" if place and inside != "config:" else f"{inside} {place or 'top level'}"
     rule, node = error.validator, error.schema
     if not isinstance(node, Mapping):
         return f"{where}: {error.message}."

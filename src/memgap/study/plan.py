@@ -53,6 +53,7 @@ PLANS: Mapping[str, tuple[Callable[[Study], Iterable[str]] | None, Make]] = {
     "goodput": (lambda study: study.sweeps, _goodput),
     "verification": (_advised_models, Study.verification_plan),
     "tuning": (lambda study: study.tunings, lambda study, name: study.tunings[name]),
+    "lab": (lambda study: study.labs, lambda study, name: study.labs[name]),
     "model": (lambda study: study.model_folders, lambda study, name: study.model_folders[name]),
     "hub_model": (lambda study: study.hub_models, lambda study, name: study.hub_models[name]),
     "dataset": (lambda study: study.datasets, lambda study, name: study.datasets[name]),

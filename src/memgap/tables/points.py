@@ -176,8 +176,13 @@ def collect(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
     Points that are missing, garbled or spared by a stop rule are rows too, see `memgap.tables.entries.Entry`. Raises
     UserError where `plan` is no sweep plan.
     """
-    averaging = plan.get("averaging", STEADY)
-    rows = [_row(plan["sweep"], entry, averaging) for entry in entries(plan, points)]
+    found = entries(plan, points)
+    return collected(plan["sweep"], found, plan.get("averaging", STEADY))
+
+
+def collected(name: str, found: Sequence[Entry], averaging: str) -> pd.DataFrame:
+    """Return the table of entries of a sweep or lab of a name, one row each in their order."""
+    rows = [_row(name, entry, averaging) for entry in found]
     try:
         return as_table([row for row, _ in rows])
     except DAMAGE:  # a value of some point is of another type than its column
