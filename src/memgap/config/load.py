@@ -185,9 +185,9 @@ def _most_specific(error: jsonschema.ValidationError) -> jsonschema.ValidationEr
     return error
 
 
-def _sentence(error: jsonschema.ValidationError, inside: str = "config:") -> str:
+def _sentence(error: jsonschema.ValidationError, inside: str = "") -> str:
     place = ".".join(str(part) for part in error.absolute_path)
-    where = f"{inside}.{place}" if place and inside != "config:" else f"{inside} {place or 'top level'}"
+    where = f"{inside}{place and f': {place}'}" if inside else f"config: {place or 'top level'}"
     rule, node = error.validator, error.schema
     if not isinstance(node, Mapping):
         return f"{where}: {error.message}."

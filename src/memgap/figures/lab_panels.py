@@ -14,7 +14,7 @@ from memgap.config.numbers import INFINITE
 from memgap.figures.style import GREY, MARKERS, log2_axis, palette, say_in_place
 from memgap.figures.words import axis_label, unit_of, words_of
 from memgap.labs.names import AXIS, SAME, metric_of, value_text
-from memgap.stats.intervals import mean_interval
+from memgap.stats.intervals import student_interval
 
 LINES = ("-", "--", ":", "-.")
 RATE_AT_ONCE = "all at once"
@@ -110,7 +110,7 @@ def _mean(values: Sequence[float], panel: Panel) -> tuple[float, float, float]:
     logs = "over" in panel and all(one > 0 for one in values)
     back: Callable[[float], float] = math.exp if logs else float
     used = [math.log(one) for one in values] if logs else list(values)
-    found = mean_interval(used)
+    found = student_interval(used)
     low, high = (back(found.low), back(found.high)) if found else (math.nan, math.nan)
     return back(float(np.mean(used))), low, high
 

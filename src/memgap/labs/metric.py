@@ -15,6 +15,9 @@ SERIES = (
 """Values over time, see `memgap.tables.over_time`."""
 
 
+OFFLINE, BOTH = "offline", "both"
+
+
 def check_metric(text: str, kind: str, phases: Collection[str], where: str) -> Metric:
     """Return a metric; raises UserError for one whose column or phase there is not."""
     found = metric_of(text)
@@ -34,7 +37,7 @@ def check_pattern(text: str, kind: str, where: str) -> None:
 
 @cache
 def column_names(kind: str) -> frozenset[str]:
-    """Return the numbers that a point of a kind of lab has; none where the tables' packages are missing.
+    """Return the numbers that points of a kind of lab have, or of `BOTH`; none where the tables' packages are missing.
 
     They are the columns of the tables of points, and are needed only where a configuration has a lab.
     """
@@ -43,10 +46,10 @@ def column_names(kind: str) -> frozenset[str]:
         from memgap.tables.points import COUNT_COLUMNS, NUMBER_COLUMNS
     except ImportError:  # an engine's environment; Snakemake's has checked it
         return frozenset()
-    if kind == "offline":
-        table = READ["offline"]
-        return frozenset(table.names) - frozenset(table.text)
-    return frozenset((*COUNT_COLUMNS, *NUMBER_COLUMNS))
+    table = READ["offline"]
+    offline = frozenset(table.names) - frozenset(table.text)
+    online = frozenset((*COUNT_COLUMNS, *NUMBER_COLUMNS))
+    return offline | online if kind == BOTH else offline if kind == OFFLINE else online
 
 
 def arm_of(text: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from memgap.kinds.online.kind import REQUIRED
 from memgap.kinds.online.point import make_point
 from memgap.kinds.phased import names_of, phases_record
 from memgap.labs.claims import claims_of
-from memgap.labs.metric import SERIES, check_metric, check_pattern
+from memgap.labs.metric import BOTH, OFFLINE, SERIES, check_metric, check_pattern
 from memgap.labs.names import SAME
 from memgap.points.expand import NESTED, Arguments, combinations, merge_arguments
 from memgap.points.point import Record
@@ -24,7 +24,7 @@ from memgap.tuning.plan import check_kept_up
 
 AA_CLAIM = "aa"
 AA_WITHIN = 0.05
-OWN = ("label", "only", "topology")
+OWN = ("kind", "label", "only", "topology")
 """What an arm has beside arguments."""
 RATE, OF_CAPACITY = "load.rate_req_s", "load.rate_of_capacity"
 ALL_AT_ONCE = "all-at-once"
@@ -42,7 +42,6 @@ class _Lab:
     def __init__(self, name: str, lab: Mapping[str, Any], resolver: Resolver) -> None:
         self._name, self._lab, self._resolver = name, lab, resolver
         self._where = f"config: labs.{name}"
-        self._offline = lab["kind"] == "offline"
         self._axes: dict[str, list[Any]] = lab["axis"]
         self._combinations = [
             {path[0]: value for path, value in one.items()}
@@ -68,6 +67,7 @@ class _Lab:
             "lab": self._name,
             "question": lab["question"],
             "kind": lab["kind"],
+            "columns": BOTH if any(self._kind(arm) != lab["kind"] for arm in lab["arms"]) else lab["kind"],
             "reference": self._reference,
             "arms": labels,
             "left_out": self._left_out(cells),
@@ -113,7 +113,7 @@ class _Lab:
         if both := {RATE, OF_CAPACITY} & self._axes.keys():
             if len(both) == 2:
                 raise UserError(f"{where}.axis: a rate is either absolute or a share of the capacity; remove one.")
-            if self._offline:
+            if lab["kind"] == OFFLINE:
                 raise UserError(f"{where}.axis: an offline lab has no {next(iter(both))}.")
         for share in self._axes.get(OF_CAPACITY, ()):
             if share != INFINITE and (isinstance(share, bool) or not isinstance(share, int | float) or share <= 0):
@@ -123,32 +123,38 @@ class _Lab:
 
     def _cells(self, arm: str) -> Iterator[Record]:
         own = self._lab["arms"][arm]
-        arguments = merge_arguments(self._lab["fixed"], {name: one for name, one in own.items() if name not in OWN})
-        where = f"{self._where}, {arm}"
+        where, kind = f"{self._where}, {arm}", self._kind(arm)
+        fixed = self._lab["fixed"]
+        if kind != self._lab["kind"]:
+            fixed = {name: one for name, one in fixed.items() if name in ("engine", "model", "server", "env")}
+        arguments = merge_arguments(fixed, {name: one for name, one in own.items() if name not in OWN})
         for at in self._combinations:
             if any(at[path] not in values for path, values in own.get("only", {}).items()):
                 continue
             share = at.get(OF_CAPACITY)
-            record = self._record(arguments, at, where)
+            record = self._record(arguments, at, where, kind)
             cell: Record = {"arm": arm, "at": at, "record": record}
             if share is not None and share != INFINITE:
                 record["load"]["rate_req_s"] = None
                 cell["share"] = share
             yield cell
 
-    def _record(self, arguments: Arguments, at: At, where: str) -> Record:
+    def _kind(self, arm: str) -> str:
+        return str(self._lab["arms"][arm].get("kind", self._lab["kind"]))
+
+    def _record(self, arguments: Arguments, at: At, where: str, kind: str) -> Record:
         """Return the record of the first block; the rate of a share is a stand-in."""
         placed, fields = _placed(arguments, at, where)
         _no_lists(placed, where)
-        definition = "offline_arguments" if self._offline else "sweeps_arguments"
+        definition = "offline_arguments" if kind == OFFLINE else "sweeps_arguments"
         placed = checked_part(placed, definition, where)
-        for missing in (one for one in (OFFLINE_REQUIRED if self._offline else REQUIRED) if one not in placed):
+        for missing in (one for one in (OFFLINE_REQUIRED if kind == OFFLINE else REQUIRED) if one not in placed):
             raise UserError(f"{where}: no `{missing}` is given, neither in `fixed` nor in the arm, nor as an axis.")
         found = self._resolver.resolve(placed, where)
         self._engines[found.engine["name"]] = found.engine
         if fields:
             found = self._derived(found, fields, where)
-        if self._offline:
+        if kind == OFFLINE:
             require(found.engine, "in_process", "an offline lab", where)
             return make_offline_point(found, 0).record
         if self._lab["kind"] == "static":
@@ -175,7 +181,9 @@ class _Lab:
                 continue
             own = {name: one for name, one in self._lab["arms"][self._reference].items() if name not in OWN}
             arguments = merge_arguments(self._lab["fixed"], own)
-            record = self._record(arguments, {**at, OF_CAPACITY: INFINITE}, f"{self._where}, capacity")
+            record = self._record(
+                arguments, {**at, OF_CAPACITY: INFINITE}, f"{self._where}, capacity", self._lab["kind"]
+            )
             found.append({"at": at, "record": record})
         return found
 
@@ -216,13 +224,13 @@ class _Lab:
                 if panel["kind"] == "series":
                     known(y, SERIES, "value over time", where)
                 elif "*" in y and panel["kind"] == "stack":
-                    check_pattern(y, plan["kind"], where)
+                    check_pattern(y, plan["columns"], where)
                 else:
-                    check_metric(y, plan["kind"], plan["phases"], where)
+                    check_metric(y, plan["columns"], plan["phases"], where)
             if panel["kind"] == "pareto":
                 if "x" not in panel:
                     raise UserError(f"{where}: a pareto panel needs a metric as `x`.")
-                check_metric(panel["x"], plan["kind"], plan["phases"], where)
+                check_metric(panel["x"], plan["columns"], plan["phases"], where)
             elif "x" in panel:
                 known(panel["x"], [*plan["axes"], "phase", "arm"], "axis", where)
             elif panel["kind"] == "line":
@@ -288,7 +296,7 @@ def _check_distinct(cells: list[Record], where: str) -> None:
 
 
 def _aa_claim(plan: Record, record: Record) -> Record:
-    if plan["kind"] == "offline":
+    if plan["kind"] == OFFLINE:
         metric = "decode_step_mean_ms" if record["output_tokens"] > 1 else "prefill_s"
     else:
         limited = record["load"]["arrival"] in ("closed", ALL_AT_ONCE)

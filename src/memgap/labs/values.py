@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.kinds.offline.tables import offline_tables
+from memgap.labs.metric import OFFLINE
 from memgap.labs.names import AXIS, value_text
 from memgap.labs.points import Cell, all_cells, capacities, place_of
 from memgap.store.points import PointStore
@@ -66,12 +67,12 @@ def series_rows(plan: Plan, points: Path) -> pd.DataFrame:
 
 
 def _measured(plan: Plan, cells: Sequence[Cell], points: Path) -> Iterator[Row]:
-    group = _group(plan, cells)
-    found = entries(group, points) if cells else []
-    if plan["kind"] == "offline":
-        table = offline_tables(group, points)["offline"] if cells else pd.DataFrame()
-        yield from _rows(plan, cells, found, table, "")
-        return
+    offline = [cell for cell in cells if cell.point.record.get("kind") == OFFLINE]
+    if offline:
+        group = _group(plan, offline)
+        yield from _rows(plan, offline, entries(group, points), offline_tables(group, points)["offline"], "")
+    cells = [cell for cell in cells if cell not in offline]
+    found = entries(_group(plan, cells), points) if cells else []
     for phase in plan["phases"] or [""]:
         own = [_of_phase(entry, phase) for entry in found]
         yield from _rows(plan, cells, own, collected(plan["lab"], own, plan["averaging"]), phase)
