@@ -228,3 +228,14 @@ def test_what_cannot_be_is_refused_in_one_sentence(changes: dict[str, Any], said
 def test_the_page_has_all_names() -> None:
     page = (Path(__file__).parents[2] / "docs/labs/form.md").read_text(encoding="utf-8")
     assert with_names(page) == page, "run `make docs`"
+
+
+def test_an_engine_in_an_environment_of_its_own_has_the_version_of_that(tmp_path: Path) -> None:
+    config = lab_config(arms={"old": {"engine": "old"}, "new": {"engine": "new"}})
+    config["labs"]["01"]["fixed"]["server"] = {}
+    config["engines"] = {}
+    for name, version in (("old", "0.26.0"), ("new", "0.33.0")):
+        (tmp_path / name / f"lib/python3.12/site-packages/vllm-{version}.dist-info").mkdir(parents=True)
+        config["engines"][name] = {"adapter": "vllm", "python": str(tmp_path / name / "bin/python")}
+    plan = load_study(config).labs["01"]
+    assert [one["record"]["engine"]["version"] for one in plan["cells"]] == ["0.26.0", "0.33.0"]

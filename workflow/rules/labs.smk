@@ -22,6 +22,6 @@ for name in STUDY.labs:
 
     rule:
         name:
-            f"lab{name}"
+            targets.lab_target(name)
         input:
             targets.lab_files(STUDY, name),

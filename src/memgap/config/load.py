@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 
-from memgap.config.numbers import in_form, text_hint, with_endless_rates, with_infinity
+from memgap.config.numbers import in_form, text_hint, with_endless_rates
 from memgap.config.safety import check_safe
 from memgap.declared import figures, setting_of, tables
 from memgap.engine.adapters import ADAPTERS
@@ -114,8 +114,7 @@ def check_config(config: Mapping[str, Any]) -> Config:
 
     Raises UserError with one sentence that names the place and, for unknown names, the known ones.
     """
-    config = with_endless_rates(with_infinity(config, "labs"))
-    config = _without_overlays(config)
+    config = _without_overlays(with_endless_rates(config))
     check_safe(config)
     checked: Config = in_form(deepcopy(dict(config)), schema(), schema()["$defs"], _fits)
     if not has_points(checked):

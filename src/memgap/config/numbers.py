@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Node = Mapping[str, Any]
-ENDLESS = INFINITE = "inf"
+ENDLESS = "inf"
+RATES = ("rate_req_s", "rate_of_capacity")
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 WHOLE_FLAGS = frozenset(
     (
@@ -38,7 +39,7 @@ def with_endless_rates(value: Any, key: str = "") -> Any:
         return {name: with_endless_rates(one, str(name)) for name, one in value.items()}
     if isinstance(value, list):
         return [with_endless_rates(one, key) for one in value]
-    return ENDLESS if value == math.inf and key.rpartition(".")[2] == "rate_req_s" else value
+    return ENDLESS if value == math.inf and key.rpartition(".")[2] in RATES else value
 
 
 def in_form(value: Any, node: Node, definitions: Mapping[str, Node], fits: Callable[[Any, Node], bool]) -> Any:
@@ -63,19 +64,6 @@ def in_form(value: Any, node: Node, definitions: Mapping[str, Node], fits: Calla
     if isinstance(value, list):
         return [in_form(one, node.get("items", {}), definitions, fits) for one in value]
     return _scalar(value, node.get("type", ()))
-
-
-def with_infinity(config: Mapping[str, Any], section: str) -> Mapping[str, Any]:
-    """Return a configuration whose section has the word `INFINITE` where YAML has .inf, which JSON cannot hold."""
-
-    def named(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: named(one) for key, one in value.items()}
-        if isinstance(value, list):
-            return [named(one) for one in value]
-        return INFINITE if isinstance(value, float) and value == math.inf else value
-
-    return {**config, section: named(config[section])} if section in config else config
 
 
 def _scalar(value: Any, types: str | list[str]) -> Any:

@@ -30,7 +30,7 @@ def engine_record(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings["image"] is not None:
         return _image_record(name, settings)
     usual = adapter_for(settings["adapter"]).package
-    installed = _installed(settings["adapter"], usual)
+    installed = _installed(settings["adapter"], usual, settings.get("python", "auto"))
     version = installed["version"] if settings["version"] == "auto" else settings["version"]
     here = version == installed["version"]
     return {
@@ -96,10 +96,15 @@ def _engine_folder() -> Path | None:
     return None
 
 
-def _installed(adapter: str, usual: str) -> dict[str, str]:
-    """Return package and version as the installer noted them; of a package beside vLLM, what its environment holds."""
+def _installed(adapter: str, usual: str, python: str) -> dict[str, str]:
+    """Return package and version as the installer noted them, else what the environment holds: that of the interpreter
+    `python`, where one is named, else the engine's.
+    """
     if adapter == "mock":
         return {"package": usual, "version": __version__}
+    named = Path(python).parents[1] if python != "auto" and len(Path(python).parents) > 1 else None
+    if named is not None and (found := (adapter == "vllm" and _noted(named)) or _in_environment(named, usual)):
+        return found
     for folder in filter(None, (_declared_folder(), _engine_folder())):
         found = _noted(folder) if adapter == "vllm" else _in_environment(folder, usual)
         if found is not None:

@@ -24,7 +24,7 @@ FIGURE = FigureSpec(
     caption="""
 What lab {group} declares as its figure: values by arm and axis, each the mean over the blocks with its 95 % interval;
 where panels divide by an arm, the ratio is taken within blocks. Grey is the reference measured once more. Values over
-time are of the first block.
+time are of the first block. An interval that ends above three times the largest mean is cut there.
 """,
 )
 
@@ -37,6 +37,7 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     figure, axes = new_grid(len(panels))
     good, looks = believed(points), Looks.of(plan)
     numbers = [draw_panel(one, panel, plan, good, series, looks) for one, panel in zip(axes, panels, strict=False)]
+    figure.suptitle(plan["question"], fontsize="medium")
     if not panels:
         say_in_place(axes[0], "this lab declares no panel")
     counted = [f"{points['key'].nunique() if 'key' in points else 0} points in {plan['blocks']} blocks"]
@@ -61,7 +62,8 @@ def lost(points: pd.DataFrame) -> list[str]:
     gone = points.drop(believed(points).index)
     fates = gone["status"].where(gone["status"] != "ok", "invalid")
     counted = Counter(zip(gone["label"], fates, strict=True))
-    return [f"not drawn: {label}, {number} {fate}" for (label, fate), number in counted.items()]
+    told = "; ".join(f"{label}, {number} {fate}" for (label, fate), number in counted.items())
+    return [f"not drawn: {told}"] if told else []
 
 
 def said(claims: pd.DataFrame) -> str:

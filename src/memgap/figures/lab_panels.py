@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 
-from memgap.config.numbers import INFINITE
+from memgap.config.numbers import ENDLESS
 from memgap.figures.style import GREY, MARKERS, log2_axis, palette, say_in_place
 from memgap.figures.words import axis_label, unit_of, words_of
 from memgap.labs.names import AXIS, SAME, metric_of, value_text
@@ -18,6 +19,8 @@ from memgap.stats.intervals import student_interval
 
 LINES = ("-", "--", ":", "-.")
 RATE_AT_ONCE = "all at once"
+MOST_OVER_MEAN = 3.0
+"""Intervals of few blocks can be so wide that nothing else is seen."""
 Panel = Mapping[str, Any]
 Plan = Mapping[str, Any]
 COLUMNS = ("panel", "quantity", "series", "x", "value", "low", "high", "blocks")
@@ -76,6 +79,8 @@ def draw_panel(
         say_in_place(axes, "nothing of this was measured")
     elif panel.get("scale") == "log":
         axes.set_yscale("log")
+    elif panel["kind"] in ("line", "bars") and found["value"].min() > 0:
+        axes.set_ylim(top=min(axes.get_ylim()[1], MOST_OVER_MEAN * found["value"].max()))
     axes.set_title(title)
     return found.assign(panel=title or panel["kind"])
 
@@ -185,7 +190,7 @@ X_LABELS = {
 
 
 def _told(text: str) -> str:
-    return RATE_AT_ONCE if text == INFINITE else text.replace("_", " ")
+    return RATE_AT_ONCE if text == ENDLESS else text.replace("_", " ")
 
 
 def _y_axis(axes: Axes, panel: Panel, plan: Plan, text: str) -> None:
@@ -257,8 +262,7 @@ def _bars(axes: Axes, panel: Panel, plan: Plan, rows: pd.DataFrame, looks: Looks
         shift = (number - (len(tall) - 1) / 2) * width
         at = [groups.index(one) + shift for one in heights]
         means, lows, highs, _ = zip(*heights.values(), strict=True)
-        colour = looks.of_arm.get(curve.arm, (GREY, ""))[0]
-        hatch = ("", "//", "..", "xx")[curve.place % 4]
+        colour = lighter(looks.of_arm.get(curve.arm, (GREY, ""))[0], curve.place)
         axes.bar(
             at,
             means,
@@ -267,9 +271,7 @@ def _bars(axes: Axes, panel: Panel, plan: Plan, rows: pd.DataFrame, looks: Looks
             error_kw={"linewidth": 0.8},
             capsize=2,
             color=colour,
-            hatch=hatch,
-            edgecolor="white",
-            linewidth=0.3,
+            linewidth=0,
             label=label,
         )
     if x:
@@ -284,6 +286,13 @@ def _bars(axes: Axes, panel: Panel, plan: Plan, rows: pd.DataFrame, looks: Looks
     axes.grid(visible=False, axis="x")
     _legend(axes)
     return _numbers(found)
+
+
+def lighter(colour: Any, place: int) -> tuple[float, float, float]:
+    """Return the colour of an arm's so many-th bar: the first as it is, each further one nearer to white."""
+    kept = 0.6 ** min(place, 3)
+    red, green, blue = (1 - (1 - part) * kept for part in to_rgb(colour))
+    return red, green, blue
 
 
 def _series(axes: Axes, panel: Panel, plan: Plan, rows: pd.DataFrame, looks: Looks) -> pd.DataFrame:

@@ -114,9 +114,10 @@ def _number(row: Row, name: str) -> float:
 
 
 def _mean(length: Any) -> float:
-    """Return the mean of a length that is drawn evenly between two."""
+    """Return the mean of a length that is drawn evenly between two, or from several."""
     if isinstance(length, Mapping) and {"min", "max"} <= length.keys():
-        return float(length["min"] + length["max"]) / 2
+        drawn = length.get("choices") or (length["min"], length["max"])
+        return float(sum(drawn)) / len(drawn)
     if isinstance(length, int | float):
         return float(length)
     raise UnknownError("the dataset's lengths follow no simple rule")

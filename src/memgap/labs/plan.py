@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from memgap.config.load import checked_part, known
-from memgap.config.numbers import INFINITE
+from memgap.config.numbers import ENDLESS
+from memgap.datasets.derived import with_field
 from memgap.engine.adapters import ADAPTERS, require
 from memgap.engine.identity import NOT_INSTALLED
 from memgap.errors import UserError
@@ -116,7 +117,7 @@ class _Lab:
             if lab["kind"] == OFFLINE:
                 raise UserError(f"{where}.axis: an offline lab has no {next(iter(both))}.")
         for share in self._axes.get(OF_CAPACITY, ()):
-            if share != INFINITE and (isinstance(share, bool) or not isinstance(share, int | float) or share <= 0):
+            if share != ENDLESS and (isinstance(share, bool) or not isinstance(share, int | float) or share <= 0):
                 raise UserError(f"{where}.axis: {share!r} is no share of a capacity; give numbers above 0, or .inf.")
         if needs := lab["needs"].get("engine"):
             known(needs, ADAPTERS, "adapter", f"{where}.needs")
@@ -134,7 +135,7 @@ class _Lab:
             share = at.get(OF_CAPACITY)
             record = self._record(arguments, at, where, kind)
             cell: Record = {"arm": arm, "at": at, "record": record}
-            if share is not None and share != INFINITE:
+            if share is not None and share != ENDLESS:
                 record["load"]["rate_req_s"] = None
                 cell["share"] = share
             yield cell
@@ -167,9 +168,13 @@ class _Lab:
         return phases_record(record, self._lab["phases"], self._where) if self._lab["phases"] else record
 
     def _derived(self, found: Resolved, fields: Mapping[str, Any], where: str) -> Resolved:
-        """Return arguments whose dataset is changed in some fields; the record's key tells it from the declared one."""
+        """Return arguments whose dataset is changed in some fields, under a name of its own."""
         name = found.arguments["dataset"]
-        entry = checked_part({**self._resolver.dataset_entry(name, where), **fields}, "dataset", f"{where}, dataset")
+        declared = entry = self._resolver.dataset_entry(name, where)
+        for field, value in fields.items():
+            changed, entry = with_field(name, entry, field, value)
+            name = name if entry == declared else changed
+        entry = checked_part(entry, "dataset", f"{where}, dataset")
         return replace(found, dataset=dataset_record(name, entry, found.model, found.flags))
 
     def _capacities(self, cells: list[Record]) -> list[Record]:
@@ -181,9 +186,8 @@ class _Lab:
                 continue
             own = {name: one for name, one in self._lab["arms"][self._reference].items() if name not in OWN}
             arguments = merge_arguments(self._lab["fixed"], own)
-            record = self._record(
-                arguments, {**at, OF_CAPACITY: INFINITE}, f"{self._where}, capacity", self._lab["kind"]
-            )
+            own_kind = self._kind(self._reference)
+            record = self._record(arguments, {**at, OF_CAPACITY: ENDLESS}, f"{self._where}, capacity", own_kind)
             found.append({"at": at, "record": record})
         return found
 
@@ -253,12 +257,8 @@ def _placed(arguments: Arguments, at: At, where: str) -> tuple[Arguments, dict[s
         head, dot, rest = path.partition(".")
         if path in (RATE, OF_CAPACITY):
             load = found.setdefault("load", {})
-            load.pop("rate_req_s", None)
-            if value == INFINITE:
-                load["arrival"] = ALL_AT_ONCE
-            else:
-                load["rate_req_s"] = value if path == RATE else 1.0
-                load.setdefault("arrival", "poisson")
+            load["rate_req_s"] = value if path == RATE or value == ENDLESS else 1.0
+            load.setdefault("arrival", "poisson")
         elif head == "dataset" and dot:
             fields[rest] = value
         elif head in NESTED and dot:

@@ -231,6 +231,11 @@ def target_files(study: Study, target: str) -> list[str]:
     return [path for one in made for path in one.outputs.values()] + [path for one in beside for path in one.wanted]
 
 
+def lab_target(lab: str) -> str:
+    """Return the target of everything of one lab, such as `lab05`."""
+    return f"lab{lab}" if lab[0].isdigit() else f"lab-{lab}"
+
+
 def lab_files(study: Study, lab: str) -> list[str]:
     """Return the figure and the tables of one lab."""
     made = [one for one in [*all_figures(study), *all_tables(study)] if one.spec.of == "lab" and one.group == lab]
