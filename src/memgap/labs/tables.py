@@ -102,7 +102,8 @@ def claims_table(plan: Mapping[str, Any], rows: Sequence[Row], unmet: Mapping[st
 
 
 def _untested(plan: Mapping[str, Any], name: str, say: str, why: str) -> dict[str, Any]:
-    return {"lab": plan["lab"], "id": name, "sentence": say, "blocks": 0, "verdict": UNTESTED, "reason": why}
+    named = {"lab": plan["lab"], "id": name, "sentence": say, "about": "", "claimed": ""}
+    return {**named, "blocks": 0, "verdict": UNTESTED, "reason": why}
 
 
 def _claim_row(plan: Mapping[str, Any], claim: Claim, result: Result) -> dict[str, Any]:
