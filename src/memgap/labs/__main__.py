@@ -1,4 +1,4 @@
-"""The command line of labs: `python -m memgap.labs plan | check | pages`."""
+"""The command line of labs: `python -m memgap.labs plan | check | metrics | pages`."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ from pathlib import Path
 from memgap.canonical import canonical_json
 from memgap.config.files import read_config_files
 from memgap.config.load import known
+from memgap.labs.metric import GROUPS, column_names
 from memgap.labs.pages import lab_pages
 from memgap.labs.points import known_points
 from memgap.points.point import Record
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pages = commands.add_parser("pages", help="write the made parts of the labs' pages in a folder")
     pages.add_argument("folder", type=Path)
     pages.set_defaults(run=_pages)
+    metrics = commands.add_parser("metrics", help="list what claims and figures can name")
+    metrics.set_defaults(run=_metrics)
     options = parser.parse_args(arguments)
     return run_script(lambda: options.run(options))
 
@@ -58,6 +61,11 @@ def _plan(options: argparse.Namespace) -> None:
     for name, plan in _labs(options).items():
         write_text(options.out / f"{name}.json", canonical_json(plan) + "\n")
         print(options.out / f"{name}.json")
+
+
+def _metrics(options: argparse.Namespace) -> None:
+    for kind in ("serving", "offline", GROUPS):
+        print(f"{kind}: {' '.join(sorted(column_names(kind)))}")
 
 
 def _check(options: argparse.Namespace) -> None:

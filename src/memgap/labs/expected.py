@@ -69,6 +69,15 @@ def kv_bytes(rows: Rows) -> float:
     return _number(rows[0], "kv_pool_tokens") * per_token
 
 
+def graph_memory_tokens(rows: Rows) -> float:
+    """Return how many tokens of KV cache the memory of the CUDA graphs of any of the rows would hold."""
+    per_token = held_of(rows[0]["record"]).kv_bytes_per_token
+    found = [float(row["graph_memory_bytes"]) for row in rows if row.get("graph_memory_bytes")]
+    if not found or per_token is None:
+        raise UnknownError("the engine's log does not tell the memory of its graphs")
+    return max(found) / per_token
+
+
 def shared_prompt_usage(rows: Rows) -> float:
     """Return the share of the KV pool that the samples of requests in flight hold at their end: each request its
     prompt's whole blocks once, each sample the rest of the prompt and its output in blocks of its own.
@@ -90,6 +99,7 @@ FUNCTIONS: Mapping[str, Callable[[Rows], float]] = {
         weight_read_ms,
         useful_fraction,
         kv_bytes,
+        graph_memory_tokens,
         shared_prompt_usage,
     )
 }
