@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgap.errors import UserError
+from memgap.twin.arguments import POINTS
 from memgap.twin.costs import FEATURES, Coefficients
 from memgap.twin.outcome import summary
 from memgap.twin.simulate import Frontend, Run, simulate
@@ -47,7 +48,6 @@ FITTED: Mapping[str, float] = {
     "ttft_p99_ms": 0.12,
 }
 """What is fitted, with the share by which a value may miss."""
-POINTS = 5
 BETWEEN_STARTS = 0.02
 """Prior standard deviation of the logarithm of all times between starts and machines."""
 BETWEEN_WEIGHT = 4.0
@@ -107,16 +107,16 @@ class Calibration:
 
 
 def choose(points: Sequence[Observation], count: int = POINTS) -> list[Observation]:
-    """Return the points to calibrate from: of the workload with most caps, those caps that lie most evenly in the
-    logarithm between the least and the greatest that did not preempt, first repeats.
+    """Return the points to calibrate from: of the server and workload with most caps, those caps that lie most evenly
+    in the logarithm between the least and the greatest that did not preempt, first repeats.
 
     Raises UserError where fewer than two caps were measured.
     """
     usable = [one for one in points if one.concurrency and not one.summary.get("preemptions")]
-    workloads: dict[str, dict[int, Observation]] = {}
+    groups: dict[tuple[str, str], dict[int, Observation]] = {}
     for one in sorted(usable, key=lambda one: (one.repeat, one.key)):
-        workloads.setdefault(one.workload, {}).setdefault(one.batch_cap, one)
-    caps = max(workloads.values(), key=len, default={})
+        groups.setdefault((one.workload, f"{one.server}{one.setup}"), {}).setdefault(one.batch_cap, one)
+    caps = max(groups.values(), key=len, default={})
     if len(caps) < 2:
         raise UserError(
             f"the twin needs points of two batch caps or more of one workload in a closed loop, here are {len(caps)}."
