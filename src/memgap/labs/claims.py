@@ -135,7 +135,7 @@ def claims_of(plan: Mapping[str, Any], where: str) -> dict[str, Claim]:
     Raises UserError for a claim about what there is not, with two effects or bounds, or none.
     """
     found: dict[str, Claim] = {}
-    specs = dict(plan["claims"])
+    specs = {name: one for name, one in plan["claims"].items() if not not_built(one)}
     waiting = [one for one in specs if one not in found]
     while waiting:
         ready = [one for one in waiting if _named_claim(specs, one) in (None, *found)]
@@ -145,6 +145,11 @@ def claims_of(plan: Mapping[str, Any], where: str) -> dict[str, Claim]:
             found[one] = _claim(plan, one, specs[one], found, f"{where}.claims.{one}")
         waiting = [one for one in waiting if one not in found]
     return {one: found[one] for one in specs}
+
+
+def not_built(spec: Mapping[str, Any]) -> str:
+    """Return why nothing can test a claim yet, "" for one that can be."""
+    return str(spec.get("needs", {}).get("not_built", ""))
 
 
 def _named_claim(specs: Mapping[str, Any], one: str) -> str | None:

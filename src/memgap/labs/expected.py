@@ -8,10 +8,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from memgap.engine.held import Held, held_of
-from memgap.models.architecture import dtype_bytes
-from memgap.roofline.gpus import gpu_of_nvml
-from memgap.roofline.work import untouched_share
+from memgap.engine.held import held_of
+from memgap.roofline import limits
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
@@ -47,18 +45,11 @@ def chunked_prefix(rows: Rows) -> float:
 
 
 def weight_read_ms(rows: Rows) -> float:
-    """Return the time in ms to read the weights that a decode step reads once, at the GPU's bandwidth.
-
-    An embedding table that is no output layer is not read.
-    """
-    row = rows[0]
-    gpu = gpu_of_nvml(row.get("gpu_name"))
-    if gpu is None:
+    """Return the time in ms to read the weights that a decode step reads once (`memgap.roofline.limits`)."""
+    found = limits.weight_read_ms(rows[0]["record"], rows[0].get("gpu_name"))
+    if found is None:
         raise UnknownError("the bandwidth of this machine is not known")
-    held = held_of(row["record"])
-    batch = float(row["record"].get("batch") or row["record"].get("batch_cap", 1))
-    read = held.weights_bytes * (1.0 - untouched_share(held.architecture, batch, held.dtype))
-    return 1e3 * (read - _unread_embedding_bytes(held)) / gpu.bandwidth_bytes_s
+    return found
 
 
 def useful_fraction(rows: Rows) -> float:
@@ -140,10 +131,3 @@ def _mean(length: Any) -> float:
     if isinstance(length, int | float):
         return float(length)
     raise UnknownError("the dataset's lengths follow no simple rule")
-
-
-def _unread_embedding_bytes(held: Held) -> float:
-    """Return the bytes of the table of token embeddings where the output layer has weights of its own."""
-    shape = held.architecture
-    table = shape.vocabulary_size * shape.word_embed_proj_dim * dtype_bytes(held.dtype)
-    return 0.0 if shape.tied_embeddings else float(table)
