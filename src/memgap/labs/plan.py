@@ -140,10 +140,17 @@ class _Lab:
             yield cell
 
     def _arguments(self, arm: str) -> Arguments:
-        """Return `fixed` and an arm's own arguments together; of another kind it takes what all kinds have."""
-        own = {name: one for name, one in self._lab["arms"][arm].items() if name not in OWN}
-        other = self._kinds[arm] != self._lab["kind"]
-        fixed = {name: one for name, one in self._lab["fixed"].items() if name in OF_ALL_KINDS or not other}
+        """Return `fixed` and an arm's own arguments together; of another kind it takes what all kinds have.
+
+        null removes a fixed argument.
+        """
+        given, other = self._lab["arms"][arm], self._kinds[arm] != self._lab["kind"]
+        own = {name: one for name, one in given.items() if name not in OWN and one is not None}
+        fixed = {
+            name: one
+            for name, one in self._lab["fixed"].items()
+            if (name in OF_ALL_KINDS or not other) and given.get(name, one) is not None
+        }
         definition = _definition(self._kinds[arm])
         fixed = checked_part(fixed, definition, f"{self._where}.fixed")
         return merge_arguments(fixed, checked_part(own, definition, f"{self._where}.arms.{arm}"))
