@@ -94,7 +94,7 @@ def test_texts_are_sent_as_a_sweep_sends_them(server: EngineServer, endpoint: An
     dataset = next(iter(expand_study(check_config(CONFIG)).datasets.values()))
     prompts = [Prompt(24, None, one.text) for one in build_dataset(dataset)[:4]]
     plan = LoadPlan(NAME, "closed", 4, 4, endpoint=endpoint, ignore_eos=False, api_key=server.api_key)
-    result = asyncio.run(run_load(plan, prompts, server.urls))
+    result = asyncio.run(run_load(plan, prompts, [server.url]))
     assert {one.status for one in result.results} == {"ok"}, [one.error for one in result.results]
     assert result.token_source == "token_ids"
     for one in result.results:
