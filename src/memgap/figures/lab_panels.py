@@ -4,21 +4,25 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.ticker import FuncFormatter
 
 from memgap.config.numbers import ENDLESS
 from memgap.figures.style import GREY, MARKERS, log2_axis, palette, say_in_place
-from memgap.figures.words import axis_label, unit_of, words_of
+from memgap.figures.words import axis_label, unit_label, unit_of, words_of
 from memgap.labs.names import AXIS, SAME, metric_of, value_text
 from memgap.stats.intervals import student_interval
 
 LINES = ("-", "--", ":", "-.")
 RATE_AT_ONCE = "all at once"
+LONGEST_LINE = 16
+"""Characters below a bar."""
 MOST_OVER_MEAN = 3.0
 """Intervals of few blocks can be so wide that nothing else is seen."""
 Panel = Mapping[str, Any]
@@ -79,6 +83,8 @@ def draw_panel(
         say_in_place(axes, "nothing of this was measured")
     elif panel.get("scale") == "log":
         axes.set_yscale("log")
+        for axis_part in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            axis_part(FuncFormatter(lambda value, _: f"{value:g}"))
     elif panel["kind"] in ("line", "bars") and found["value"].min() > 0:
         axes.set_ylim(top=min(axes.get_ylim()[1], MOST_OVER_MEAN * found["value"].max()))
     axes.set_title(title)
@@ -277,12 +283,13 @@ def _bars(axes: Axes, panel: Panel, plan: Plan, rows: pd.DataFrame, looks: Looks
     if x:
         _x_axis(axes, x, plan, groups, list(range(len(groups))), numeric=False)
     elif len(groups) > 1:
-        axes.set_xticks(range(len(groups)), [_broken(words_of(metric_of(one).name)) for one in groups])
+        told = [fill(words_of(metric_of(one).name), LONGEST_LINE) for one in groups]
+        axes.set_xticks(range(len(groups)), told, fontsize=7)
     else:
         axes.set_xticks(range(len(tall)), [_broken(label) for label in tall], fontsize=8 if len(tall) < 5 else 6)
     _y_axis(axes, panel, plan, metrics[0])
     if len(groups) > 1 and not x:
-        axes.set_ylabel(unit_of(metric_of(metrics[0]).name))
+        axes.set_ylabel(unit_label(metrics[0]))
     axes.grid(visible=False, axis="x")
     return _numbers(found)
 
@@ -341,7 +348,7 @@ def _stack(axes: Axes, panel: Panel, plan: Plan, rows: pd.DataFrame, looks: Look
     if not metrics:
         return _numbers([])
     axes.set_xticks(range(len(curves)), [_broken(one.label) for one in curves], fontsize=8 if len(curves) < 5 else 6)
-    axes.set_ylabel(unit_of(metrics[0]))
+    axes.set_ylabel(unit_label(metrics[0]))
     axes.grid(visible=False, axis="x")
     return _numbers(found)
 
