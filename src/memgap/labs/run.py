@@ -85,10 +85,8 @@ class _Run:
         place, failed = 0, 0
         for group in self._groups(number, cells):
             session = group[0].point.session
-            if session in self._hopeless:
-                self._progress.say(
-                    f"block {number}: {group[0].arm} is left out, since it did not run in the block before"
-                )
+            if session in self._hopeless and self._plan["recorded"] is None:
+                self._progress.say(f"block {number}: {group[0].arm} is left out, since it did not run before")
                 failed += len(group)
                 continue
             named = []
