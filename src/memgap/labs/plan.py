@@ -169,15 +169,20 @@ class _Lab:
             found = self._derived(found, fields, where)
         if offline:
             require(found.engine, "in_process", "an offline lab", where)
-            return make_offline_point(found, 0).record
+            record = make_offline_point(found, 0).record
+            self._check_kept_up(found, record, where)
+            return record
         if kind == "static":
             require(found.engine, "static_batches", "a lab of kind static", where)
         record = make_point(found.arguments, found.engine, found.model, found.dataset, 0, where).record
         check_enough_prompts(record, where)
+        self._check_kept_up(found, record, where)
+        return phases_record(record, self._lab["phases"], self._where) if self._lab["phases"] else record
+
+    def _check_kept_up(self, found: Resolved, record: Record, where: str) -> None:
         if self._lab["servers"] == "together" and not is_static(record):
             gpus = self._resolver.config["resources"]["gpus"]
             check_kept_up(found.engine, record["server"]["args"], gpus, where.rpartition(", ")[2], self._where)
-        return phases_record(record, self._lab["phases"], self._where) if self._lab["phases"] else record
 
     def _derived(self, found: Resolved, fields: Mapping[str, Any], where: str) -> Resolved:
         """Return arguments whose dataset is changed in some fields, under a name of its own."""
