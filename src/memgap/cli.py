@@ -1,4 +1,4 @@
-"""The command line: `python -m memgap list | doctor | where | unlock | rerun | jobs | predict`."""
+"""The command line: `memgap list | doctor | where | unlock | rerun | jobs | predict | twin | compare | bisect`."""
 
 import argparse
 import os
@@ -62,6 +62,22 @@ def _parser() -> argparse.ArgumentParser:
     jobs.add_argument("--results", type=Path, default=Path("results"))
     jobs.set_defaults(run=_jobs)
 
+    compare = commands.add_parser("compare", help="which of two sides is faster: folders of results, recorded studies")
+    compare.add_argument("a", metavar="A", help="FOLDER, or FOLDER@ENGINE for one engine of it")
+    compare.add_argument("b", metavar="B", help="the same; verdicts are about it")
+    compare.add_argument("--margin", type=float, default=2.0, help="percent within which they are equal (2)")
+    compare.add_argument("--metric", action="append", default=[], help="only this metric; may be given several times")
+    compare.add_argument("--gate", action="store_true", help="exit with 1 where B is slower, 3 where that is open")
+    compare.add_argument("--format", choices=["text", "csv"], default="text")
+    compare.set_defaults(run=_compare)
+
+    search = commands.add_parser("bisect", help="with which of a lab's versions a step came: its arms in their order")
+    search.add_argument("lab", help="a lab whose arms are versions, the oldest first")
+    search.add_argument("--configfile", type=Path, nargs="*", default=[], help="as for snakemake")
+    search.add_argument("--metric", help="decode_step_mean_ms of offline labs, tpot_mean_ms of others unless told")
+    search.add_argument("--results", type=Path, default=Path("results"))
+    search.set_defaults(run=_bisect)
+
     predict = commands.add_parser("predict", help="what the roofline allows a model on a GPU, without running it")
     predict.add_argument("--model", required=True, nargs="+", help="names of the registry")
     predict.add_argument("--gpu", required=True, nargs="+", help="such as H200, A100 or RTX4090")
@@ -81,7 +97,19 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--efficiency", type=float, default=1.0, help="share of the bandwidth that kernels reach")
     predict.add_argument("--format", choices=["text", "csv", "json"], default="text")
     predict.set_defaults(run=_predict)
+
+    from memgap.twin.arguments import add_arguments
+
+    twin = commands.add_parser("twin", help="what a server would show under loads that nobody measured, with intervals")
+    add_arguments(twin)
+    twin.set_defaults(run=_twin)
     return parser
+
+
+def _twin(options: argparse.Namespace) -> int:
+    from memgap.twin.command import answer_for
+
+    return answer_for(options)
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -105,6 +133,19 @@ def _predict(options: argparse.Namespace) -> int:
     }
     print_predictions(plan, options.format)
     return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from memgap.versions.compare import print_comparison
+
+    form, margin = options.format, options.margin / 100
+    return print_comparison(options.a, options.b, margin, options.metric, form, options.gate)
+
+
+def _bisect(options: argparse.Namespace) -> int:
+    from memgap.versions.search import print_search
+
+    return print_search(options.configfile, options.lab, options.metric, options.results)
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -206,7 +206,7 @@ def test_failures_are_told_apart_by_the_log(line: str, kind: str | None) -> None
 
 
 def test_an_unknown_adapter_is_one_sentence() -> None:
-    with pytest.raises(UserError, match="known are hf, mock, openai, sglang, vllm"):
+    with pytest.raises(UserError, match="known are hf, lmdeploy, mock, openai, sglang, trtllm, vllm"):
         adapter_for("tgi")
 
 

@@ -73,6 +73,8 @@ RESOLVED_SECTIONS = (
     "device_config",
 )
 KV_TOKENS = re.compile(r"KV cache size: ([0-9,]+) tokens")
+OLD_ENTRY_UNTIL = (0, 33)
+"""From this version on the older entry point warns that it may go."""
 RANK = re.compile(r"^\s*\(([^()]*?)(?: pid=\d+)?\)")
 """The process that a line of the log is from, such as Worker_DP0_TP1; a server on one GPU may leave it out."""
 
@@ -130,6 +132,7 @@ class VllmAdapter:
         chunked_prefill="enable-chunked-prefill",
         tensor_parallel="tensor-parallel-size",
         pipeline_parallel="pipeline-parallel-size",
+        context_parallel="prefill-context-parallel-size",
         data_parallel="data-parallel-size",
         data_parallel_local="data-parallel-size-local",
         expert_parallel="enable-expert-parallel",
@@ -140,6 +143,7 @@ class VllmAdapter:
         eager="enforce-eager",
         async_scheduling="async-scheduling",
         compilation="compilation-config",
+        command="vllm serve MODEL",
         told={
             "tensor_parallel": ("parallel_config", "tensor_parallel_size"),
             "pipeline_parallel": ("parallel_config", "pipeline_parallel_size"),
@@ -149,9 +153,15 @@ class VllmAdapter:
             "memory_fraction": ("cache_config", "gpu_memory_utilization"),
             "block_tokens": ("cache_config", "block_size"),
             "kv_dtype": ("cache_config", "cache_dtype"),
+            "prefix_caching": ("cache_config", "enable_prefix_caching"),
+            "graphs": ("compilation_config", "max_cudagraph_capture_size"),
+            "async_scheduling": ("scheduler_config", "async_scheduling"),
         },
     )
-    ready_path = "/health"
+    ready_path = alive_path = "/health"
+    token_id_endpoints: tuple[str, ...] = ("completions", "chat")
+    takes_token_ids = True
+    metrics_path = "/metrics"
     socket_folder_variable: str | None = "VLLM_RPC_BASE_PATH"
     latency_histograms: Mapping[str, tuple[str, ...]] = LATENCY_HISTOGRAMS
     startup_marks: Mapping[str, str] = STARTUP_MARKS
@@ -160,9 +170,7 @@ class VllmAdapter:
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:
         """See EngineAdapter. The key goes through the environment, so that no process list or log shows it."""
         model = server["model"]
-        argv = [python, "-m", "vllm.entrypoints.openai.api_server"]
-        if "api-server-count" in server["server"]["args"]:  # that entry point knows one API server only
-            argv = [python, "-m", "vllm.entrypoints.cli.main", "serve"]
+        argv = [python, "-m", *_entry_point(server)]
         argv += ["--host", "127.0.0.1", "--port", str(port)]
         argv += ["--served-model-name", model["name"], *model_flags(model, model_target)]
         argv += flag_list(server["server"]["args"])
@@ -202,7 +210,7 @@ class VllmAdapter:
         if loaded_bytes := weights_in_log(log, sizes):
             facts.weights_bytes, facts.weights_bytes_source = loaded_bytes, "log"
         else:
-            facts.weights_bytes = sizes.engines * model.weights_bytes
+            facts.weights_bytes = sizes.copies * model.weights_bytes
             facts.weights_bytes_source = "architecture"
         facts.graph_memory_bytes = graphs_in_log(log, sizes)
         if said := ATTENTION.search(log):
@@ -227,6 +235,10 @@ class VllmAdapter:
         }
         return ["--profiler-config", canonical_json(profiler)]
 
+    def profile_request(self, folder: Path) -> bytes:
+        """See EngineAdapter; a flag says the folder."""
+        return b""
+
     def measures_free_memory(self, server: Record) -> bool:
         """See EngineAdapter; a pool of given size is not measured."""
         return "kv-cache-memory-bytes" not in server["server"]["args"]
@@ -237,6 +249,20 @@ class VllmAdapter:
             if pattern.search(log):
                 return kind
         return None
+
+
+def _entry_point(server: Record) -> tuple[str, ...]:
+    """Return the module that is run, and its command.
+
+    `vllm serve` where the older module knows no such thing (several API servers) or is about to go. The CPU builds are
+    packages of another name, without which `vllm serve` does not start.
+    """
+    engine, older = server["engine"], ("vllm.entrypoints.openai.api_server",)
+    version = re.match(r"(\d+)\.(\d+)", engine["version"])
+    leaving = version is not None and (int(version[1]), int(version[2])) >= OLD_ENTRY_UNTIL
+    if "api-server-count" in server["server"]["args"] or (leaving and engine["package"] == "vllm"):
+        return ("vllm.entrypoints.cli.main", "serve")
+    return older
 
 
 def weights_in_log(log: str, sizes: Sizes) -> int | None:

@@ -35,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         from memgap.figures.files import write_figure  # which takes a second, and a wrong name none
 
         known(options.figure, figures(), "figure", "draw")
-        inputs = read_inputs(options, figures()[options.figure].reads)
+        spec = figures()[options.figure]
+        inputs = read_inputs(options, spec.reads, spec.plan)
         figure, data = import_module(modules()[options.figure]).draw(inputs)
         write_figure(figure, data, options.pdf, options.png, options.csv)
 

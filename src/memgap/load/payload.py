@@ -23,7 +23,7 @@ def request_body(plan: LoadPlan, prompt: Prompt) -> dict[str, Any]:
         body["stream_options"] = {"include_usage": True}
     if plan.samples > 1:
         body["n"] = plan.samples
-    if plan.extensions:
+    if plan.extensions and (plan.token_ids or not plan.stream):
         body["return_token_ids"] = True
     if plan.extensions and plan.stream:
         body["stream_options"]["continuous_usage_stats"] = True

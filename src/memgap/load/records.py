@@ -28,6 +28,9 @@ Status = Literal[
     "not_sent",
 ]
 StoppedBy = Literal["requests", "seconds", "interval"]
+ENDED = ("stop", "tool_calls", "function_call", "eos", "eos_token", "stop_sequence", "end_turn")
+CUT = ("length", "max_tokens")
+"""Finish reasons, in the words of several servers: the model ended its reply, or a bound on its length did."""
 TokenSource = Literal["token_ids", "usage", "text", "none", "mixed"]
 
 
@@ -42,8 +45,9 @@ class LoadPlan:
     request in a closed loop, and between the turns of a conversation in any. `max_consecutive_refused` refused
     connections in a row end the run. `balance` says which of several servers a request goes to: each in turn, or
     the one with the fewest requests in flight. Without `extensions` requests hold what OpenAI's interface has and
-    nothing else, so that lengths are bounds and not set. `samples` choices are asked for of each prompt. Without
-    `stream` a reply comes whole, and nothing is known of its first token. `prompt_form` says what prompts were made.
+    nothing else, so that lengths are bounds and not set; without `token_ids` a stream is not asked for the ids of its
+    tokens. `samples` choices are asked for of each prompt. Without `stream` a reply comes whole, and nothing is known
+    of its first token. `prompt_form` says what prompts were made.
 
     With `seconds` a closed loop sends no more requests after that time, nor after `least_seconds` once the 95 %
     interval of its steady throughput is within `interval_fraction` of its mean; but not before `min_requests` have
@@ -71,6 +75,7 @@ class LoadPlan:
     think_time_s: float = 0.0
     think_time: ThinkTime = "fixed"
     extensions: bool = True
+    token_ids: bool = True
     seconds: float | None = None
     least_seconds: float | None = None
     interval_fraction: float | None = None
@@ -143,7 +148,7 @@ class LoadPlan:
 
         Raises UserError for a key that no plan has, a missing key and a bad value.
         """
-        known = {one.name for one in fields(cls)} - {"model", "extensions", "api_key"}
+        known = {one.name for one in fields(cls)} - {"model", "extensions", "token_ids", "api_key"}
         unknown = sorted(set(load) - known)
         if unknown:
             raise UserError(f"load.{unknown[0]} is unknown; known are {', '.join(sorted(known))}.")
@@ -200,7 +205,8 @@ class RequestResult:
 
     Times are seconds since the window start, None where the moment never came. `intended_s` is None in a
     closed loop. `sent_s` is when the client began to send, connecting included. `first_token_s` and
-    `last_token_s` are arrivals of chunks with at least one new token; `end_s` is the end of the reply or of
+    `last_token_s` are arrivals of chunks with at least one new token, `first_text_s` of the first with text that a user
+    sees and `first_answer_s` of the first that is not a model's reasoning; `end_s` is the end of the reply or of
     the attempt. `chunks` counts the SSE events with JSON. `output_tokens_seen` is counted from the stream,
     `output_tokens_server` is the server's own final count; both are of all choices, as `output_tokens_asked` is.
     `choices` is how many gave a token. Of several choices `decode_s` is the sum of their times from first to last
@@ -232,6 +238,8 @@ class RequestResult:
     error: str | None = None
     conversation: int | None = None
     group: int | None = None
+    first_text_s: float | None = None
+    first_answer_s: float | None = None
     choices: int = 0
     decode_s: float | None = None
 

@@ -60,19 +60,22 @@ SUMMARY_COLUMNS = (
     "prompt_tokens",
     "output_tokens",
     "output_tokens_failed",
+    "requests_ended",
+    "requests_cut",
     "request_throughput_req_s",
     "output_throughput_tok_s",
     "total_throughput_tok_s",
     *(f"{metric}_{statistic}_ms" for metric in ("ttft", "tpot", "itl", "e2e") for statistic in _STATISTICS),
     *(
         f"{metric}_{statistic}_ms"
-        for metric in ("itl_chunk", "normalized_latency")
+        for metric in ("itl_chunk", "normalized_latency", "ttft_text", "ttft_answer")
         for statistic in ("mean", "median", "p99")
     ),
     *(f"{metric}_intended_{statistic}_ms" for metric in ("ttft", "e2e") for statistic in _STATISTICS),
     "tokens_per_chunk_mean",
     "mean_running_reqs",
     "max_running_reqs",
+    "engine_full_throughput_tok_s",
     "mean_waiting_reqs",
     "kv_cache_usage_mean_fraction",
     "kv_cache_usage_max_fraction",
@@ -176,8 +179,13 @@ def collect(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
     Points that are missing, garbled or spared by a stop rule are rows too, see `memgap.tables.entries.Entry`. Raises
     UserError where `plan` is no sweep plan.
     """
-    averaging = plan.get("averaging", STEADY)
-    rows = [_row(plan["sweep"], entry, averaging) for entry in entries(plan, points)]
+    found = entries(plan, points)
+    return collected(plan["sweep"], found, plan.get("averaging", STEADY))
+
+
+def collected(name: str, found: Sequence[Entry], averaging: str) -> pd.DataFrame:
+    """Return the table of entries of a sweep or lab of a name, one row each in their order."""
+    rows = [_row(name, entry, averaging) for entry in found]
     try:
         return as_table([row for row, _ in rows])
     except DAMAGE:  # a value of some point is of another type than its column

@@ -13,6 +13,7 @@ from memgap.engine.held import held_of
 from memgap.errors import DAMAGE
 from memgap.kinds.offline.point import mode_of
 from memgap.kinds.offline.steps import SEGMENTS
+from memgap.roofline.limits import weight_read_ms
 from memgap.tables.entries import Entry, entries, series_of, source_of
 from memgap.tables.inputs import Inputs
 from memgap.tables.offline_study import ENGINE, IDENTITY, READ, SUMMARY
@@ -153,6 +154,7 @@ class _Study:
             **{name: summary.get(name) for name in (*SUMMARY, "output_throughput_tok_s")},
             **{name: engine.get(name) for name in ENGINE},
             **start_columns(engine),
+            "weight_read_ms": weight_read_ms(record, point["hardware"]["gpu_name"]),
             "slowdown_from_profiler": self._profiled_ms(entry) / twin_ms if twin_ms else None,
         }
 

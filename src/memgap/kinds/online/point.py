@@ -10,6 +10,7 @@ from memgap.engine.adapters import adapter_for, require
 from memgap.engine.given import GivenFlags, without_none
 from memgap.engine.reserved import check_flags, check_variables
 from memgap.errors import UserError
+from memgap.kinds.online.topology import topology
 from memgap.kinds.static.point import static_point
 from memgap.models.architecture import ModelArchitecture
 from memgap.models.synthetic import encodes_text, speaks_words
@@ -69,6 +70,8 @@ def make_point(
         "replicas": replicas,
         "mps": bool(arguments.get("mps", False)),
     }
+    if "topology" in arguments:
+        server["topology"] = topology(arguments, engine, flags, where)
     if "profile" in arguments:
         moment = dict(arguments["profile"])
         kept = {"keep": True} if moment.pop("keep", False) else {}
@@ -96,6 +99,7 @@ def session_name(record: Mapping[str, Any]) -> str:
     cap = f"cap{record['batch_cap']}" if record["cap_side"] == "server" else "warm"
     replicas, mps = record["server"]["replicas"], record["server"]["mps"]
     shared = (f"-x{replicas}" if replicas > 1 else "") + ("-mps" if mps else "")
+    shared += f"-{record['server']['topology']['router']['kind']}" if "topology" in record["server"] else ""
     shared += "-profiled" if "profile" in record["server"] else ""
     name = f"{record['model']['name']}-{record['engine']['name']}-{cap}{shared}"
     return f"{name}-{server_key(record)}"
@@ -103,6 +107,11 @@ def session_name(record: Mapping[str, Any]) -> str:
 
 def _check_text(record: Record, where: str) -> None:
     model, asks = record["model"], _asks_for_text(record["load"])
+    if record["dataset"]["kind"] == "texts" and speaks_words(model):
+        raise UserError(
+            f"{where}: datasets.{record['dataset']['name']} is text, of which the {model['weights']} model "
+            f"{model['name']} knows no word; use weights that know some (package, hub or path), or another dataset."
+        )
     if not asks or not speaks_words(model):
         return
     if not encodes_text(ModelArchitecture.from_dict(model["architecture"])):
@@ -140,12 +149,18 @@ def _check_engine(arguments: Mapping[str, Any], engine: Record, model: Record, w
     require(engine, "serves", "a sweep", where)
     if int(arguments.get("replicas", 1)) > 1:
         require(engine, "shares_memory", "`replicas`", where)
+        check_shareable(engine["adapter"], without_none(arguments.get("server", {})), where)
     if arguments.get("mps"):
         require(engine, "shares_memory", "`mps`", where)
     if "profile" in arguments:
         require(engine, "profiles", "`profile`", where)
     if (asks := _asks_for_text(arguments.get("load", {}))) and not speaks_words(model):
         require(engine, "detokenizes", asks, where)
+    if not asks and not adapter_for(engine["adapter"]).takes_token_ids:
+        raise UserError(
+            f"{where}: engine {engine['name']!r} (adapter {engine['adapter']}) takes no token ids as a prompt; "
+            "give `load: {prompt_form: text}`."
+        )
 
 
 def _server_arguments(
@@ -164,11 +179,27 @@ def _server_arguments(
     return flags
 
 
+def check_shareable(adapter: str, flags: Record, where: str) -> None:
+    """Raise UserError where replicas could not divide the memory: a share of what is free would be another for each."""
+    given = GivenFlags(adapter, flags, where)
+    if given.names.fraction_is_of_free and "kv_tokens" not in given:
+        raise UserError(
+            f"{where}: {given.name('memory_fraction')} is a share of what is free when a server starts, which "
+            f"`replicas` cannot divide; give {given.name('kv_tokens')}, the tokens of all replicas together."
+        )
+
+
 def share_memory(adapter: str, flags: Record, replicas: int) -> Record:
-    """Return one replica's flags: the memory that all may take together, 0.9 of the GPU by default, is divided."""
+    """Return one replica's flags: the memory that all may take together, 0.9 of the GPU by default, is divided.
+
+    A share of free memory stays as it is, beside a number of tokens that is divided.
+    """
     given, shared = GivenFlags(adapter, flags), dict(flags)
-    if "kv_bytes" in given:
-        shared[str(given.name("kv_bytes"))] = int(given.get("kv_bytes")) // replicas
+    for meaning in ("kv_bytes", "kv_tokens"):
+        if meaning in given:
+            shared[str(given.name(meaning))] = int(given.get(meaning)) // replicas
+    if given.names.fraction_is_of_free:
+        return shared
     together = float(given.get("memory_fraction", TOGETHER_FRACTION))
     shared[str(given.name("memory_fraction"))] = math.floor(together / replicas * 1e4) / 1e4
     return shared
