@@ -1,4 +1,4 @@
-"""The command line: `python -m memgap list | doctor | where | rerun | jobs | predict | twin | compare | bisect | unlock`."""
+"""The command line: `memgap list | doctor | where | unlock | rerun | jobs | predict | twin | compare | bisect`."""
 
 import argparse
 import os

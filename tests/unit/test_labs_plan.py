@@ -140,19 +140,10 @@ def test_an_offline_lab_is_made_of_offline_points() -> None:
     assert plan["claims"]["aa"]["ratio"][0] == "decode_step_mean_ms"
 
 
-def test_an_arm_of_another_kind_leaves_out_what_is_fixed() -> None:
+def test_an_arm_of_another_kind_takes_what_all_kinds_have() -> None:
     arms = {
         "server": {},
-        "step": {
-            "kind": "offline",
-            "dataset": None,
-            "batch_cap": None,
-            "cap_side": None,
-            "load": None,
-            "batch": 1,
-            "prompt_tokens": 16,
-            "output_tokens": 8,
-        },
+        "step": {"kind": "offline", "batch": 1, "prompt_tokens": 16, "output_tokens": 8},
     }
     claim = {"say": "x", "ratio": ["itl_mean_ms", "server", "decode_step_mean_ms", "step"], "within": 0.15}
     config = lab_config(arms=arms, claims={"2.4": claim})
@@ -205,7 +196,7 @@ def test_an_engine_that_is_not_installed_leaves_its_arm_out() -> None:
         ({"question": None}, "labs.01.question"),
         ({"qustion": "x"}, "unknown key 'qustion'"),
         ({"fixed": {"model": "tiny-opt", "dataset": "short"}}, "no `batch_cap` is given"),
-        ({"arms": {"a": {"sever": {}}}}, "labs.01, a: unknown key 'sever' (did you mean 'server'?)"),
+        ({"arms": {"a": {"sever": {}}}}, "labs.01.arms.a: unknown key 'sever' (did you mean 'server'?)"),
         ({"arms": {"slow": {}, "also": {}}}, "slow and also are the same configuration"),
         ({"arms": {"slow": {"topology": {"members": {"a": {}}}}}}, "not built yet"),
         ({"arms": {"slow": {"only": {"batch": [1]}}}}, "unknown axis 'batch'"),

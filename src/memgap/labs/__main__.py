@@ -31,11 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.set_defaults(run=run)
         if name == "plan":
             command.add_argument("--out", type=Path, required=True, help="folder for NAME.json")
+    metrics = commands.add_parser("metrics", help="list what claims and figures can name")
+    metrics.set_defaults(run=_metrics)
     pages = commands.add_parser("pages", help="write the made parts of the labs' pages in a folder")
     pages.add_argument("folder", type=Path)
     pages.set_defaults(run=_pages)
-    metrics = commands.add_parser("metrics", help="list what claims and figures can name")
-    metrics.set_defaults(run=_metrics)
     options = parser.parse_args(arguments)
     return run_script(lambda: options.run(options))
 

@@ -15,6 +15,7 @@ from memgap.kinds.offline.point import make_offline_point
 from memgap.kinds.online.kind import REQUIRED
 from memgap.kinds.online.point import make_point
 from memgap.kinds.phased import names_of, phases_record
+from memgap.kinds.static.point import is_static
 from memgap.labs.claims import claims_of
 from memgap.labs.metric import SERIES, check_metric, check_pattern
 from memgap.labs.names import SAME, metric_of
@@ -27,6 +28,7 @@ AA_CLAIM = "aa"
 AA_WITHIN = 0.05
 OWN = ("label", "only", "topology", "kind")
 """What an arm has beside arguments."""
+OF_ALL_KINDS = ("engine", "model", "server", "env")
 RATE, OF_CAPACITY = "load.rate_req_s", "load.rate_of_capacity"
 ALL_AT_ONCE = "all-at-once"
 SKIPPED = ("oom", "bad_config", "server_failure", "timeout", "request_errors", "invalid")
@@ -104,10 +106,8 @@ class _Lab:
         if any("external" in step.get("reset", ()) for step in lab["phases"]):
             raise UserError(f"{where}.phases: `reset: [external]` is not built yet; `gpu` is.")
         for arm, kind in self._kinds.items():
-            beside = lab["servers"] == "together" and self._kinds[self._reference] != "serving"
-            if kind != "serving" and (lab["phases"] or beside):
-                told = "phases" if lab["phases"] else "servers: together"
-                raise UserError(f"{where}.arms.{arm}: `{told}` is for servers, not for an arm of kind {kind}.")
+            if kind != "serving" and lab["phases"]:
+                raise UserError(f"{where}.arms.{arm}: `phases` are for servers, not for an arm of kind {kind}.")
         for arm, own in lab["arms"].items():
             for path, values in own.get("only", {}).items():
                 known(path, self._axes, "axis", f"{where}.arms.{arm}.only")
@@ -140,19 +140,27 @@ class _Lab:
             yield cell
 
     def _arguments(self, arm: str) -> Arguments:
-        """Return `fixed` and an arm's own arguments together; null removes a fixed one."""
-        own = {name: one for name, one in self._lab["arms"][arm].items() if name not in OWN}
-        return merge_arguments(
-            {name: one for name, one in self._lab["fixed"].items() if own.get(name, one) is not None},
-            {name: one for name, one in own.items() if one is not None},
-        )
+        """Return `fixed` and an arm's own arguments together; of another kind it takes what all kinds have.
+
+        null removes a fixed argument.
+        """
+        given, other = self._lab["arms"][arm], self._kinds[arm] != self._lab["kind"]
+        own = {name: one for name, one in given.items() if name not in OWN and one is not None}
+        fixed = {
+            name: one
+            for name, one in self._lab["fixed"].items()
+            if (name in OF_ALL_KINDS or not other) and given.get(name, one) is not None
+        }
+        definition = _definition(self._kinds[arm])
+        fixed = checked_part(fixed, definition, f"{self._where}.fixed")
+        return merge_arguments(fixed, checked_part(own, definition, f"{self._where}.arms.{arm}"))
 
     def _record(self, arguments: Arguments, at: At, kind: str, where: str) -> Record:
         """Return the record of the first block; the rate of a share is a stand-in."""
         placed, fields = _placed(arguments, at, where)
         _no_lists(placed, where)
         offline = kind == "offline"
-        placed = checked_part(placed, "offline_arguments" if offline else "sweeps_arguments", where)
+        placed = checked_part(placed, _definition(kind), where)
         for missing in (one for one in (OFFLINE_REQUIRED if offline else REQUIRED) if one not in placed):
             raise UserError(f"{where}: no `{missing}` is given, neither in `fixed` nor in the arm, nor as an axis.")
         found = self._resolver.resolve(placed, where)
@@ -172,7 +180,7 @@ class _Lab:
         return phases_record(record, self._lab["phases"], self._where) if self._lab["phases"] else record
 
     def _check_kept_up(self, found: Resolved, record: Record, where: str) -> None:
-        if self._lab["servers"] == "together":
+        if self._lab["servers"] == "together" and not is_static(record):
             gpus = self._resolver.config["resources"]["gpus"]
             check_kept_up(found.engine, record["server"]["args"], gpus, where.rpartition(", ")[2], self._where)
 
@@ -255,6 +263,11 @@ class _Lab:
                 known(panel["over"], plan["arms"], "arm", where)
             for path in panel.get("at", {}):
                 known(path, plan["axes"], "axis", where)
+
+
+def _definition(kind: str) -> str:
+    """Return what the schema calls the arguments of a kind of lab."""
+    return "offline_arguments" if kind == "offline" else "sweeps_arguments"
 
 
 def _placed(arguments: Arguments, at: At, where: str) -> tuple[Arguments, dict[str, Any]]:
