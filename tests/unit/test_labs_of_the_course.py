@@ -36,5 +36,5 @@ def test_a_claim_that_nothing_can_test_yet_says_why(monkeypatch: pytest.MonkeyPa
 
 def test_a_file_of_sizes_alone_is_no_lab() -> None:
     overlay = {"labs": {"05": {"fixed": {"server": {"max-model-len": 512}}}}}
-    with pytest.raises(UserError, match="top level"):
+    with pytest.raises(UserError, match="the file of a lab"):
         check_config(overlay)
