@@ -75,15 +75,15 @@ def _compared(reference: str, arm: str, rows: Sequence[Row]) -> Iterator[dict[st
             refused.setdefault(place, why)
             continue
         for metric in (*BETTER_MORE, *BETTER_LESS):
-            values = _number(other, metric), _number(row, metric)
-            if values[0] is not None and values[1] is not None:
-                pairs.setdefault((metric, place), []).append((values[0], values[1]))
+            theirs_value, value = _number(other, metric), _number(row, metric)
+            if theirs_value is not None and value is not None:
+                pairs.setdefault((metric, place), []).append((theirs_value, value))
     gains = {(name, place): [_gain(name, *one) for one in own] for (name, place), own in pairs.items()}
     for (metric, place), one in judged(gains, MARGIN).items():
         before, after = (fmean(pair[side] for pair in pairs[metric, place]) for side in (0, 1))
-        values = {"reference_value": before, "value": after, "ratio": one.ratio, "low": one.low, "high": one.high}
-        said = {"blocks": one.blocks, "verdict": one.verdict, "reason": refused.get(place)}
-        yield {"metric": metric, **_words(places[place]), **values, **said}
+        numbers = {"reference_value": before, "value": after, "ratio": one.ratio, "low": one.low, "high": one.high}
+        concluded = {"blocks": one.blocks, "verdict": one.verdict, "reason": refused.get(place)}
+        yield {"metric": metric, **_words(places[place]), **numbers, **concluded}
     measured = {place for _, place in pairs}
     for place, why in refused.items():
         if place not in measured:
