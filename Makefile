@@ -56,6 +56,7 @@ docs: .venv/.installed
 	@$(BIN)/python -m memgap.engine.reference docs/engines.md
 	@$(BIN)/python -m memgap.tables.reference docs/figures.md
 	@$(BIN)/python -m memgap.labs.reference docs/labs/form.md
+	@$(BIN)/python -m memgap.labs pages docs/labs
 
 clean:
 	rm -rf .venv .venv-engine .venv-locust .snakemake

@@ -49,6 +49,7 @@ def test_every_arm_is_measured_once_a_block_at_every_axis_value() -> None:
     assert [(arm, at["batch_cap"]) for arm, _, at in cells(fewer)] == [("slow", 2), ("slow", 4), ("fast", 4)]
 
 
+CLAIM = {"say": "it is", "ratio": ["itl_mean_ms", "slow", "fast"], "above": 1}
 FAST: dict[str, Any] = {"server": {"step-base-ms": 2.0}}
 
 
@@ -139,6 +140,33 @@ def test_an_offline_lab_is_made_of_offline_points() -> None:
     assert plan["claims"]["aa"]["ratio"][0] == "decode_step_mean_ms"
 
 
+def test_an_arm_of_another_kind_takes_what_all_kinds_have() -> None:
+    arms = {
+        "server": {},
+        "step": {"kind": "offline", "batch": 1, "prompt_tokens": 16, "output_tokens": 8},
+    }
+    claim = {"say": "x", "ratio": ["itl_mean_ms", "server", "decode_step_mean_ms", "step"], "within": 0.15}
+    config = lab_config(arms=arms, claims={"2.4": claim})
+    config["labs"]["01"]["fixed"]["server"] = {}
+    config["engines"] = {"vllm": {"adapter": "vllm", "version": "0.26.0"}}
+    plan = load_study(config).labs["01"]
+    assert [kind_of(one["record"]).section or "phases" for one in plan["cells"]] == ["sweeps", "offline"]
+    config["labs"]["01"]["claims"]["2.4"]["ratio"][2] = "itl_mean_ms"
+    with pytest.raises(UserError, match="unknown metric 'itl_mean_ms'"):
+        load_study(config)
+
+
+def test_groups_of_requests_are_the_parts_of_a_mixture() -> None:
+    config = lab_config(claims={"1": {**CLAIM, "ratio": ["itl_mean_ms.chat", "slow", "fast"]}})
+    lengths = {"prompt_tokens": 12, "output_tokens": 8, "weight": 1}
+    parts = [{"name": "chat", **lengths}, {"name": "long", **lengths, "prompt_tokens": 40}]
+    config["datasets"]["short"] = {"kind": "mixed", "requests": 32, "parts": parts}
+    assert load_study(config).labs["01"]["groups"] == ["chat", "long"]
+    config["labs"]["01"]["claims"]["1"]["ratio"][0] = "itl_mean_ms.short"
+    with pytest.raises(UserError, match="unknown group of requests 'short'; known are chat, long"):
+        load_study(config)
+
+
 def test_engines_are_compared_as_arms_or_axis_each_in_its_environment() -> None:
     config = lab_config(arms={"old": {"engine": "old"}, "new": {"engine": "new"}}, axis={"dataset": ["short", "long"]})
     config["labs"]["01"]["fixed"]["server"] = {}
@@ -162,16 +190,13 @@ def test_an_engine_that_is_not_installed_leaves_its_arm_out() -> None:
     assert {arm for arm, _ in known_points(plan, NOTHING)} == {"slow"}
 
 
-CLAIM = {"say": "it is", "ratio": ["itl_mean_ms", "slow", "fast"], "above": 1}
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"question": None}, "labs.01.question"),
         ({"qustion": "x"}, "unknown key 'qustion'"),
         ({"fixed": {"model": "tiny-opt", "dataset": "short"}}, "no `batch_cap` is given"),
-        ({"arms": {"a": {"sever": {}}}}, "labs.01, a: unknown key 'sever' (did you mean 'server'?)"),
+        ({"arms": {"a": {"sever": {}}}}, "labs.01.arms.a: unknown key 'sever' (did you mean 'server'?)"),
         ({"arms": {"slow": {}, "also": {}}}, "slow and also are the same configuration"),
         ({"arms": {"slow": {"topology": {"members": {"a": {}}}}}}, "not built yet"),
         ({"arms": {"slow": {"only": {"batch": [1]}}}}, "unknown axis 'batch'"),
@@ -188,6 +213,7 @@ CLAIM = {"say": "it is", "ratio": ["itl_mean_ms", "slow", "fast"], "above": 1}
         ({"kind": "static"}, "a lab of kind static"),
         ({"claims": {"1": {**CLAIM, "ratio": ["itl_men_ms", "slow", "fast"]}}}, "did you mean 'itl_mean_ms'?"),
         ({"claims": {"1": {**CLAIM, "ratio": ["itl_mean_ms", "slow", "fst"]}}}, "unknown arm 'fst'"),
+        ({"claims": {"1": {**CLAIM, "ratio": ["itl_mean_ms.long", "slow", "fast"]}}}, "unknown group of requests"),
         ({"claims": {"1": {**CLAIM, "at": {"batch_cap": 2}}}}, "unknown axis 'batch_cap'"),
         (
             {"claims": {"1": {**CLAIM, "at": {"batch_cap": 8}}}, "axis": {"batch_cap": [2, 4]}},

@@ -25,6 +25,7 @@ from memgap.workflow import load_study
 from tests.support.figures import texts
 from tests.support.labs import lab_config, lab_plan
 from tests.support.races import MadeServers
+from tests.support.records import store_point
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -80,6 +81,30 @@ def test_an_arm_that_fails_is_a_result_and_the_others_go_on(tmp_path: Path) -> N
     assert judged.loc[0, "verdict"] == "not tested"
     assert judged.loc[0, "reason"] == "bad: crash: it was crash"
     assert measured(plan, tmp_path) == [], "a failure is not tried again"
+
+
+def test_groups_and_gaps_of_a_point_are_metrics_and_series(tmp_path: Path) -> None:
+    config = lab_config(blocks=2, figure={"panels": [{"kind": "series", "y": ["itl_ms.long", "running_reqs"]}]})
+    lengths = {"prompt_tokens": 12, "output_tokens": 8, "weight": 1}
+    parts = [{"name": "chat", **lengths}, {"name": "long", **lengths}]
+    config["datasets"]["short"] = {"kind": "mixed", "requests": 32, "parts": parts}
+    ratio = {"say": "x", "ratio": ["itl_p99_ms.long", "slow", "fast"], "above": 1.5}
+    config["labs"]["01"]["claims"] = {"1": ratio, "2": {**ratio, "ratio": ["ttft_p99_ms.long", "slow", "fast"]}}
+    plan = load_study(config).labs["01"]
+    for cell in all_cells(plan, PointStore(tmp_path / "points")):
+        gap_ms = 20.0 if cell.arm == "slow" else 10.0
+        key = store_point(tmp_path / "points", cell.point.record, {"requests_completed": 8.0})
+        groups = pd.DataFrame(
+            {"group": ["chat", "long"], "itl_values": 5000.0, "ttft_values": 8.0, "itl_p99_ms": gap_ms}
+        )
+        gaps = pd.DataFrame({"event": "token", "group": [0, 1], "time_s": 1.0, "gap_ms": [1.0, gap_ms]})
+        groups.to_csv(tmp_path / "points" / key / "groups.csv.gz", index=False)
+        gaps.to_csv(tmp_path / "points" / key / "gaps.csv.gz", index=False)
+    found = made(plan, tmp_path)
+    assert list(found["claims"]["verdict"]) == ["holds", "not tested"]
+    assert found["claims"].loc[0, "effect"] == pytest.approx(2.0)
+    assert found["claims"].loc[1, "reason"] == "ttft_p99_ms.long needs 1000 requests, there are 8"
+    assert sorted(found["series"]["value"]) == [10.0, 20.0]
 
 
 def test_rates_wait_for_the_capacity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,4 +22,4 @@ def test_labs_are_targets(study: Study) -> None:
 
 def test_what_is_wrong_with_a_lab_is_said_in_one_line(study: Study) -> None:
     study.config = lab_config(arms={"slow": {}, "fast": {"sever": {}}})
-    assert "memgap: config: labs.01, fast: unknown key 'sever'" in study.run("-n", "labs", expect=1)
+    assert "memgap: config: labs.01.arms.fast: unknown key 'sever'" in study.run("-n", "labs", expect=1)

@@ -114,7 +114,7 @@ def check_config(config: Mapping[str, Any]) -> Config:
 
     Raises UserError with one sentence that names the place and, for unknown names, the known ones.
     """
-    config = with_endless_rates(config)
+    config = _without_overlays(with_endless_rates(config))
     check_safe(config)
     checked: Config = in_form(deepcopy(dict(config)), schema(), schema()["$defs"], _fits)
     if not has_points(checked):
@@ -144,6 +144,15 @@ def checked_part(value: Any, definition: str, where: str) -> Any:
     if errors:
         raise UserError(_sentence(_most_specific(errors[0]), where))
     return formed
+
+
+def _without_overlays(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a configuration without labs that have no question: a file of sizes changes labs that others describe."""
+    labs = config.get("labs")
+    if not isinstance(labs, Mapping):
+        return config
+    asked = {name: one for name, one in labs.items() if not isinstance(one, Mapping) or "question" in one}
+    return {**{name: one for name, one in config.items() if name != "labs"}, **({"labs": asked} if asked else {})}
 
 
 def has_points(config: Mapping[str, Any]) -> bool:

@@ -309,14 +309,11 @@ def _series(axes: Axes, panel: Panel, plan: Plan, rows: pd.DataFrame, looks: Loo
     for curve in _curves(rows[rows["arm"] != SAME], panel, plan, ""):
         own = curve.rows.dropna(subset=["value"]).sort_values("time_s", kind="stable")
         colour = looks.of_arm[curve.arm][0]
-        axes.plot(
-            own["time_s"],
-            own["value"],
-            color=colour,
-            linestyle=LINES[curve.place % 4],
-            linewidth=1.2,
-            label=curve.label,
-        )
+        # gaps are single moments, all else is known between them
+        single = quantity.startswith("itl_ms") or len(own) == 1
+        line, marker = ("none", ".") if single else (LINES[curve.place % 4], "")
+        (drawn,) = axes.plot(own["time_s"], own["value"], color=colour, label=curve.label, linewidth=1.2)
+        drawn.set(linestyle=line, marker=marker, markersize=2.5)
         found += [
             (quantity, curve.label, t, v, math.nan, math.nan, 1)
             for t, v in zip(own["time_s"], own["value"], strict=True)

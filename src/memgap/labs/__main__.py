@@ -1,4 +1,4 @@
-"""The command line of labs: `python -m memgap.labs plan | check`."""
+"""The command line of labs: `python -m memgap.labs plan | check | metrics | pages`."""
 
 import argparse
 import sys
@@ -8,6 +8,8 @@ from pathlib import Path
 from memgap.canonical import canonical_json
 from memgap.config.files import read_config_files
 from memgap.config.load import known
+from memgap.labs.metric import GROUPS, column_names
+from memgap.labs.pages import lab_pages
 from memgap.labs.points import known_points
 from memgap.points.point import Record
 from memgap.script import run_script
@@ -29,21 +31,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.set_defaults(run=run)
         if name == "plan":
             command.add_argument("--out", type=Path, required=True, help="folder for NAME.json")
+    metrics = commands.add_parser("metrics", help="list what claims and figures can name")
+    metrics.set_defaults(run=_metrics)
+    pages = commands.add_parser("pages", help="write the made parts of the labs' pages in a folder")
+    pages.add_argument("folder", type=Path)
+    pages.set_defaults(run=_pages)
     options = parser.parse_args(arguments)
     return run_script(lambda: options.run(options))
 
 
 def _labs(options: argparse.Namespace) -> dict[str, Record]:
-    labs = load_study(read_config_files(options.configfile)).labs
+    labs = plans_of(options.configfile)
     for name in options.name:
         known(name, labs, "lab", "--name")
     return {name: labs[name] for name in options.name or labs}
+
+
+def plans_of(files: list[Path]) -> dict[str, Record]:
+    """Return the plans of the labs of configuration files by name."""
+    return load_study(read_config_files(files)).labs
+
+
+def _pages(options: argparse.Namespace) -> None:
+    for page, text in lab_pages(options.folder, plans_of).items():
+        page.write_text(text, encoding="utf-8")
 
 
 def _plan(options: argparse.Namespace) -> None:
     for name, plan in _labs(options).items():
         write_text(options.out / f"{name}.json", canonical_json(plan) + "\n")
         print(options.out / f"{name}.json")
+
+
+def _metrics(options: argparse.Namespace) -> None:
+    for kind in ("serving", "offline", GROUPS):
+        print(f"{kind}: {' '.join(sorted(column_names(kind)))}")
 
 
 def _check(options: argparse.Namespace) -> None:

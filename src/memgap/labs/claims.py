@@ -135,7 +135,7 @@ def claims_of(plan: Mapping[str, Any], where: str) -> dict[str, Claim]:
     Raises UserError for a claim about what there is not, with two effects or bounds, or none.
     """
     found: dict[str, Claim] = {}
-    specs = dict(plan["claims"])
+    specs = {name: one for name, one in plan["claims"].items() if not not_built(one)}
     waiting = [one for one in specs if one not in found]
     while waiting:
         ready = [one for one in waiting if _named_claim(specs, one) in (None, *found)]
@@ -145,6 +145,11 @@ def claims_of(plan: Mapping[str, Any], where: str) -> dict[str, Claim]:
             found[one] = _claim(plan, one, specs[one], found, f"{where}.claims.{one}")
         waiting = [one for one in waiting if one not in found]
     return {one: found[one] for one in specs}
+
+
+def not_built(spec: Mapping[str, Any]) -> str:
+    """Return why nothing can test a claim yet, "" for one that can be."""
+    return str(spec.get("needs", {}).get("not_built", ""))
 
 
 def _named_claim(specs: Mapping[str, Any], one: str) -> str | None:
@@ -208,9 +213,9 @@ def _need(fits: bool, where: str, form: str) -> None:
 
 
 def _term(plan: Mapping[str, Any], metric: str, arm: str, where: str) -> Term:
-    found = check_metric(metric, plan["kind"], plan["phases"], where)
     name, phase = arm_of(arm)
     known(name, plan["arms"], "arm", where)
+    found = check_metric(metric, plan, where, name)
     if phase:
         known(phase, plan["phases"], "phase", where)
     phase = one_phase(found, phase, where)
@@ -265,6 +270,8 @@ class Cells:
     def value(self, term: Term, at: At, block: int, offered: bool) -> float:
         """Return the value of a term; raises MissingError where there is none that a claim may rest on."""
         row, name = self.row(term, at, block), term.metric.name
+        if reason := too_few(term.metric, row):
+            raise MissingError(reason)
         value = row.get(name)
         if value is None or not math.isfinite(value):
             raise MissingError(f"{term.text} was not measured")
@@ -275,8 +282,6 @@ class Cells:
             and row.get("limit") != "engine"
         ):
             raise MissingError(f"the throughput of {term.arm} is the offered load, not what it can do")
-        if reason := too_few(term.metric, row):
-            raise MissingError(reason)
         return float(value)
 
 
@@ -289,13 +294,15 @@ def too_few(metric: Metric, row: Row) -> str:
     if found is None:
         return ""
     needed = round(TAIL / (1 - float(f"0.{found[1]}")))
-    end = f".{metric.group}" if metric.group else ""
-    requests = row.get(f"requests_completed{end}")
-    counted, what = requests, "requests"
-    if metric.column.startswith("itl_"):
-        tokens = row.get(f"output_tokens{end}")
+    gaps = metric.column.startswith("itl_")
+    requests = row.get("choices_completed") or row.get("requests_completed")
+    counted = requests
+    if metric.group:
+        counted = row.get(f"{metric.column.partition('_')[0]}_values.{metric.group}")
+    elif gaps:
+        tokens = row.get("output_tokens")
         counted = None if tokens is None or requests is None else tokens - requests
-        what = "gaps between tokens"
+    what = "gaps between tokens" if gaps else "requests"
     if counted is None or not math.isfinite(counted) or counted >= needed:
         return ""
     return f"{metric.text} needs {needed} {what}, there are {counted:.0f}"

@@ -8,10 +8,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from memgap.engine.held import Held, held_of
-from memgap.models.architecture import dtype_bytes
-from memgap.roofline.gpus import gpu_of_nvml
-from memgap.roofline.work import untouched_share
+from memgap.engine.held import held_of
+from memgap.roofline import limits
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
@@ -47,18 +45,11 @@ def chunked_prefix(rows: Rows) -> float:
 
 
 def weight_read_ms(rows: Rows) -> float:
-    """Return the time in ms to read the weights that a decode step reads once, at the GPU's bandwidth.
-
-    An embedding table that is no output layer is not read.
-    """
-    row = rows[0]
-    gpu = gpu_of_nvml(row.get("gpu_name"))
-    if gpu is None:
+    """Return the time in ms to read the weights that a decode step reads once (`memgap.roofline.limits`)."""
+    found = limits.weight_read_ms(rows[0]["record"], rows[0].get("gpu_name"))
+    if found is None:
         raise UnknownError("the bandwidth of this machine is not known")
-    held = held_of(row["record"])
-    batch = float(row["record"].get("batch") or row["record"].get("batch_cap", 1))
-    read = held.weights_bytes * (1.0 - untouched_share(held.architecture, batch, held.dtype))
-    return 1e3 * (read - _unread_embedding_bytes(held)) / gpu.bandwidth_bytes_s
+    return found
 
 
 def useful_fraction(rows: Rows) -> float:
@@ -76,6 +67,15 @@ def kv_bytes(rows: Rows) -> float:
     if per_token is None:
         raise UnknownError("the bytes of a token are not known")
     return _number(rows[0], "kv_pool_tokens") * per_token
+
+
+def graph_memory_tokens(rows: Rows) -> float:
+    """Return how many tokens of KV cache the memory of the CUDA graphs of any of the rows would hold."""
+    per_token = held_of(rows[0]["record"]).kv_bytes_per_token
+    found = [float(row["graph_memory_bytes"]) for row in rows if row.get("graph_memory_bytes")]
+    if not found or per_token is None:
+        raise UnknownError("the engine's log does not tell the memory of its graphs")
+    return max(found) / per_token
 
 
 def shared_prompt_usage(rows: Rows) -> float:
@@ -99,6 +99,7 @@ FUNCTIONS: Mapping[str, Callable[[Rows], float]] = {
         weight_read_ms,
         useful_fraction,
         kv_bytes,
+        graph_memory_tokens,
         shared_prompt_usage,
     )
 }
@@ -130,10 +131,3 @@ def _mean(length: Any) -> float:
     if isinstance(length, int | float):
         return float(length)
     raise UnknownError("the dataset's lengths follow no simple rule")
-
-
-def _unread_embedding_bytes(held: Held) -> float:
-    """Return the bytes of the table of token embeddings where the output layer has weights of its own."""
-    shape = held.architecture
-    table = shape.vocabulary_size * shape.word_embed_proj_dim * dtype_bytes(held.dtype)
-    return 0.0 if shape.tied_embeddings else float(table)

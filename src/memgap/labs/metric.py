@@ -1,8 +1,9 @@
 """Checks names of what is measured: a column of a table of points, perhaps of a group of requests and of a phase."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache
+from typing import Any
 
 from memgap.config.load import known
 from memgap.errors import UserError
@@ -10,35 +11,42 @@ from memgap.labs.names import Metric, metric_of
 
 SERIES = (
     *("output_tok_s", "sent_req_s", "done_req_s", "in_flight_reqs", "ttft_mean_ms", "running_reqs", "waiting_reqs"),
-    *("kv_cache_usage_fraction", "gpu_power_w"),
+    *("kv_cache_usage_fraction", "gpu_power_w", "itl_ms"),
 )
-"""Values over time, see `memgap.tables.over_time`."""
+"""Values over time; `itl_ms` are the gaps before tokens, of which the others are means over a second."""
+GROUPS = "groups"
 
 
-def check_metric(text: str, kind: str, phases: Collection[str], where: str) -> Metric:
-    """Return a metric; raises UserError for one whose column or phase there is not."""
-    found = metric_of(text)
-    if names := column_names(kind):
-        known(found.column, names, "metric", where)
+def check_metric(text: str, plan: Mapping[str, Any], where: str, arm: str = "") -> Metric:
+    """Return a metric of an arm, or of any; raises UserError for one whose column, group or phase there is not."""
+    found, phases = metric_of(text), plan["phases"]
+    kinds = {plan["kinds"][arm]} if arm else set(plan["kinds"].values())
+    if found.group:
+        known(found.group, plan["groups"], "group of requests", where)
+        kinds = {GROUPS}
+    columns = [column_names(kind) for kind in kinds]
+    if all(columns):
+        known(found.column, frozenset().union(*columns), "metric", where)
     if found.phase:
         known(found.phase, phases, "phase", where)
     return found
 
 
-def check_pattern(text: str, kind: str, where: str) -> None:
+def check_pattern(text: str, plan: Mapping[str, Any], where: str) -> None:
     """Raise UserError for a pattern of metrics, such as `start_*_s`, that no column fits."""
-    names = column_names(kind)
+    names = [one for kind in set(plan["kinds"].values()) for one in column_names(kind)]
     if names and not any(fnmatchcase(one, text) for one in names):
         raise UserError(f"{where}: no metric fits {text!r}.")
 
 
 @cache
 def column_names(kind: str) -> frozenset[str]:
-    """Return the numbers that a point of a kind of lab has; none where the tables' packages are missing.
+    """Return the numbers that a point of a kind of lab has, or of `GROUPS` a group; none where packages are missing.
 
     They are the columns of the tables of points, and are needed only where a configuration has a lab.
     """
     try:
+        from memgap.tables.groups import GROUP_COLUMNS
         from memgap.tables.offline_study import READ
         from memgap.tables.points import COUNT_COLUMNS, NUMBER_COLUMNS
     except ImportError:  # an engine's environment; Snakemake's has checked it
@@ -46,6 +54,8 @@ def column_names(kind: str) -> frozenset[str]:
     if kind == "offline":
         table = READ["offline"]
         return frozenset(table.names) - frozenset(table.text)
+    if kind == GROUPS:
+        return frozenset(GROUP_COLUMNS) - {"group"}
     return frozenset((*COUNT_COLUMNS, *NUMBER_COLUMNS))
 
 

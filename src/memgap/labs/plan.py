@@ -15,9 +15,10 @@ from memgap.kinds.offline.point import make_offline_point
 from memgap.kinds.online.kind import REQUIRED
 from memgap.kinds.online.point import make_point
 from memgap.kinds.phased import names_of, phases_record
+from memgap.kinds.static.point import is_static
 from memgap.labs.claims import claims_of
 from memgap.labs.metric import SERIES, check_metric, check_pattern
-from memgap.labs.names import SAME
+from memgap.labs.names import SAME, metric_of
 from memgap.points.expand import NESTED, Arguments, combinations, merge_arguments
 from memgap.points.point import Record
 from memgap.points.resolve import Resolved, Resolver, check_enough_prompts, dataset_record
@@ -25,8 +26,9 @@ from memgap.tuning.plan import check_kept_up
 
 AA_CLAIM = "aa"
 AA_WITHIN = 0.05
-OWN = ("label", "only", "topology")
+OWN = ("label", "only", "topology", "kind")
 """What an arm has beside arguments."""
+OF_ALL_KINDS = ("engine", "model", "server", "env")
 RATE, OF_CAPACITY = "load.rate_req_s", "load.rate_of_capacity"
 ALL_AT_ONCE = "all-at-once"
 SKIPPED = ("oom", "bad_config", "server_failure", "timeout", "request_errors", "invalid")
@@ -43,7 +45,7 @@ class _Lab:
     def __init__(self, name: str, lab: Mapping[str, Any], resolver: Resolver) -> None:
         self._name, self._lab, self._resolver = name, lab, resolver
         self._where = f"config: labs.{name}"
-        self._offline = lab["kind"] == "offline"
+        self._kinds = {arm: own.get("kind", lab["kind"]) for arm, own in lab["arms"].items()}
         self._axes: dict[str, list[Any]] = lab["axis"]
         self._combinations = [
             {path[0]: value for path, value in one.items()}
@@ -60,15 +62,16 @@ class _Lab:
             if not any(cell["arm"] == arm for cell in cells):
                 raise UserError(f"{self._where}.arms.{arm}: `only` leaves none of the axis values.")
         _check_distinct(cells, self._where)
-        has_aa = lab["aa"] and lab["kind"] != "static" and SAME not in lab["arms"]
+        has_aa = lab["aa"] and self._kinds[self._reference] != "static" and SAME not in lab["arms"]
         if has_aa:
+            self._kinds[SAME] = self._kinds[self._reference]
             cells.append({**self._middle(cells), "arm": SAME})
         labels = {arm: own.get("label", arm) for arm, own in lab["arms"].items()}
         labels |= {SAME: f"{labels[self._reference]}, again"} if has_aa else {}
         plan: Record = {
             "lab": self._name,
             "question": lab["question"],
-            "kind": lab["kind"],
+            "kinds": self._kinds,
             "reference": self._reference,
             "arms": labels,
             "left_out": self._left_out(cells),
@@ -77,6 +80,7 @@ class _Lab:
             "servers": lab["servers"],
             "seed": lab["seed"],
             "phases": names_of(cells[0]["record"]),
+            "groups": list(dict.fromkeys(name for cell in cells for name in _groups(cell["record"]))),
             "probes": lab["probes"],
             "figure": lab.get("figure", {"panels": []}),
             "claims": dict(lab["claims"]),
@@ -101,10 +105,9 @@ class _Lab:
                 raise UserError(f"{where}.arms.{arm}: `topology`, several servers with roles, is not built yet.")
         if any("external" in step.get("reset", ()) for step in lab["phases"]):
             raise UserError(f"{where}.phases: `reset: [external]` is not built yet; `gpu` is.")
-        if lab["phases"] and lab["kind"] != "serving":
-            raise UserError(f"{where}: `phases` are for servers, not for a lab of kind {lab['kind']}.")
-        if lab["servers"] == "together" and lab["kind"] != "serving":
-            raise UserError(f"{where}: `servers: together` is for servers, not for a lab of kind {lab['kind']}.")
+        for arm, kind in self._kinds.items():
+            if kind != "serving" and lab["phases"]:
+                raise UserError(f"{where}.arms.{arm}: `phases` are for servers, not for an arm of kind {kind}.")
         for arm, own in lab["arms"].items():
             for path, values in own.get("only", {}).items():
                 known(path, self._axes, "axis", f"{where}.arms.{arm}.only")
@@ -114,7 +117,7 @@ class _Lab:
         if both := {RATE, OF_CAPACITY} & self._axes.keys():
             if len(both) == 2:
                 raise UserError(f"{where}.axis: a rate is either absolute or a share of the capacity; remove one.")
-            if self._offline:
+            if "offline" in self._kinds.values():
                 raise UserError(f"{where}.axis: an offline lab has no {next(iter(both))}.")
         for share in self._axes.get(OF_CAPACITY, ()):
             if share != ENDLESS and (isinstance(share, bool) or not isinstance(share, int | float) or share <= 0):
@@ -124,39 +127,47 @@ class _Lab:
 
     def _cells(self, arm: str) -> Iterator[Record]:
         own = self._lab["arms"][arm]
-        arguments = merge_arguments(self._lab["fixed"], {name: one for name, one in own.items() if name not in OWN})
-        where = f"{self._where}, {arm}"
+        arguments, where = self._arguments(arm), f"{self._where}, {arm}"
         for at in self._combinations:
             if any(at[path] not in values for path, values in own.get("only", {}).items()):
                 continue
             share = at.get(OF_CAPACITY)
-            record = self._record(arguments, at, where)
+            record = self._record(arguments, at, self._kinds[arm], where)
             cell: Record = {"arm": arm, "at": at, "record": record}
             if share is not None and share != ENDLESS:
                 record["load"]["rate_req_s"] = None
                 cell["share"] = share
             yield cell
 
-    def _record(self, arguments: Arguments, at: At, where: str) -> Record:
+    def _arguments(self, arm: str) -> Arguments:
+        """Return `fixed` and an arm's own arguments together; of another kind it takes what all kinds have."""
+        own = {name: one for name, one in self._lab["arms"][arm].items() if name not in OWN}
+        other = self._kinds[arm] != self._lab["kind"]
+        fixed = {name: one for name, one in self._lab["fixed"].items() if name in OF_ALL_KINDS or not other}
+        definition = _definition(self._kinds[arm])
+        fixed = checked_part(fixed, definition, f"{self._where}.fixed")
+        return merge_arguments(fixed, checked_part(own, definition, f"{self._where}.arms.{arm}"))
+
+    def _record(self, arguments: Arguments, at: At, kind: str, where: str) -> Record:
         """Return the record of the first block; the rate of a share is a stand-in."""
         placed, fields = _placed(arguments, at, where)
         _no_lists(placed, where)
-        definition = "offline_arguments" if self._offline else "sweeps_arguments"
-        placed = checked_part(placed, definition, where)
-        for missing in (one for one in (OFFLINE_REQUIRED if self._offline else REQUIRED) if one not in placed):
+        offline = kind == "offline"
+        placed = checked_part(placed, _definition(kind), where)
+        for missing in (one for one in (OFFLINE_REQUIRED if offline else REQUIRED) if one not in placed):
             raise UserError(f"{where}: no `{missing}` is given, neither in `fixed` nor in the arm, nor as an axis.")
         found = self._resolver.resolve(placed, where)
         self._engines[found.engine["name"]] = found.engine
         if fields:
             found = self._derived(found, fields, where)
-        if self._offline:
+        if offline:
             require(found.engine, "in_process", "an offline lab", where)
             return make_offline_point(found, 0).record
-        if self._lab["kind"] == "static":
+        if kind == "static":
             require(found.engine, "static_batches", "a lab of kind static", where)
         record = make_point(found.arguments, found.engine, found.model, found.dataset, 0, where).record
         check_enough_prompts(record, where)
-        if self._lab["servers"] == "together":
+        if self._lab["servers"] == "together" and not is_static(record):
             gpus = self._resolver.config["resources"]["gpus"]
             check_kept_up(found.engine, record["server"]["args"], gpus, where.rpartition(", ")[2], self._where)
         return phases_record(record, self._lab["phases"], self._where) if self._lab["phases"] else record
@@ -178,9 +189,8 @@ class _Lab:
             at = {path: value for path, value in cell["at"].items() if path != OF_CAPACITY}
             if "share" not in cell or any(one["at"] == at for one in found):
                 continue
-            own = {name: one for name, one in self._lab["arms"][self._reference].items() if name not in OWN}
-            arguments = merge_arguments(self._lab["fixed"], own)
-            record = self._record(arguments, {**at, OF_CAPACITY: ENDLESS}, f"{self._where}, capacity")
+            arguments, kind = self._arguments(self._reference), self._kinds[self._reference]
+            record = self._record(arguments, {**at, OF_CAPACITY: ENDLESS}, kind, f"{self._where}, capacity")
             found.append({"at": at, "record": record})
         return found
 
@@ -219,15 +229,15 @@ class _Lab:
             where = f"{self._where}.figure, panel {number}"
             for y in [panel["y"]] if isinstance(panel["y"], str) else panel["y"]:
                 if panel["kind"] == "series":
-                    known(y, SERIES, "value over time", where)
+                    known(metric_of(y).column, SERIES, "value over time", where)
                 elif "*" in y and panel["kind"] == "stack":
-                    check_pattern(y, plan["kind"], where)
+                    check_pattern(y, plan, where)
                 else:
-                    check_metric(y, plan["kind"], plan["phases"], where)
+                    check_metric(y, plan, where)
             if panel["kind"] == "pareto":
                 if "x" not in panel:
                     raise UserError(f"{where}: a pareto panel needs a metric as `x`.")
-                check_metric(panel["x"], plan["kind"], plan["phases"], where)
+                check_metric(panel["x"], plan, where)
             elif "x" in panel:
                 known(panel["x"], [*plan["axes"], "phase", "arm"], "axis", where)
             elif panel["kind"] == "line":
@@ -241,6 +251,11 @@ class _Lab:
                 known(panel["over"], plan["arms"], "arm", where)
             for path in panel.get("at", {}):
                 known(path, plan["axes"], "axis", where)
+
+
+def _definition(kind: str) -> str:
+    """Return what the schema calls the arguments of a kind of lab."""
+    return "offline_arguments" if kind == "offline" else "sweeps_arguments"
 
 
 def _placed(arguments: Arguments, at: At, where: str) -> tuple[Arguments, dict[str, Any]]:
@@ -261,6 +276,12 @@ def _placed(arguments: Arguments, at: At, where: str) -> tuple[Arguments, dict[s
         else:
             found[path] = value
     return found, fields
+
+
+def _groups(record: Record) -> list[str]:
+    """Return what the groups of requests of a mixture are called."""
+    parts = record.get("dataset", {}).get("parts", [])
+    return [str(part.get("name", number)) for number, part in enumerate(parts)]
 
 
 def _no_lists(arguments: Arguments, where: str) -> None:
@@ -289,7 +310,7 @@ def _check_distinct(cells: list[Record], where: str) -> None:
 
 
 def _aa_claim(plan: Record, record: Record) -> Record:
-    if plan["kind"] == "offline":
+    if plan["kinds"][SAME] == "offline":
         metric = "decode_step_mean_ms" if record["output_tokens"] > 1 else "prefill_s"
     else:
         limited = record["load"]["arrival"] in ("closed", ALL_AT_ONCE)

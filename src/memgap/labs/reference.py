@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from memgap.labs.expected import FUNCTIONS
-from memgap.labs.metric import SERIES, column_names
+from memgap.labs.metric import SERIES
 from memgap.markers import replaced
 from memgap.store.atomic import write_text
 
@@ -13,16 +13,12 @@ BEGIN, END = "<!-- names: begin -->", "<!-- names: end -->"
 
 
 def names() -> str:
-    """Return the expectations and metrics as Markdown."""
+    """Return the expectations and the values over time as Markdown."""
     lines = ["| `expected` | what it is |", "| --- | --- |"]
     for name, function in FUNCTIONS.items():
         text = " ".join(str(inspect.getdoc(function)).split("\n\n")[0].split())
         lines.append(f"| `{name}` | {text.removeprefix('Return ')} |")
-    parts = ["\n".join(lines)]
-    for kind, told in (("serving", "serving and static labs"), ("offline", "offline labs")):
-        parts.append(f"Metrics of {told}: {', '.join(f'`{one}`' for one in sorted(column_names(kind)))}.")
-    parts.append(f"Values over time: {', '.join(f'`{one}`' for one in SERIES)}.")
-    return "\n\n".join(parts)
+    return "\n".join(lines) + f"\n\nValues over time: {', '.join(f'`{one}`' for one in SERIES)}."
 
 
 def with_names(page: str) -> str:

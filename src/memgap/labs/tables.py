@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.declared.tables import TableSpec
-from memgap.labs.claims import Cells, Claim, Result, claims_of, judged
+from memgap.labs.claims import Cells, Claim, Result, claims_of, judged, not_built
 from memgap.labs.names import CLAIM_COLUMNS, UNTESTED
 from memgap.labs.plan import AA_CLAIM
 from memgap.labs.run import read_outcome
@@ -89,12 +89,21 @@ def make(inputs: Inputs) -> dict[str, Content]:
 def claims_table(plan: Mapping[str, Any], rows: Sequence[Row], unmet: Mapping[str, str]) -> pd.DataFrame:
     """Return one row a claim of a lab; `unmet` are the needs that the machine did not meet, by claim, "" for all."""
     cells = Cells(rows, plan["axes"], plan["left_out"])
-    found = []
-    for name, claim in claims_of(plan, f"labs.{plan['lab']}").items():
+    found, claims = [], claims_of(plan, f"labs.{plan['lab']}")
+    for name, spec in plan["claims"].items():
+        if why := not_built(spec):
+            found.append(dict.fromkeys(CLAIM_COLUMNS) | _untested(plan, name, spec["say"], why))
+            continue
+        claim = claims[name]
         reason = unmet.get("") or unmet.get(name)
         result = Result(UNTESTED, reason) if reason else judged(claim, cells)
         found.append(_claim_row(plan, claim, result))
     return pd.DataFrame(found, columns=list(CLAIM_COLUMNS))
+
+
+def _untested(plan: Mapping[str, Any], name: str, say: str, why: str) -> dict[str, Any]:
+    named = {"lab": plan["lab"], "id": name, "sentence": say, "about": "", "claimed": ""}
+    return {**named, "blocks": 0, "verdict": UNTESTED, "reason": why}
 
 
 def _claim_row(plan: Mapping[str, Any], claim: Claim, result: Result) -> dict[str, Any]:

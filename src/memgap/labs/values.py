@@ -1,6 +1,6 @@
 """The rows of a lab: one a cell, block and phase, with the columns that tables of points have of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,20 @@ from typing import Any
 import pandas as pd
 
 from memgap.kinds.offline.tables import offline_tables
-from memgap.labs.names import AXIS, value_text
+from memgap.labs.names import AXIS, metric_of, value_text
 from memgap.labs.points import Cell, all_cells, capacities, place_of
 from memgap.store.points import PointStore
 from memgap.tables.entries import Entry, entries
+from memgap.tables.gaps import TOKEN, gaps_of
+from memgap.tables.groups import groups_of
+from memgap.tables.occupancy import occupancy_table
 from memgap.tables.over_time import series_table
 from memgap.tables.points import collected
 
 NAMED = ("lab", "arm", "label", "phase", "block")
 TIMES = ("time_s", "quantity", "value")
+GAUGES, GAP = ("running_reqs", "waiting_reqs"), "itl_ms"
+"""Values over time that have tables of their own; the others are means over each second."""
 Row = dict[str, Any]
 Plan = Mapping[str, Any]
 
@@ -52,26 +57,42 @@ def series_rows(plan: Plan, points: Path) -> pd.DataFrame:
     axes = [f"{AXIS}{path}" for path in plan["axes"]]
     columns = ["arm", "label", "block", *axes, *TIMES]
     wanted = {y for panel in plan["figure"]["panels"] if panel["kind"] == "series" for y in _listed(panel["y"])}
-    cells = [cell for cell in all_cells(plan, store) if cell.block == 0] if wanted and plan["kind"] != "offline" else []
+    served = {arm for arm, kind in plan["kinds"].items() if kind != "offline"} if wanted else {}
+    cells = [cell for cell in all_cells(plan, store) if cell.block == 0 and cell.arm in served]
     tables = []
     for cell in cells:
-        found = series_table(_group(plan, [cell]), points)
-        quantities = [name for name in found.columns if name in wanted]
-        if found.empty or not quantities:
-            continue
-        long = found.melt(id_vars="second", value_vars=quantities, var_name="quantity", value_name="value")
         named = {"arm": cell.arm, "label": plan["arms"][cell.arm], "block": cell.block + 1, **_axes(plan, cell.at)}
-        tables.append(long.rename(columns={"second": "time_s"}).assign(**named))
+        tables += [one.assign(**named) for one in _over_time(plan, cell, points, wanted) if len(one)]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
+def _over_time(plan: Plan, cell: Cell, points: Path, wanted: set[str]) -> Iterator[pd.DataFrame]:
+    """Yield the wanted values of one point over time, with the columns `TIMES`."""
+    group = _group(plan, [cell])
+    if gauges := wanted & set(GAUGES):
+        yield _long(occupancy_table(group, points), "time_s", gauges)
+    if others := {one for one in wanted if one not in GAUGES and not one.startswith(GAP)}:
+        yield _long(series_table(group, points), "second", others)
+    for quantity in (one for one in wanted if one.startswith(GAP)):
+        metric, found = metric_of(quantity), gaps_of(points / cell.point.key)
+        found = found[found["event"] == TOKEN]
+        if metric.group:
+            found = found[found["group"] == plan["groups"].index(metric.group)]
+        yield found[["time_s", "gap_ms"]].rename(columns={"gap_ms": "value"}).assign(quantity=quantity)
+
+
+def _long(table: pd.DataFrame, time: str, quantities: Collection[str]) -> pd.DataFrame:
+    found = [name for name in table.columns if name in quantities]
+    long = table.melt(id_vars=time, value_vars=found, var_name="quantity", value_name="value")
+    return long.rename(columns={time: "time_s"})
+
+
 def _measured(plan: Plan, cells: Sequence[Cell], points: Path) -> Iterator[Row]:
-    group = _group(plan, cells)
-    found = entries(group, points) if cells else []
-    if plan["kind"] == "offline":
-        table = offline_tables(group, points)["offline"] if cells else pd.DataFrame()
-        yield from _rows(plan, cells, found, table, "")
-        return
+    if offline := [cell for cell in cells if plan["kinds"][cell.arm] == "offline"]:
+        group = _group(plan, offline)
+        yield from _rows(plan, offline, entries(group, points), offline_tables(group, points)["offline"], "")
+    cells = [cell for cell in cells if plan["kinds"][cell.arm] != "offline"]
+    found = entries(_group(plan, cells), points)
     for phase in plan["phases"] or [""]:
         own = [_of_phase(entry, phase) for entry in found]
         yield from _rows(plan, cells, own, collected(plan["lab"], own, plan["averaging"]), phase)
@@ -84,9 +105,19 @@ def _rows(plan: Plan, cells: Sequence[Cell], found: Sequence[Entry], table: pd.D
             **{str(name): value for name, value in row.items()},
             **_names(plan, cell.arm, cell.at, cell.block),
             "phase": phase,
+            **_groups(plan, entry),
             "record": entry.record,
             "summary": entry.point["summary"] if entry.point else {},
         }
+
+
+def _groups(plan: Plan, entry: Entry) -> dict[str, Any]:
+    """Return the columns of each group of requests, such as `itl_p99_ms.short`."""
+    if not plan["groups"] or entry.point is None or not entry.record.get("dataset"):
+        return {}
+    found = groups_of(entry.folder, entry.record)
+    rows = found.astype(object).where(found.notna(), None).to_dict("records")
+    return {f"{name}.{row['group']}": value for row in rows for name, value in row.items() if name != "group"}
 
 
 def _unknown(plan: Plan, store: PointStore) -> Iterator[Row]:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from memgap.engine.held import held_of
-from memgap.models.architecture import ModelArchitecture
+from memgap.models.architecture import ModelArchitecture, dtype_bytes
 from memgap.roofline.gpus import gpu_of_hardware, gpu_of_nvml, known_gpus
 from memgap.roofline.work import main_peak, model_flop, untouched_share
 
@@ -60,6 +60,22 @@ def utilization(point: Mapping[str, Any]) -> dict[str, float]:
     peak = known_gpus()[gpu.name].flop_s.get(kind, limits["flop_s"]) if gpu else limits["flop_s"]
     found["mfu_fraction"] = _flop(model.architecture, summary) / summary["duration_s"] / (peak * gpus)
     return found
+
+
+def weight_read_ms(record: Mapping[str, Any], gpu_name: str | None) -> float | None:
+    """Return the time in ms to read the weights that a decode step of a record's batch reads once, at the GPU's
+    bandwidth; None on a machine whose bandwidth is not known. An embedding table that is no output layer is not read.
+    """
+    gpu = gpu_of_nvml(gpu_name)
+    if gpu is None:
+        return None
+    held = held_of(record)
+    shape = held.architecture
+    batch = float(record.get("batch") or record.get("batch_cap", 1))
+    read = held.weights_bytes * (1.0 - untouched_share(shape, batch, held.dtype))
+    if not shape.tied_embeddings:
+        read -= shape.vocabulary_size * shape.word_embed_proj_dim * dtype_bytes(held.dtype)
+    return 1e3 * read / gpu.bandwidth_bytes_s
 
 
 def _flop(architecture: ModelArchitecture, summary: Mapping[str, float]) -> float:

@@ -18,14 +18,15 @@ EVENTS = ("request", "time_s", "tokens", "choice")
 
 
 def measured_points(
-    plan: Mapping[str, Any], points: Path, having: str = "requests.csv.gz"
+    plan: Mapping[str, Any], points: Path, having: str | None = "requests.csv.gz"
 ) -> Iterator[tuple[dict[str, Any], Path, Mapping[str, Any]]]:
-    """Yield for each stored point of a sweep plan that has a file: what identifies it, its folder, its point.json.
+    """Yield for each stored point of a sweep plan that has a file, or of every one: what identifies it, its folder, its
+    point.json.
 
     Points that cannot be read are left out: the table of points says so.
     """
     for entry in entries(plan, points):
-        if entry.point is None or not (entry.folder / having).exists():
+        if entry.point is None or not (having is None or (entry.folder / having).exists()):
             continue
         named = {
             "sweep": plan["sweep"],

@@ -109,7 +109,7 @@ class Servers:
         if self._mode != TOGETHER:
             return
         opened = [self._session(one) for one in {one.session: one for one in points}.values()]
-        idle = [one for one in opened if not one.server.alive]
+        idle = [one for one in opened if not (one.server.alive or one.server.at_once)]
         with ThreadPoolExecutor(max(LEAST_STARTS, usable_cores() // CORES_PER_START)) as pool:
             list(pool.map(Arm.start, idle))
 
@@ -122,7 +122,7 @@ class Servers:
         for point, _ in points:
             self._require_inputs(point)
         session.measure(points)
-        if self._mode == IN_TURN:
+        if self._mode == IN_TURN or session.server.at_once:
             self.close(own)
 
     def close(self, session: str) -> None:
