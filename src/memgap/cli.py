@@ -1,4 +1,4 @@
-"""The command line: `python -m memgap list | doctor | where | unlock | rerun | jobs | predict | compare | bisect`."""
+"""The command line: `memgap list | doctor | where | unlock | rerun | jobs | predict | twin | compare | bisect`."""
 
 import argparse
 import os
@@ -97,7 +97,19 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--efficiency", type=float, default=1.0, help="share of the bandwidth that kernels reach")
     predict.add_argument("--format", choices=["text", "csv", "json"], default="text")
     predict.set_defaults(run=_predict)
+
+    from memgap.twin.arguments import add_arguments
+
+    twin = commands.add_parser("twin", help="what a server would show under loads that nobody measured, with intervals")
+    add_arguments(twin)
+    twin.set_defaults(run=_twin)
     return parser
+
+
+def _twin(options: argparse.Namespace) -> int:
+    from memgap.twin.command import answer_for
+
+    return answer_for(options)
 
 
 def _predict(options: argparse.Namespace) -> int:

@@ -1,4 +1,7 @@
-"""One small study of every kind of measurement, run as its users run it: the workflow's scripts and `memgap`."""
+"""One small study of every kind of measurement, run as its users run it: the workflow's scripts and `memgap`.
+
+Endpoints are not among them: they need a server that is there already, and know nothing of GPUs and versions.
+"""
 
 import json
 import os
@@ -14,10 +17,12 @@ import yaml
 
 from memgap.canonical import canonical_json
 from memgap.figures import loadtest as loadtest_figure
+from memgap.figures import restart as restart_figure
 from memgap.figures.offline_notes import lost_points
 from memgap.figures.points import failure_note
 from memgap.kinds.locust import tables as loadtest_tables
 from memgap.kinds.offline.tables import offline_tables
+from memgap.kinds.restart import tables as restart_tables
 from memgap.study.plan import plan_of
 from memgap.study.study import Study
 from memgap.tables.inputs import Inputs
@@ -115,7 +120,8 @@ def verification_jobs(bench: Bench) -> list[Job]:
         "memory": {},
         "candidates": [],
     }
-    path = bench.folder / "advice.yaml"
+    path = bench.results / "advisor/tiny-opt.yaml"
+    path.parent.mkdir(parents=True)
     path.write_text(yaml.safe_dump(advice))
     out = [*("--out", str(bench.folder / "verified.yaml")), *("--html", str(bench.folder / "verified.html"))]
     return [("verify_advice.py", plan_of(study, "verification", "tiny-opt"), "--advice", str(path), *out)]
@@ -142,6 +148,18 @@ def note_of_loadtest(table: pd.DataFrame) -> str:
     """Return what a load test's figure says of its points."""
     timeline = pd.DataFrame(columns=list(loadtest_tables.TIMELINE_COLUMNS))
     figure, _ = loadtest_figure.draw(Inputs({"loadtest.loadtest": table, "loadtest.timeline": timeline}))
+    return texts(figure)
+
+
+def table_of_restarts(study: Study, group: str, points: Path) -> pd.DataFrame:
+    """Return the table of restarts, a row a window."""
+    return restart_tables.make(Inputs(plan=plan_of(study, "group", group), points=points))["restart"]
+
+
+def note_of_restarts(table: pd.DataFrame) -> str:
+    """Return what the figure of restarts says of its points."""
+    phases = pd.DataFrame(columns=list(restart_tables.PHASE_COLUMNS))
+    figure, _ = restart_figure.draw(Inputs({"restarts.restart": table, "restarts.startup": phases}))
     return texts(figure)
 
 
@@ -216,6 +234,12 @@ def tuning(**changes: Any) -> Config:
     )
 
 
+def restarted(**changes: Any) -> Config:
+    """Return restarts of one server."""
+    config = online(**changes)
+    return {**config, "restarts": {"again": {"fixed": config.pop("sweeps")["small"]["fixed"]}}}
+
+
 def is_verification(point: Mapping[str, Any]) -> bool:
     """Whether a point is that of the advised server."""
     return "max-num-seqs" in point["record"]["server"]["args"]
@@ -238,6 +262,11 @@ KINDS = (
         *("locust", "asking", "mock", loadtest, {"users": [1, 2, 3, 4, 5]}),
         table=table_of_loadtest,
         note=note_of_loadtest,
+    ),
+    MeasuredKind(
+        *("restart", "again", "mock", restarted, CAPS),
+        table=table_of_restarts,
+        note=note_of_restarts,
     ),
     MeasuredKind("tuning", "toy", "mock", tuning, {}, jobs=tuning_jobs, table=None),
     MeasuredKind(

@@ -9,9 +9,9 @@ import pytest
 from memgap.cluster.site import read_site
 from memgap.config.files import read_config_files
 from memgap.config.load import check_config
-from memgap.config.numbers import as_number
 from memgap.config.reading import check_files, read_yaml
 from memgap.errors import UserError
+from memgap.own_yaml import as_number
 from memgap.planner.fleet import read_fleet
 from memgap.workflow import load_study
 from tests.support.records import small_config

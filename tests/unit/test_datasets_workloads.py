@@ -132,7 +132,7 @@ def test_structure_is_stored(tmp_path: Path) -> None:
 
 
 def test_kinds_that_share_prefixes_are_known() -> None:
-    assert set(SHARED_PREFIX_KINDS) == {"shared-prefix", "multi-turn", "trace"}
+    assert set(SHARED_PREFIX_KINDS) == {"shared-prefix", "multi-turn", "trace", "texts"}
 
 
 def test_lengths_are_drawn_from_choices() -> None:

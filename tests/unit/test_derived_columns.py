@@ -30,7 +30,7 @@ SUMMARY = {"output_tokens": 1100.0, "requests_completed": 10.0, "itl_median_ms":
         ({"prefix_cache_queries": 400.0}, None),
         (
             {
-                "prefix_cache_queries": 400.0,
+                "prefix_cache_queries": 40000.0,
                 "prefix_cache_hits": 0.0,
                 "prompt_tokens_computed": 100.0,
                 "prompt_tokens_local_hits": 20.0,
@@ -38,8 +38,9 @@ SUMMARY = {"output_tokens": 1100.0, "requests_completed": 10.0, "itl_median_ms":
             },
             0.75,
         ),
+        ({"prefix_cache_queries": 0.0, "prefix_cache_hits": 0.0, "prompt_tokens_computed": 9.0}, None),
     ],
-    ids=["nothing", "off", "local", "half", "connector"],
+    ids=["nothing", "off", "local", "half", "connector", "off with sources"],
 )
 def test_hits_are_those_of_any_tier_and_of_nothing_where_none_looked(
     summary: Mapping[str, float], expected: float | None

@@ -180,9 +180,16 @@ def test_whatever_goes_wrong_is_an_oserror(ours: str) -> None:
         ({"http_proxy": "http://p:1"}, ",".join(HOSTS)),
         ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "localhost, .site"}, "localhost,.site,127.0.0.1,::1"),
         ({"all_proxy": "socks5://p:1", "no_proxy": "127.0.0.1"}, "127.0.0.1,localhost,::1"),
-        ({"http_proxy": "http://p:1", "no_proxy": "*"}, None),
+        ({"http_proxy": "http://p:1", "no_proxy": "*"}, "*"),
+        ({"http_proxy": "http://p:1", "no_proxy": " * ", "NO_PROXY": ""}, "*"),
+        ({"HTTP_PROXY": "http://p:1", "NO_PROXY": "a, b"}, "a,b,127.0.0.1,localhost,::1"),
     ],
 )
 def test_programs_that_are_started_get_the_hosts_too(given: dict[str, str], expected: str | None) -> None:
     made = without_proxy(given)
     assert made == (given if expected is None else {**given, "no_proxy": expected, "NO_PROXY": expected})
+
+
+def test_either_spelling_keeps_what_it_says() -> None:
+    made = without_proxy({"http_proxy": "http://p:1", "no_proxy": "a", "NO_PROXY": "*"})
+    assert (made["no_proxy"], made["NO_PROXY"]) == ("a,127.0.0.1,localhost,::1", "*")

@@ -14,7 +14,7 @@ from memgap.load.records import LoadPlan, Prompt
 from memgap.load.runner import run
 from memgap.load.sse import parse_reply
 from memgap.mock_server.launch import MockServer
-from memgap.mock_server.scheduler import Scheduler, Sequence
+from memgap.scheduling.scheduler import Scheduler, Sequence
 from memgap.tables.goodput import request_latencies
 from memgap.tables.requests import events_of, requests_of
 from tests.support.loads import status_counts
@@ -101,13 +101,15 @@ def test_the_prompt_of_several_choices_is_held_once() -> None:
     class Nobody:
         def token(self, index: int, last: bool) -> None: ...
 
-    scheduler = Scheduler(
-        max_num_seqs=8, num_blocks=100, block_size=4, step_base_s=1, step_per_seq_s=0, prefill_s_per_token=1
-    )
-    for shared in (0, 4, 4):
-        scheduler.add(Sequence(18, 10, Nobody(), shared_blocks=shared))
-    assert scheduler.begin_step() == 1 + 18 + 2 + 2
+    scheduler = Scheduler(max_num_seqs=8, num_blocks=100, block_size=4)
+    for forked in (0, 4, 4):
+        scheduler.add(Sequence(18, 10, Nobody(), forked_blocks=forked))
+    batch = scheduler.begin_step()
+    assert batch is not None and batch.chunk_tokens == 18 + 2 + 2
     assert 100 - scheduler.free_blocks == 5 + 1 + 1
+    while scheduler.finish_step() is not None and scheduler.begin_step() is not None:
+        pass
+    assert scheduler.free_blocks == 100
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -35,6 +35,7 @@ use rule session as verify with:
         advice="results/advisor/{model}.yaml",
         table=ASK.advised_table,
         script=script("verify_advice.py"),
+        code=RESTORED_BY,
     output:
         yaml=advice_in_report("verified.yaml"),
         html=advice_in_report("verified.html"),
@@ -54,6 +55,34 @@ use rule session as verify with:
         ),
     message:
         "Verification of the advice for {wildcards.model}"
+
+
+# What a server would show under loads that nobody measured, calibrated from a few of the points, checked on the others.
+rule twin:
+    input:
+        tables=ASK.twin_tables,
+        script=script("twin.py"),
+        code=code_of("memgap.twin.command"),
+    output:
+        yaml=in_report("results/twin/{model}.yaml", "Twin", model="{model}"),
+        csv="results/twin/{model}.csv",
+    log:
+        "logs/twin/{model}.log",
+    wildcard_constraints:
+        model=targets.model_names(STUDY),
+    localrule: True
+    conda:
+        "../../envs/workflow.yaml"
+    params:
+        caption=lambda wildcards: (
+            f"The twin of {wildcards.model}: the points that it is calibrated from, its coefficients with their"
+            " intervals, and how far it is from the points that it was not calibrated from."
+        ),
+    message:
+        "Twin of {wildcards.model}"
+    shell:
+        "python {input.script:q} --table {input.tables:q} --model {wildcards.model:q}"
+        " --out {output.yaml:q} --csv {output.csv:q} 2> {log:q}"
 
 
 # Which models at which caps on which GPUs, from the sweeps that measured them.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -35,11 +36,19 @@ def model_rows(table: pd.DataFrame, model: str) -> pd.DataFrame:
     return rows
 
 
+def use_of(rows: pd.DataFrame, latency: str) -> "pd.Series[str]":
+    """Return for each row its fate, where that is "good" but without a finite throughput and latency "no number"."""
+    uses = fate(rows)
+    numbers = rows[[THROUGHPUT, latency]].astype("float64")
+    known = numbers.replace([np.inf, -np.inf], np.nan).notna().all(axis=1)
+    return uses.mask((uses == GOOD) & ~known, "no number")
+
+
 def profile_of(rows: pd.DataFrame, latency: str) -> list[Profile]:
     """Return one entry a cap: means over repeats and experiments of the points that are fit to be candidates."""
     profile = []
     for cap, group in rows.groupby("batch_cap"):
-        good = group[(fate(group) == GOOD) & group[THROUGHPUT].notna() & group[latency].notna()]
+        good = group[use_of(group, latency) == GOOD]
         if good.empty:
             profile.append(Profile(int(str(cap)), None, None, _why_not(group, latency)))
         else:

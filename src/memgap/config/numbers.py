@@ -4,33 +4,24 @@ YAML 1.1 takes 1e3 for a text (it wants 1.0e+3) and 1.0e+3 for 1000.0, where JSO
 """
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from memgap.own_yaml import as_number
 
 Node = Mapping[str, Any]
 ENDLESS = "inf"
 RATES = ("rate_req_s", "rate_of_capacity")
-_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 WHOLE_FLAGS = frozenset(
     (
         *("max-num-seqs", "max-num-batched-tokens", "max-model-len", "block-size", "seed", "kv-cache-memory-bytes"),
         *("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size", "num-gpu-blocks-override"),
+        "prefill-context-parallel-size",
         *("max-running-requests", "max-total-tokens", "max-prefill-tokens", "chunked-prefill-size", "context-length"),
         *("tp-size", "pp-size", "dp-size", "api-server-count", "max-num-partial-prefills"),
     )
 )
 """Flags of servers whose values are whole numbers: 1024.0 is 1024 there. Others may be fractions and stay."""
-
-
-def as_number(text: str) -> int | float | None:
-    """Return what a text such as 1e3 or 2.5E-4 stands for, whole where it is; None for any other text."""
-    if not _EXPONENT.fullmatch(text):
-        return None
-    number = float(text)
-    if not math.isfinite(number):
-        return None
-    return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
 def with_endless_rates(value: Any, key: str = "") -> Any:

@@ -41,7 +41,11 @@ SETTINGS: Mapping[str, Setting] = {
     "predictions": Setting("predictions", "predictions", "Name of the predictions that are drawn."),
 }
 """Settings in other words than their section's name."""
-DOCUMENTS = {"advice": "results/advisor/{}.yaml", "verified": "results/advisor/{}.verified.yaml"}
+DOCUMENTS = {
+    "advice": "results/advisor/{}.yaml",
+    "verified": "results/advisor/{}.verified.yaml",
+    "twin": "results/twin/{}.csv",
+}
 """What can be read of each model of a sweep, beside its tables."""
 MODELS = "config.models"
 """Who reads this gets the architectures of the configuration's models."""

@@ -50,6 +50,8 @@ class FlagNames:
     chunked_prefill: str | None = None
     tensor_parallel: str | None = None
     pipeline_parallel: str | None = None
+    context_parallel: str | None = None
+    """Ranks that share prompts, each group of them with all weights."""
     data_parallel: str | None = None
     data_parallel_local: str | None = None
     data_parallel_attention: str | None = None

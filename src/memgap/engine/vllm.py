@@ -132,6 +132,7 @@ class VllmAdapter:
         chunked_prefill="enable-chunked-prefill",
         tensor_parallel="tensor-parallel-size",
         pipeline_parallel="pipeline-parallel-size",
+        context_parallel="prefill-context-parallel-size",
         data_parallel="data-parallel-size",
         data_parallel_local="data-parallel-size-local",
         expert_parallel="enable-expert-parallel",
@@ -209,7 +210,7 @@ class VllmAdapter:
         if loaded_bytes := weights_in_log(log, sizes):
             facts.weights_bytes, facts.weights_bytes_source = loaded_bytes, "log"
         else:
-            facts.weights_bytes = sizes.engines * model.weights_bytes
+            facts.weights_bytes = sizes.copies * model.weights_bytes
             facts.weights_bytes_source = "architecture"
         facts.graph_memory_bytes = graphs_in_log(log, sizes)
         if said := ATTENTION.search(log):

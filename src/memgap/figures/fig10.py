@@ -208,4 +208,4 @@ def _label(left: Axes, right: Axes, advised: Mapping[str, Mapping[str, Any]], da
     if nothing:
         right.set_title("\n".join(nothing), fontsize=6, color=ALERT, wrap=True)
     if advised:
-        right.legend(fontsize="x-small", loc="upper right")
+        right.legend(fontsize="x-small")

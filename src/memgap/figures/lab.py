@@ -28,6 +28,8 @@ time are of the first block. An interval that ends above three times the largest
 """,
 )
 
+MOST_COLUMNS = 5
+
 
 def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers."""
@@ -37,14 +39,29 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     figure, axes = new_grid(len(panels))
     good, looks = believed(points), Looks.of(plan)
     numbers = [draw_panel(one, panel, plan, good, series, looks) for one, panel in zip(axes, panels, strict=False)]
-    figure.suptitle(plan["question"], fontsize="medium")
     if not panels:
         say_in_place(axes[0], "this lab declares no panel")
+    write_legends(figure, plan["question"])
     counted = [f"{points['key'].nunique() if 'key' in points else 0} points in {plan['blocks']} blocks"]
     bars = "bars are 95 % intervals over the blocks" if plan["blocks"] > 1 else "one block, so no intervals"
     source = source_line(points, counted) if "source" in points else "nothing was measured"
     write_footer(figure, [source, bars, said(inputs["lab.claims"])], lost(points))
     return figure, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame()
+
+
+def write_legends(figure: Figure, title: str) -> None:
+    """Write the title, and below it the names of the curves, once, or where panels have other ones in each of them."""
+    named = [dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)) for axes in figure.axes]
+    several = [one for one in named if len(one) > 1]
+    most = max(several, key=len, default={})
+    if several and all(one.keys() <= most.keys() for one in named):
+        look = {"ncols": min(len(most), MOST_COLUMNS), "fontsize": 7, "title_fontsize": "medium"}
+        figure.legend(most.values(), most.keys(), title=title, loc="outside upper center", **look)
+        return
+    figure.suptitle(title, fontsize="medium")
+    for axes, one in zip(figure.axes, named, strict=True):
+        if len(one) > 1:
+            axes.legend(one.values(), one.keys(), fontsize=6, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
 def believed(points: pd.DataFrame) -> pd.DataFrame:

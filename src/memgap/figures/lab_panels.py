@@ -4,21 +4,25 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.ticker import FuncFormatter
 
 from memgap.config.numbers import ENDLESS
 from memgap.figures.style import GREY, MARKERS, log2_axis, palette, say_in_place
-from memgap.figures.words import axis_label, unit_of, words_of
-from memgap.labs.names import AXIS, SAME, metric_of, value_text
+from memgap.figures.words import axis_label, unit_label, unit_of, words_of
+from memgap.labs.names import AXIS, SAME, leading, metric_of, value_text
 from memgap.stats.intervals import student_interval
 
 LINES = ("-", "--", ":", "-.")
 RATE_AT_ONCE = "all at once"
+LONGEST_LINE = 16
+"""Characters below a bar."""
 MOST_OVER_MEAN = 3.0
 """Intervals of few blocks can be so wide that nothing else is seen."""
 Panel = Mapping[str, Any]
@@ -79,6 +83,8 @@ def draw_panel(
         say_in_place(axes, "nothing of this was measured")
     elif panel.get("scale") == "log":
         axes.set_yscale("log")
+        for axis_part in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            axis_part(FuncFormatter(lambda value, _: f"{value:g}"))
     elif panel["kind"] in ("line", "bars") and found["value"].min() > 0:
         axes.set_ylim(top=min(axes.get_ylim()[1], MOST_OVER_MEAN * found["value"].max()))
     axes.set_title(title)
@@ -123,7 +129,7 @@ def _mean(values: Sequence[float], panel: Panel) -> tuple[float, float, float]:
 def _curves(rows: pd.DataFrame, panel: Panel, plan: Plan, x: str) -> Iterator[Curve]:
     """Yield what is drawn apart: by arm, and by each axis and phase that is not x and has several values."""
     apart = [_column(one) for one in _listed(panel.get("by", "arm")) if one != "arm"]
-    rest = [f"{AXIS}{path}" for path in plan["axes"]] + ["phase"]
+    rest = [f"{AXIS}{path}" for path in leading(plan)] + ["phase"]
     apart += [one for one in rest if one not in apart and one != x and one in rows and rows[one].nunique() > 1]
     if "arm" not in _listed(panel.get("by", "arm")) and x != "arm":
         apart.append("arm")  # arms are never mixed
@@ -232,7 +238,6 @@ def _line(axes: Axes, panel: Panel, plan: Plan, rows: pd.DataFrame, looks: Looks
         ]
     _x_axis(axes, x, plan, texts, places, numeric)
     _y_axis(axes, panel, plan, text)
-    _legend(axes)
     return _numbers(found)
 
 
@@ -257,10 +262,11 @@ def _bars(axes: Axes, panel: Panel, plan: Plan, rows: pd.DataFrame, looks: Looks
                     values = (*_mean(part["value"].tolist(), panel), len(part))
                     tall.setdefault(curve.label, (curve, {}))[1][one] = values
                     found.append((metric, curve.label, one if x else "", *values))
-    width = 0.8 / max(len(tall), 1)
+    alone = not x and len(groups) == 1
+    width = 0.8 if alone else 0.8 / max(len(tall), 1)
     for number, (label, (curve, heights)) in enumerate(tall.items()):
         shift = (number - (len(tall) - 1) / 2) * width
-        at = [groups.index(one) + shift for one in heights]
+        at = [float(number)] if alone else [groups.index(one) + shift for one in heights]
         means, lows, highs, _ = zip(*heights.values(), strict=True)
         colour = lighter(looks.of_arm.get(curve.arm, (GREY, ""))[0], curve.place)
         axes.bar(
@@ -272,19 +278,19 @@ def _bars(axes: Axes, panel: Panel, plan: Plan, rows: pd.DataFrame, looks: Looks
             capsize=2,
             color=colour,
             linewidth=0,
-            label=label,
+            label=None if alone else label,
         )
     if x:
         _x_axis(axes, x, plan, groups, list(range(len(groups))), numeric=False)
     elif len(groups) > 1:
-        axes.set_xticks(range(len(groups)), [_broken(words_of(metric_of(one).name)) for one in groups])
+        told = [fill(words_of(metric_of(one).name), LONGEST_LINE) for one in groups]
+        axes.set_xticks(range(len(groups)), told, fontsize=7)
     else:
-        axes.set_xticks([])
+        axes.set_xticks(range(len(tall)), [_broken(label) for label in tall], fontsize=8 if len(tall) < 5 else 6)
     _y_axis(axes, panel, plan, metrics[0])
     if len(groups) > 1 and not x:
-        axes.set_ylabel(unit_of(metric_of(metrics[0]).name))
+        axes.set_ylabel(unit_label(metrics[0]))
     axes.grid(visible=False, axis="x")
-    _legend(axes)
     return _numbers(found)
 
 
@@ -320,7 +326,6 @@ def _series(axes: Axes, panel: Panel, plan: Plan, rows: pd.DataFrame, looks: Loo
         ]
     axes.set_xlabel("Time since the first request (s)")
     _y_axis(axes, panel, plan, quantity)
-    _legend(axes)
     return _numbers(found)
 
 
@@ -342,10 +347,9 @@ def _stack(axes: Axes, panel: Panel, plan: Plan, rows: pd.DataFrame, looks: Look
         ]
     if not metrics:
         return _numbers([])
-    axes.set_xticks(range(len(curves)), [_broken(curve.label) for curve in curves])
-    axes.set_ylabel(unit_of(metrics[0]))
+    axes.set_xticks(range(len(curves)), [_broken(one.label) for one in curves], fontsize=8 if len(curves) < 5 else 6)
+    axes.set_ylabel(unit_label(metrics[0]))
     axes.grid(visible=False, axis="x")
-    _legend(axes)
     return _numbers(found)
 
 
@@ -378,7 +382,6 @@ def _pareto(axes: Axes, panel: Panel, plan: Plan, rows: pd.DataFrame, looks: Loo
         found += [(y, curve.label, a[0], *b, count) for a, b, _, count in marks]
     axes.set_xlabel(axis_label(metric_of(x).name))
     _y_axis(axes, panel, plan, y)
-    _legend(axes)
     return _numbers(found)
 
 
@@ -393,12 +396,6 @@ def _whiskers(means: Sequence[float], lows: Sequence[float], highs: Sequence[flo
 
 def _broken(text: str) -> str:
     return text.replace(", ", "\n")
-
-
-def _legend(axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if len(labels) > 1:
-        axes.legend(handles, labels, fontsize=6, ncols=1 if len(labels) < 5 else 2)
 
 
 def _numbers(found: Sequence[tuple[Any, ...]]) -> pd.DataFrame:

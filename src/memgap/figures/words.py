@@ -45,6 +45,12 @@ def unit_of(column: str) -> str:
     return next((unit for end, unit in UNITS if name.endswith(end)), "")
 
 
+def unit_label(column: str) -> str:
+    """Return what stands at an axis of several quantities of one unit, such as "Time (ms)"."""
+    unit = unit_of(column)
+    return f"Time ({unit})" if unit in ("s", "ms") else unit.capitalize()
+
+
 def words_of(column: str) -> str:
     """Return a column in words without its unit, such as "time to first token, mean, short requests"."""
     name, _, group = column.partition(".")

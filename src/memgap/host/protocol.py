@@ -141,6 +141,16 @@ class Server(Host, Protocol):
     adapter: EngineAdapter
 
     @property
+    def member_urls(self) -> Mapping[str, str]:
+        """Of a group of servers the address of each by its name; empty for other hosts."""
+        return {}
+
+    def before_the_reply(self, members: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """Return what a summary says of members that had a request before the one that answered it, from what each did
+        in the window."""
+        return {}
+
+    @property
     def profile_folders(self) -> list[Path]:
         """Where the engine's profiler writes, if it has one."""
         return []

@@ -8,6 +8,7 @@ from typing import Any
 from memgap.config.load import known
 from memgap.errors import UserError
 from memgap.labs.names import Metric, metric_of
+from memgap.profiling.classes import CLASSES
 
 SERIES = (
     *("output_tok_s", "sent_req_s", "done_req_s", "in_flight_reqs", "ttft_mean_ms", "running_reqs", "waiting_reqs"),
@@ -15,17 +16,21 @@ SERIES = (
 )
 """Values over time; `itl_ms` are the gaps before tokens, of which the others are means over a second."""
 GROUPS = "groups"
+CLASS_COLUMNS = ("prefill_gpu_share", "decode_gpu_share")
+"""Of offline points under a profiler: the share of a class of kernels, `decode_gpu_share.matmul`."""
 
 
 def check_metric(text: str, plan: Mapping[str, Any], where: str, arm: str = "") -> Metric:
     """Return a metric of an arm, or of any; raises UserError for one whose column, group or phase there is not."""
     found, phases = metric_of(text), plan["phases"]
     kinds = {plan["kinds"][arm]} if arm else set(plan["kinds"].values())
-    if found.group:
+    if found.group and found.column in CLASS_COLUMNS and "offline" in kinds:
+        known(found.group, CLASSES, "class of kernels", where)
+    elif found.group:
         known(found.group, plan["groups"], "group of requests", where)
         kinds = {GROUPS}
     columns = [column_names(kind) for kind in kinds]
-    if all(columns):
+    if all(columns) and not (found.group and found.column in CLASS_COLUMNS):
         known(found.column, frozenset().union(*columns), "metric", where)
     if found.phase:
         known(found.phase, phases, "phase", where)
@@ -35,7 +40,8 @@ def check_metric(text: str, plan: Mapping[str, Any], where: str, arm: str = "") 
 def check_pattern(text: str, plan: Mapping[str, Any], where: str) -> None:
     """Raise UserError for a pattern of metrics, such as `start_*_s`, that no column fits."""
     names = [one for kind in set(plan["kinds"].values()) for one in column_names(kind)]
-    if names and not any(fnmatchcase(one, text) for one in names):
+    names += [f"{column}.{one}" for column in CLASS_COLUMNS for one in CLASSES]
+    if not any(fnmatchcase(one, text) for one in names):
         raise UserError(f"{where}: no metric fits {text!r}.")
 
 

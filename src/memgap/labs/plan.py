@@ -141,10 +141,17 @@ class _Lab:
             yield cell
 
     def _arguments(self, arm: str) -> Arguments:
-        """Return `fixed` and an arm's own arguments together; of another kind it takes what all kinds have."""
-        own = {name: one for name, one in self._lab["arms"][arm].items() if name not in OWN}
-        other = self._kinds[arm] != self._lab["kind"]
-        fixed = {name: one for name, one in self._lab["fixed"].items() if name in OF_ALL_KINDS or not other}
+        """Return `fixed` and an arm's own arguments together; of another kind it takes what all kinds have.
+
+        null removes a fixed argument.
+        """
+        given, other = self._lab["arms"][arm], self._kinds[arm] != self._lab["kind"]
+        own = {name: one for name, one in given.items() if name not in OWN and one is not None}
+        fixed = {
+            name: one
+            for name, one in self._lab["fixed"].items()
+            if (name in OF_ALL_KINDS or not other) and given.get(name, one) is not None
+        }
         definition = _definition(self._kinds[arm])
         fixed = checked_part(fixed, definition, f"{self._where}.fixed")
         return merge_arguments(fixed, checked_part(own, definition, f"{self._where}.arms.{arm}"))
@@ -163,15 +170,20 @@ class _Lab:
             found = self._derived(found, fields, where)
         if offline:
             require(found.engine, "in_process", "an offline lab", where)
-            return make_offline_point(found, 0).record
+            record = make_offline_point(found, 0).record
+            self._check_kept_up(found, record, where)
+            return record
         if kind == "static":
             require(found.engine, "static_batches", "a lab of kind static", where)
         record = make_point(found.arguments, found.engine, found.model, found.dataset, 0, where).record
         check_enough_prompts(record, where)
+        self._check_kept_up(found, record, where)
+        return phases_record(record, self._lab["phases"], self._where) if self._lab["phases"] else record
+
+    def _check_kept_up(self, found: Resolved, record: Record, where: str) -> None:
         if self._lab["servers"] == "together" and not is_static(record):
             gpus = self._resolver.config["resources"]["gpus"]
             check_kept_up(found.engine, record["server"]["args"], gpus, where.rpartition(", ")[2], self._where)
-        return phases_record(record, self._lab["phases"], self._where) if self._lab["phases"] else record
 
     def _derived(self, found: Resolved, fields: Mapping[str, Any], where: str) -> Resolved:
         """Return arguments whose dataset is changed in some fields, under a name of its own."""

@@ -51,6 +51,7 @@ class _Run:
         self._plan, self._results, self._progress, self._watch = plan, results, progress, watch
         self._store = Results(results).store
         self._measurer = Measurer(self._store, plan["recorded"], plan["skipped"])
+        self._hopeless: set[str] = set()
 
     def run(self) -> dict[str, Any]:
         plan = self._plan
@@ -77,23 +78,32 @@ class _Run:
 
     def _measure(self, number: int, cells: Sequence[Cell], servers: Servers) -> int:
         """Measure a block (0: the capacities) in random order, the points of an arm on one server together; returns how
-        many have no number.
+        many have no number. A server none of whose points came to a load is not started again in later blocks.
         """
         if self._plan["servers"] == TOGETHER and number and self._plan["recorded"] is None:
             servers.prepare([one.point for one in cells if self._measurer.wanted(one.point)])
         place, failed = 0, 0
         for group in self._groups(number, cells):
+            session = group[0].point.session
+            if session in self._hopeless and self._plan["recorded"] is None:
+                self._progress.say(f"block {number}: {group[0].arm} is left out, since it did not run before")
+                failed += len(group)
+                continue
             named = []
             for cell in group:
                 place += 1
                 where = f"block {number}, {place} of {len(cells)}" if number else "capacity"
                 named.append((cell.point, f"{where} ({cell.label})"))
             self._measurer.measure(named, servers)
+            without: list[bool] = []
             for cell in group:
                 stored = None if self._store.status(cell.point.key) == "garbled" else self._store.read(cell.point.key)
                 if stored is None or failure_class(stored) is not None:
                     failed += 1
                     self._progress.say(f"{cell.label}: {'missing' if stored is None else failure_text(stored)}")
+                    without.append(stored is not None and not stored["summary"])
+            if len(without) == len(group) and all(without):
+                self._hopeless.add(session)
         return failed
 
     def _groups(self, number: int, cells: Sequence[Cell]) -> list[list[Cell]]:

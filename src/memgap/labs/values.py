@@ -10,7 +10,9 @@ import pandas as pd
 from memgap.kinds.offline.tables import offline_tables
 from memgap.labs.names import AXIS, metric_of, value_text
 from memgap.labs.points import Cell, all_cells, capacities, place_of
+from memgap.profiling.classes import CLASSES
 from memgap.store.points import PointStore
+from memgap.tables.class_shares import class_ms
 from memgap.tables.entries import Entry, entries
 from memgap.tables.gaps import TOKEN, gaps_of
 from memgap.tables.groups import groups_of
@@ -90,12 +92,26 @@ def _long(table: pd.DataFrame, time: str, quantities: Collection[str]) -> pd.Dat
 def _measured(plan: Plan, cells: Sequence[Cell], points: Path) -> Iterator[Row]:
     if offline := [cell for cell in cells if plan["kinds"][cell.arm] == "offline"]:
         group = _group(plan, offline)
-        yield from _rows(plan, offline, entries(group, points), offline_tables(group, points)["offline"], "")
+        made = offline_tables(group, points)
+        shares = class_shares(made["classes"])
+        for row in _rows(plan, offline, entries(group, points), made["offline"], ""):
+            yield {**row, **shares.get(row["key"], {})}
     cells = [cell for cell in cells if plan["kinds"][cell.arm] != "offline"]
     found = entries(_group(plan, cells), points)
     for phase in plan["phases"] or [""]:
         own = [_of_phase(entry, phase) for entry in found]
         yield from _rows(plan, cells, own, collected(plan["lab"], own, plan["averaging"]), phase)
+
+
+def class_shares(classes: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Return by point the share of the time with a kernel that each class has, such as `decode_gpu_share.matmul`."""
+    found: dict[str, dict[str, float]] = {}
+    for (key, phase), own in classes.groupby(["key", "phase"], sort=False):
+        parts = class_ms(own)
+        whole = sum(parts.values())
+        own_shares = {f"{phase}_gpu_share.{one}": parts.get(one, 0.0) / whole for one in CLASSES} if whole else {}
+        found.setdefault(str(key), {}).update(own_shares)
+    return found
 
 
 def _rows(plan: Plan, cells: Sequence[Cell], found: Sequence[Entry], table: pd.DataFrame, phase: str) -> Iterator[Row]:

@@ -142,6 +142,10 @@ def _results(
         if reply.times_ns:
             result.first_token_s = (reply.times_ns[0] - start_ns) / 1e9 if plan.stream else None
             result.last_token_s = (reply.times_ns[-1] - start_ns) / 1e9
+        if reply.first_text_ns is not None and plan.stream:
+            result.first_text_s = (reply.first_text_ns - start_ns) / 1e9
+        if reply.first_answer_ns is not None and plan.stream:
+            result.first_answer_s = (reply.first_answer_ns - start_ns) / 1e9
         result.prompt_tokens_server = reply.prompt_tokens
         result.output_tokens_server = reply.output_tokens
         result.output_tokens_seen = sum(reply.tokens)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memgap.load.records import LoadResult, RequestResult, TokenEvents
+from memgap.load.records import CUT, ENDED, LoadResult, RequestResult, TokenEvents
 
 Array = NDArray[np.float64]
 
 LATENCY_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99", "p999")
-_CHUNK_STATISTICS = ("mean", "median", "p99")
+_FEW_STATISTICS = ("mean", "median", "p99")
 
 
 def ttft_s(results: Sequence[RequestResult], intended: bool = False) -> Array:
@@ -24,6 +24,24 @@ def ttft_s(results: Sequence[RequestResult], intended: bool = False) -> Array:
     `intended`: from the intended send time instead, for requests that have one.
     """
     return _since_send([r.first_token_s for r in results], results, intended)
+
+
+def ttft_text_s(results: Sequence[RequestResult]) -> Array:
+    """Return the time to first text of each completed request that has one, in seconds: first visible text minus send.
+
+    It differs from the time to first token where the first tokens are none that a user sees: special ones, halves of
+    characters.
+    """
+    return _since_send([r.first_text_s for r in results], results, intended=False)
+
+
+def ttft_answer_s(results: Sequence[RequestResult]) -> Array:
+    """Return the time to the first text that is no reasoning of each completed request that has one, in seconds.
+
+    Empty where no request has reasoning before its answer, or instead of it.
+    """
+    reasoned = any(r.first_text_s is not None and r.first_answer_s != r.first_text_s for r in results)
+    return _since_send([r.first_answer_s if reasoned else None for r in results], results, intended=False)
 
 
 def e2e_s(results: Sequence[RequestResult], intended: bool = False) -> Array:
@@ -93,14 +111,20 @@ class Timed:
 
 
 def timed_latencies(result: LoadResult) -> dict[str, Timed]:
-    """Return ttft, tpot, itl, e2e, normalized_latency and itl_chunk of the completed requests by name."""
+    """Return the latencies of the completed requests by name, as in `summarize`."""
     results = result.results
     firsts = [one for one in results if one.status == "ok" and one.first_token_s is not None and one.sent_s is not None]
     lasts = [one for one in results if one.status == "ok" and one.last_token_s is not None]
     whole = [one for one in lasts if one.sent_s is not None and one.output_tokens > 0]
     several = [one for one in lasts if one.tpot_s is not None]
+    texts, answers = ttft_text_s(results), ttft_answer_s(results)
+    told = [one for one in results if one.status == "ok" and one.sent_s is not None]
     return {
         "ttft": Timed(_moments(one.first_token_s for one in firsts), ttft_s(results)),
+        "ttft_text": Timed(_moments(one.first_text_s for one in told if one.first_text_s is not None), texts),
+        "ttft_answer": Timed(
+            _moments(one.first_answer_s for one in told if len(answers) and one.first_answer_s is not None), answers
+        ),
         "tpot": Timed(_moments(one.last_token_s for one in several), tpot_s(results)),
         "itl": _itl(results, result.events),
         "e2e": Timed(_moments(one.last_token_s for one in lasts if one.sent_s is not None), e2e_s(results)),
@@ -160,14 +184,14 @@ def statistics_ms(name: str, values_s: Array, which: Sequence[str] = LATENCY_STA
 def summarize(result: LoadResult) -> dict[str, float]:
     """Return the client's part of a point's summary; a metric that has no value is absent.
 
-    Counts, `duration_s`, throughputs per second of duration (completed requests only), and in ms the
-    statistics of ttft, tpot, itl, e2e, normalized_latency and itl_chunk; with intended send times also of
-    ttft_intended and e2e_intended. `prompt_tokens` is the server's count where it gave one.
-    `output_tokens_failed` are tokens of failed requests. `prompt_length_error_fraction`: how far the server's counts of
-    prompt tokens are from those asked for, without their signs, by those asked for; `prompt_length_bias_fraction`: with
-    them. `surplus_tokens`: output tokens beyond those asked for. `choices_completed`, `tokens_per_choice_mean`: where
+    Counts, `duration_s`, throughputs per second of duration (completed requests only), and in ms the statistics of
+    ttft, ttft_text, ttft_answer, tpot, itl, e2e, normalized_latency and itl_chunk; with intended send times also of
+    ttft_intended and e2e_intended. `prompt_tokens` is the server's count where it gave one. `output_tokens_failed`
+    are tokens of failed requests. `prompt_length_error_fraction`: how far the server's counts of prompt tokens are
+    from those asked for, without their signs, by those asked for; `prompt_length_bias_fraction`: with them.
+    `surplus_tokens`: output tokens beyond those asked for. `choices_completed`, `tokens_per_choice_mean`: where
     requests asked for several choices. `requests_client_limited`: failed for want of files or ports on the client's
-    side.
+    side. `requests_ended`: replies that the model ended; `requests_cut`: those that the bound on their length did.
     """
     results, events = result.results, result.events
     completed = [one for one in results if one.status == "ok"]
@@ -184,7 +208,7 @@ def summarize(result: LoadResult) -> dict[str, float]:
         "requests_miscounted": sum(_miscounted(one) for one in completed),
         "output_tokens_failed": sum(one.output_tokens for one in results if one.status != "ok"),
     }
-    summary |= _lengths(completed)
+    summary |= _lengths(completed) | _ends(completed)
     if events.choice is not None and (choices := sum(one.choices for one in completed)):
         summary |= {"choices_completed": choices, "tokens_per_choice_mean": output_tokens / choices}
     limited = sum(one.status == "client_limit" for one in results)
@@ -195,11 +219,13 @@ def summarize(result: LoadResult) -> dict[str, float]:
         summary["output_throughput_tok_s"] = output_tokens / result.duration_s
         summary["total_throughput_tok_s"] = (prompt_tokens + output_tokens) / result.duration_s
     summary |= statistics_ms("ttft", ttft_s(results))
+    summary |= statistics_ms("ttft_text", ttft_text_s(results), _FEW_STATISTICS)
+    summary |= statistics_ms("ttft_answer", ttft_answer_s(results), _FEW_STATISTICS)
     summary |= statistics_ms("tpot", tpot_s(results))
     summary |= statistics_ms("itl", itl_s(results, events))
     summary |= statistics_ms("e2e", e2e_s(results))
-    summary |= statistics_ms("normalized_latency", normalized_latency_s(results), _CHUNK_STATISTICS)
-    summary |= statistics_ms("itl_chunk", itl_chunk_s(results, events), _CHUNK_STATISTICS)
+    summary |= statistics_ms("normalized_latency", normalized_latency_s(results), _FEW_STATISTICS)
+    summary |= statistics_ms("itl_chunk", itl_chunk_s(results, events), _FEW_STATISTICS)
     summary |= statistics_ms("ttft_intended", ttft_s(results, intended=True))
     summary |= statistics_ms("e2e_intended", e2e_s(results, intended=True))
     tokens = _completed(results, events)[2]
@@ -223,6 +249,13 @@ def _lengths(completed: Sequence[RequestResult]) -> dict[str, float]:
         lengths["prompt_length_error_fraction"] = sum(abs(served - one) for served, one in pairs) / asked
         lengths["prompt_length_bias_fraction"] = sum(served - one for served, one in pairs) / asked
     return lengths
+
+
+def _ends(completed: Sequence[RequestResult]) -> dict[str, float]:
+    """Return how many replies the model ended and how many a bound on their length, as far as the server says."""
+    reasons = [one.finish_reason.lower() for one in completed if one.finish_reason]
+    ends = {"requests_ended": ENDED, "requests_cut": CUT}
+    return {name: sum(one in words for one in reasons) for name, words in ends.items()} if reasons else {}
 
 
 def _miscounted(result: RequestResult) -> bool:

@@ -28,6 +28,9 @@ Status = Literal[
     "not_sent",
 ]
 StoppedBy = Literal["requests", "seconds", "interval"]
+ENDED = ("stop", "tool_calls", "function_call", "eos", "eos_token", "stop_sequence", "end_turn")
+CUT = ("length", "max_tokens")
+"""Finish reasons, in the words of several servers: the model ended its reply, or a bound on its length did."""
 TokenSource = Literal["token_ids", "usage", "text", "none", "mixed"]
 
 
@@ -202,7 +205,8 @@ class RequestResult:
 
     Times are seconds since the window start, None where the moment never came. `intended_s` is None in a
     closed loop. `sent_s` is when the client began to send, connecting included. `first_token_s` and
-    `last_token_s` are arrivals of chunks with at least one new token; `end_s` is the end of the reply or of
+    `last_token_s` are arrivals of chunks with at least one new token, `first_text_s` of the first with text that a user
+    sees and `first_answer_s` of the first that is not a model's reasoning; `end_s` is the end of the reply or of
     the attempt. `chunks` counts the SSE events with JSON. `output_tokens_seen` is counted from the stream,
     `output_tokens_server` is the server's own final count; both are of all choices, as `output_tokens_asked` is.
     `choices` is how many gave a token. Of several choices `decode_s` is the sum of their times from first to last
@@ -234,6 +238,8 @@ class RequestResult:
     error: str | None = None
     conversation: int | None = None
     group: int | None = None
+    first_text_s: float | None = None
+    first_answer_s: float | None = None
     choices: int = 0
     decode_s: float | None = None
 

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from memgap.load.decode import ReplyDecoder, ReplyError
 from memgap.load.records import TokenSource
@@ -51,16 +51,21 @@ class EventSplitter:
                 self._data = []
         return events
 
+    def ends_there(self) -> bool:
+        """Whether the body stopped right behind [DONE], without the empty line that ends an event."""
+        left = [*self._data, self._rest.strip().removeprefix(b"data:").strip()]
+        return b"[DONE]" in left
+
 
 @dataclass(slots=True)
 class ParsedReply:
     """What a reply says.
 
     `times_ns`, `tokens` and `choices` (its index): one entry an event, and choice in it, with at least one new token.
-    `coalesced`: how many of these came in one read with the one before of their choice. `done`: the stream ended as it
-    should ([DONE], or a whole body). `skipped`: events with neither a choice nor a count of tokens. `malformed`: what
-    could not be read, or None.
-    `message`: the error the server gave, or None.
+    `coalesced`: how many of these came in one read with the one before of their choice. `first_text_ns`: the first
+    event with text that a user sees, a reasoning model's reasoning included; `first_answer_ns`: the first with text of
+    the answer itself. `done`: the stream ended as it should ([DONE], or a whole body). `skipped`: events with neither a
+    choice nor a count of tokens. `malformed`: what could not be read, or None. `message`: the server's error, or None.
     """
 
     http_status: int | None = None
@@ -68,6 +73,8 @@ class ParsedReply:
     tokens: list[int] = field(default_factory=list)
     choices: list[int] = field(default_factory=list)
     coalesced: int = 0
+    first_text_ns: int | None = None
+    first_answer_ns: int | None = None
     chunks: int = 0
     skipped: int = 0
     prompt_tokens: int | None = None
@@ -105,6 +112,7 @@ def parse_reply(times_ns: Sequence[int], parts: Sequence[bytes], stream: bool = 
             for data in splitter.feed(piece):
                 _read_event(data, time_ns, reply, counts)
     reply.http_status = decoder.status
+    reply.done = reply.done or splitter.ends_there()
     if decoder.status not in (None, 200):
         reply.message = _error_message(b"".join(plain))
         reply.done = True
@@ -195,21 +203,35 @@ def _read_event(data: bytes, time_ns: int, reply: ParsedReply, counts: _Counts) 
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         reply.malformed = reply.malformed or f"an event is not as the API has it: {_clip(data)}"
         return
-    for index, ids, text, reason in found:
-        counts.add(time_ns, index, ids, completed, text)
-        if reason:
-            reply.finish_reason = counts.finished(index, reason)
+    for one in found:
+        counts.add(time_ns, one.place, one.ids, completed, int(one.text))
+        if one.text and reply.first_text_ns is None:
+            reply.first_text_ns = time_ns
+        if one.answer and reply.first_answer_ns is None:
+            reply.first_answer_ns = time_ns
+        if one.reason:
+            reply.finish_reason = counts.finished(one.place, one.reason)
 
 
-def _choice(choice: Any) -> tuple[int, int, int, Any]:
-    """Return a choice's index, its new token ids, whether it has text, and why it ended, if it did."""
-    ids, text = choice.get("token_ids"), choice.get("text")
-    if text is None:
+class _Choice(NamedTuple):
+    """What an event says of a choice: its index, the number of new token ids, whether there is text that a user sees
+    and whether it is of the answer, and why it ended, if it did."""
+
+    place: int
+    ids: int
+    text: bool
+    answer: bool
+    reason: Any
+
+
+def _choice(choice: Any) -> _Choice:
+    ids, answer, thought = choice.get("token_ids"), choice.get("text"), None
+    if answer is None:
         delta = choice.get("delta") or choice.get("message") or {}
-        text = delta.get("content") or delta.get("reasoning") or delta.get("reasoning_content")
+        answer, thought = delta.get("content"), delta.get("reasoning") or delta.get("reasoning_content")
     index = choice.get("index")
     index = index if isinstance(index, int) and 0 <= index < MOST_CHOICES else 0
-    return index, len(ids) if ids else 0, 1 if text else 0, choice.get("finish_reason")
+    return _Choice(index, len(ids) if ids else 0, bool(answer or thought), bool(answer), choice.get("finish_reason"))
 
 
 def _read_usage(usage: Any, reply: ParsedReply) -> tuple[bool, int | None]:

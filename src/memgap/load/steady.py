@@ -25,7 +25,7 @@ from memgap.telemetry.window import Row, time_weighted_mean
 
 DRIFT_LIMIT = 0.05
 """Both halves of a steady run have throughputs within this share of each other."""
-LATENCIES = ("ttft", "tpot", "itl", "e2e", "normalized_latency", "itl_chunk")
+LATENCIES = ("ttft", "tpot", "itl", "e2e", "normalized_latency", "itl_chunk", "ttft_text", "ttft_answer")
 WITH_INTERVALS: Mapping[str, float] = {"mean": 0.0, "median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
 """Statistics that have an interval, with their percentile (0: the mean)."""
 LEAST_BEYOND = 5

@@ -34,6 +34,9 @@ class Ask:
     request_id: str
     model: str
     created: int
+    hands_over: bool = False
+    """Whether another server is to fetch the prompt's KV cache (vLLM's `kv_transfer_params`)."""
+    fetches: bool = False
     choices: int = 1
 
 
@@ -151,6 +154,12 @@ def whole_reply(ask: Ask, number: int, output_tokens: int, finish_reason: str) -
         "model": ask.model,
         "usage": usage_counts(len(ask.prompt_ids), output_tokens * ask.choices),
     }
+    if ask.hands_over:
+        body["kv_transfer_params"] = {
+            "do_remote_prefill": True,
+            "remote_engine_id": "mock",
+            "remote_block_ids": [number],
+        }
     if ask.chat:
         choice["message"] = {"role": "assistant", "content": text}
         body["prompt_token_ids"] = prompt_ids

@@ -8,13 +8,19 @@ from collections.abc import Callable
 
 from memgap.mock_server.latencies import Latencies
 from memgap.mock_server.options import Options
-from memgap.mock_server.scheduler import Scheduler, Sequence
 from memgap.mock_server.trace import Trace
+from memgap.scheduling.scheduler import Batch, Scheduler, Sequence
 
 _CATCH_UP_S = 0.02
 """A step may start this much earlier than now, so that late timers do not slow the engine down."""
 _TIMER_S = 0.0012
 """What a loop's timer may be late by; precise timing spins through the rest of the wait."""
+
+
+def step_s(options: Options, batch: Batch) -> float:
+    """Return how long a step takes, in seconds."""
+    per_sequence_ms = options.step_per_seq_ms * (batch.decodes + len(batch.chunks))
+    return (options.step_base_ms + per_sequence_ms) / 1e3 + options.prefill_us_per_token / 1e6 * batch.chunk_tokens
 
 
 class Engine:
@@ -25,10 +31,8 @@ class Engine:
             max_num_seqs=options.max_num_seqs,
             num_blocks=options.num_blocks,
             block_size=options.block_size,
-            step_base_s=options.step_base_ms / 1e3,
-            step_per_seq_s=options.step_per_seq_ms / 1e3,
-            prefill_s_per_token=options.prefill_us_per_token / 1e6,
         )
+        self._options = options
         self.latencies = Latencies()
         self.trace = Trace(options.profile_folder)
         self._faults = options.faults
@@ -61,10 +65,11 @@ class Engine:
             self._deadline_s = time.monotonic() + faults.stall_s
             self._loop.call_later(faults.stall_s, self._begin)
             return
-        duration_s = self.scheduler.begin_step()
-        if duration_s is None:
+        batch = self.scheduler.begin_step()
+        if batch is None:
             self._busy = False
             return
+        duration_s = step_s(self._options, batch)
         if faults.oom_at_running and len(self.scheduler.running) > faults.oom_at_running:
             print("torch.OutOfMemoryError: CUDA out of memory.", file=sys.stderr, flush=True)
             os._exit(1)

@@ -19,6 +19,7 @@ INERT = (
     "kv-cache-memory-bytes",
     "kv-cache-dtype",
     "kv-cache",
+    "kv-transfer-config",
     "enforce-eager",
     "async-scheduling",
     "stream-interval",

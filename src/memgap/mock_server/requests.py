@@ -59,6 +59,9 @@ def parse_ask(body: bytes, *, chat: bool, options: Options, request_id: str) -> 
     stream_options = asked.get("stream_options") or {}
     if not isinstance(stream_options, dict):
         raise RefusedError(400, "stream_options must be an object")
+    transfer = asked.get("kv_transfer_params") or {}
+    if not isinstance(transfer, dict):
+        raise RefusedError(400, "kv_transfer_params must be an object")
     final_usage = bool(stream_options.get("include_usage"))
     return Ask(
         chat=chat,
@@ -71,6 +74,8 @@ def parse_ask(body: bytes, *, chat: bool, options: Options, request_id: str) -> 
         request_id=("chatcmpl-" if chat else "cmpl-") + request_id,
         model=options.public_name,
         created=int(time.time()),
+        hands_over=bool(transfer.get("do_remote_decode")),
+        fetches=bool(transfer.get("do_remote_prefill")),
         choices=choices,
     )
 

@@ -38,14 +38,15 @@ def utilization(point: Mapping[str, Any]) -> dict[str, float]:
     MBU = (weights + mean KV bytes in use) x decode steps/s / bandwidth, with steps/s = output tokens/s / mean running
     requests, over the whole window, prefill and idle time included; replicas each read their own weights. MFU counts
     prompt and output tokens. Of a server on several GPUs, weights and pool are those of all its ranks and engines, and
-    the peaks are those of all GPUs that it is spread over.
+    the peaks are those of all GPUs that it is spread over. A group of servers has neither.
     """
     hardware, summary, engine = point["hardware"], point["summary"], point["engine"]
     gpu = gpu_of_hardware(hardware)
     limits = gpu_table()[gpu.name] if gpu else None
-    replicas = point["record"]["server"]["replicas"]
+    server = point["record"]["server"]
+    replicas = server["replicas"]
     running, rate = summary.get("mean_running_reqs"), summary.get("output_throughput_tok_s")
-    if limits is None or not running or not rate or not engine.get("weights_bytes"):
+    if limits is None or not running or not rate or not engine.get("weights_bytes") or "topology" in server:
         return {}
     gpus = max(int(hardware.get("gpu_count_of_server") or hardware.get("gpu_count") or 1), 1)
     model = held_of(point["record"])

@@ -49,7 +49,7 @@ class Bench(Generic[H]):
         gpus = server_gpus(record) if self.host.local else Choice()
         if gpus.doubt:
             self.progress.say(f"which GPU will be used is not known yet: {gpus.doubt}")
-        self._neighbours = processes_on_gpu(gpus.ids)
+        self._neighbours = processes_on_gpu(gpus.ids, self.place.beside())
         if self._neighbours:
             named = ", ".join(self._neighbours)
             self.progress.say(f"already on the GPU: {named}; points measured beside others are invalid")

@@ -18,7 +18,10 @@ from memgap.datasets.build import Prompt as DatasetPrompt
 from memgap.datasets.build import warmup_prompts
 from memgap.datasets.files import load_dataset
 from memgap.datasets.spec import WARMUP_RESERVE
+from memgap.engine.base import EngineAdapter
+from memgap.engine.given import answering
 from memgap.engine.prometheus import Page
+from memgap.engine.transfers import transfer_summary
 from memgap.host.protocol import Server
 from memgap.host.worker import Worker
 from memgap.load.latency import summarize
@@ -29,6 +32,7 @@ from memgap.load.silence import silence_summary
 from memgap.load.steady import steady_summary
 from memgap.load.workers import run_in_processes, wanted_processes
 from memgap.models.synthetic import speaks_words, word
+from memgap.profiling.kept import kept_traces
 from memgap.profiling.kernel_trace import Kernel, read_kernels
 from memgap.redact import redact
 from memgap.session.measuring import Phase, PointRun, Record
@@ -120,11 +124,15 @@ def seats_of(record: Record) -> int | None:
         return int(load["concurrency"])
     if load["arrival"] != "all-at-once":
         return None
-    return max(int(record["batch_cap"]) * int(record["server"]["replicas"]) // int(load.get("samples", 1)), 1)
+    return max(int(record["batch_cap"]) * answering(record["server"]) // int(load.get("samples", 1)), 1)
 
 
 def as_sent(prompts: list[DatasetPrompt], record: Record, server: Server) -> list[Prompt]:
-    """Return prompts as token ids, or as the text that these stand for where the load asks for that or for chats."""
+    """Return prompts as token ids, or as the text that these stand for where the load asks for that or for chats; texts
+    stay as they are.
+    """
+    if prompts and prompts[0].text is not None:
+        return [Prompt(one.output_tokens, None, one.text, one.conversation, one.group) for one in prompts]
     load = record["load"]
     if load["endpoint"] == "completions" and load.get("prompt_form") != "text":
         return [Prompt(one.output_tokens, one.token_ids, None, one.conversation, one.group) for one in prompts]
@@ -249,7 +257,8 @@ class _Seen:
     after: Page
     began_s: float
     ended_s: float
-    profile: tuple[dict[str, Any], bytes] | None = None
+    profile: tuple[dict[str, Any], dict[str, bytes]] | None = None
+    members: dict[str, tuple[Page, Page]] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -271,14 +280,18 @@ class Window(Phase[Server]):
         host, watch, began_s = run.host, run.place.watch, time.monotonic()
         run.know_secrets()
         run.sample()
-        before: Page = {}
+        before, of_members = Page(), dict[str, Page]()
         moment = run.record["server"].get("profile")
         asked_of = [host.adapter.profile_request(folder) for folder in host.profile_folders]
         profile = ProfileMoment(host.urls, host.api_key, moment, asked_of) if moment else None
 
+        def page_of(url: str) -> Page:
+            return fetch_pages([url], 10, host.adapter.metrics_path)
+
         def before_window() -> None:
             time.sleep(COUNTERS_SETTLE_S)
             before.update(fetch_pages(host.metrics_urls, 10, host.adapter.metrics_path))
+            of_members.update({name: page_of(url) for name, url in host.member_urls.items()})
             if profile is not None:
                 profile.begin()
 
@@ -292,8 +305,10 @@ class Window(Phase[Server]):
         after = fetch_pages(host.metrics_urls, 10, host.adapter.metrics_path)
         summary = summarize(asked.result) | silence_summary(asked.result) | trace_summary(run)
         seen = _Seen(load.plan, asked.result, summary, run.emptied, before, after, began_s, time.monotonic())
+        for name, url in host.member_urls.items():
+            seen.members[name] = of_members.get(name, {}), page_of(url)
         if profile is not None:
-            seen.profile = _kernels(host, profile)
+            seen.profile = _kernels(host, profile, keep="keep" in moment)
         run.kept.setdefault("windows", {})[self.name] = seen
         run.emptied = False
         _fail(run, asked, summary, hangs)
@@ -310,8 +325,11 @@ class Window(Phase[Server]):
             del summary["engine_telemetry_gap_s"]  # there are no metrics that could fall silent
         summary.update(steady_summary(result, seen.plan.arrival, rows, seats_of(run.record)))
         engine = run.host.adapter
-        summary.update(_counter_changes(engine.metrics_sample(seen.before), engine.metrics_sample(seen.after)))
+        summary.update(counter_changes(engine.metrics_sample(seen.before), engine.metrics_sample(seen.after), rows))
         summary.update(server_latencies(seen.before, seen.after, engine.latency_histograms))
+        summary.update(transfer_summary(seen.before, seen.after))
+        members = {name: _of_member(engine, *pages) for name, pages in seen.members.items()}
+        summary.update(run.host.before_the_reply(members))
         if (block := run.host.facts.kv_block_tokens) and seen.plan.samples == 1:
             done = [Lengths(one.prompt_tokens, one.output_tokens) for one in result.results if one.status == "ok"]
             if done:
@@ -333,8 +351,11 @@ class Window(Phase[Server]):
         files = {**result_files(result, sorted(run.secrets)), "telemetry.csv.gz": csv_gz(rows, columns_of(rows))}
         if own := window.by_gpu(rows, result.duration_s):
             said["gpus"] = own
+        if members:
+            said["members"] = members
         if seen.profile is not None:
-            said["profile"], files["kernels.csv.gz"] = seen.profile
+            said["profile"] = seen.profile[0]
+            files |= seen.profile[1]
         run.summary |= {f"{self.name}_{name}" if self.name else name: value for name, value in summary.items()}
         run.files |= {f"{self.name}.{name}" if self.name else name: data for name, data in files.items()}
         run.files["startup.csv.gz"] = csv_gz(run.host.startup_rows, list(startup.COLUMNS))
@@ -350,6 +371,13 @@ class Window(Phase[Server]):
         after_s = windows[names[place - 1]].ended_s - start_s if place else -np.inf
         before_s = windows[names[place + 1]].began_s - start_s if place + 1 < len(names) else np.inf
         return [row for row in rows if after_s < row["time_s"] < before_s]
+
+
+def _of_member(engine: EngineAdapter, before: Page, after: Page) -> dict[str, float]:
+    """Return what one member of a group did in the window, by its own page."""
+    changes = counter_changes(engine.metrics_sample(before), engine.metrics_sample(after), ())
+    latencies = server_latencies(before, after, engine.latency_histograms)
+    return {**changes, **latencies, **transfer_summary(before, after)}
 
 
 def _fail(run: ServerRun, asked: Asked, summary: Mapping[str, float], hangs: bool) -> None:
@@ -372,20 +400,25 @@ def _fail(run: ServerRun, asked: Asked, summary: Mapping[str, float], hangs: boo
     run.fail(kind, message, run.host.log_tail())
 
 
-def _kernels(host: Server, profile: ProfileMoment) -> tuple[dict[str, Any], bytes]:
-    """Return what is known of the profiled moment, and its kernels as a file."""
+def _kernels(host: Server, profile: ProfileMoment, keep: bool) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return what is known of the profiled moment, and its kernels as a file, with the traces where they are kept."""
     error, kernels = profile.error, list[Kernel]()
     try:
         kernels = read_kernels(host.profile_folders)
     except ValueError as problem:
         error = str(problem)
+    files, said = dict[str, bytes](), dict[str, Any]()
+    if keep:
+        traces = [path for folder in host.profile_folders for path in sorted(folder.rglob("*.json*"))]
+        files, said = kept_traces({f"trace-{number}": path for number, path in enumerate(traces, start=1)})
     for folder in host.profile_folders:
         shutil.rmtree(folder, ignore_errors=True)
     if not kernels:
         error = error or "the profiler saw no kernel"
     rows = [{**dataclasses.asdict(one), "start_s": f"{one.start_s:.7f}"} for one in kernels]
     columns = [one.name for one in dataclasses.fields(Kernel)]
-    return {"source": "torch.profiler", "kernels": len(kernels), "error": error}, csv_gz(rows, columns)
+    files["kernels.csv.gz"] = csv_gz(rows, columns)
+    return {"source": "torch.profiler", "kernels": len(kernels), "error": error, **said}, files
 
 
 def window_of(result: LoadResult) -> dict[str, float]:
@@ -423,11 +456,13 @@ def in_loop(send: Callable[[asyncio.Event], Awaitable[Any]], watch: StopWatch) -
         return runner.run(with_abort())
 
 
-def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+def counter_changes(
+    before: Mapping[str, float], after: Mapping[str, float], rows: Sequence[Mapping[str, float]]
+) -> dict[str, float]:
     """Return how far the engine's counters moved while the load ran.
 
-    A counter that was no finite number on either side is left out and counted (`window.left_out`); one that was set
-    back says nothing.
+    A change that cannot be known of a counter that the engine has is counted (`window.left_out`): on one side it was
+    not there or no finite number, as where its page could not be read, or it was set back. `rows` are the samples.
     """
     names = {
         "preemptions": "num_preemptions",
@@ -437,9 +472,11 @@ def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) ->
         "prefix_cache_hits": "prefix_cache_hits",
         **{f"prompt_tokens_{one}": f"prompt_tokens_{one}" for one in ("computed", "local_hits", "external_hits")},
     }
-    moves = {
-        name: after[column] - before[column] for name, column in names.items() if column in before and column in after
-    }
-    odd = [column for column in names.values() if not all(np.isfinite(one.get(column, 0)) for one in (before, after))]
-    counted = {window.left_out(column): 1.0 for column in odd}
-    return {**{name: move for name, move in moves.items() if move >= 0}, **counted}
+    moves: dict[str, float] = {}
+    for name, column in names.items():
+        move = after.get(column, np.nan) - before.get(column, np.nan)
+        if move >= 0 and np.isfinite(move):
+            moves[name] = move
+        elif any(column in one for one in (before, after, *rows)):
+            moves[window.left_out(column)] = 1.0
+    return moves

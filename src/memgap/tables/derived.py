@@ -24,15 +24,17 @@ def derived(entry: Entry, point: Mapping[str, Any], averaging: str) -> dict[str,
 
 
 def hit_fraction(summary: Mapping[str, float]) -> float | None:
-    """Return the share of the prompt tokens in the window whose KV cache was there: in the engine's own cache, or where
-    a connector brought some, in any.
+    """Return the share of the prompt tokens in the window whose KV cache was there, in the engine's own or where a
+    connector found it. None with the cache off and without counters.
 
-    None with the cache off and without counters.
+    Where the engine counts prompt tokens by their source, these count: while requests wait for a connector, vLLM counts
+    the queries of its own cache again and again.
     """
-    local, external = summary.get("prompt_tokens_local_hits"), summary.get("prompt_tokens_external_hits")
-    if external and local is not None and "prompt_tokens_computed" in summary:
-        return (local + external) / (local + external + summary["prompt_tokens_computed"])
     queries, hits = summary.get("prefix_cache_queries"), summary.get("prefix_cache_hits")
+    sources = [summary.get(f"prompt_tokens_{one}") for one in ("local_hits", "external_hits", "computed")]
+    local, external, computed = (one or 0.0 for one in sources)
+    if sources[-1] is not None and (queries or external) and (total := local + external + computed):
+        return (local + external) / total
     return hits / queries if queries and hits is not None else None
 
 

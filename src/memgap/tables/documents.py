@@ -24,9 +24,24 @@ def read_verifications(paths: Sequence[Path]) -> dict[str, Document]:
     return _by_model(paths, "a verification", _verification)
 
 
+def read_twins(paths: Sequence[Path]) -> dict[str, Document]:
+    """Return predicted beside measured by model, a table as "rows"; raises UserError where a file is none."""
+    import pandas as pd  # which an engine's environment may lack
+
+    found = {}
+    for path in paths:
+        try:
+            table = pd.read_csv(path)
+            found[str(table["model"].iloc[0])] = {"rows": table}
+        except DAMAGE as error:
+            raise UserError(f"{path}: no table of the twin ({error}); let Snakemake make it again.") from error
+    return found
+
+
 READERS: Mapping[str, Callable[[Sequence[Path]], dict[str, Document]]] = {
     "advice": read_advice,
     "verified": read_verifications,
+    "twin": read_twins,
 }
 """How figures and tables read documents, by the name in their `reads`."""
 

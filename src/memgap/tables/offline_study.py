@@ -24,8 +24,6 @@ SUMMARY = (
     *(*SEGMENTS_MS, "rest_ms", "wall_ms", "unclassified_fraction"),
 )
 
-KERNEL_FRACTIONS = ("matmul_fraction", "attention_fraction")
-"""Columns of a profiled point: shares of the time of all kernels of its decode steps."""
 ENGINE = (*("weights_bytes", "kv_pool_tokens", "kv_block_tokens", "num_gpu_blocks", "graph_memory_bytes", "start_s"),)
 """Columns of what a point's engine says of itself."""
 
@@ -46,7 +44,7 @@ READ = {
             *("output_tokens", "mode", "attention_backend", "profiler", "async_scheduling", "detokenize", "repeat"),
             *("server_args", "status", "flags", "verdict", "error_kind", "error_message", "date_utc", "device"),
             *("gpu_name", "driver", "source", "preemptions", *SUMMARY, "slowdown_from_profiler"),
-            *("kv_bytes_per_token", *ENGINE, *START_COLUMNS, "weight_read_ms", *KERNEL_FRACTIONS),
+            *("kv_bytes_per_token", *ENGINE, *START_COLUMNS, "weight_read_ms"),
         ),
         text=(
             *("sweep", "experiment", "key", "session", "model", "engine", "engine_version", "mode"),

@@ -60,13 +60,15 @@ SUMMARY_COLUMNS = (
     "prompt_tokens",
     "output_tokens",
     "output_tokens_failed",
+    "requests_ended",
+    "requests_cut",
     "request_throughput_req_s",
     "output_throughput_tok_s",
     "total_throughput_tok_s",
     *(f"{metric}_{statistic}_ms" for metric in ("ttft", "tpot", "itl", "e2e") for statistic in _STATISTICS),
     *(
         f"{metric}_{statistic}_ms"
-        for metric in ("itl_chunk", "normalized_latency")
+        for metric in ("itl_chunk", "normalized_latency", "ttft_text", "ttft_answer")
         for statistic in ("mean", "median", "p99")
     ),
     *(f"{metric}_intended_{statistic}_ms" for metric in ("ttft", "e2e") for statistic in _STATISTICS),

@@ -8,6 +8,8 @@ Row = dict[str, float]
 
 ENGINE_GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_fraction")
 ENGINE_COUNTERS = ("num_preemptions", "prompt_tokens", "generation_tokens", "prefix_cache_queries", "prefix_cache_hits")
+WHOLE = 1.001
+"""All of a cache; engines round."""
 OWN_GAUGES = ("util_fraction", "mem_used_bytes", "power_w", "sm_clock_mhz", "energy_j", "throttled")
 GPU_GAUGES = ("gpu_util_fraction", "gpu_mem_used_bytes", "gpu_power_w", "gpu_energy_j")
 
@@ -18,8 +20,16 @@ def left_out(column: str) -> str:
 
 
 def finite_cells(row: Mapping[str, float]) -> Row:
-    """Return a row without what is no finite number, which is counted under `left_out(column)`."""
-    return dict((name, value) if math.isfinite(value) else (left_out(name), 1.0) for name, value in row.items())
+    """Return a row without what is no finite number or cannot be (a share above 1, fewer requests than none), which is
+    counted under `left_out(column)`.
+    """
+    return dict((name, value) if _can_be(name, value) else (left_out(name), 1.0) for name, value in row.items())
+
+
+def _can_be(name: str, value: float) -> bool:
+    if not math.isfinite(value) or (name in ENGINE_GAUGES and value < 0):
+        return False
+    return value <= WHOLE or not name.startswith("kv_cache_usage")
 
 
 def time_weighted_mean(rows: Sequence[Row], column: str, duration_s: float) -> float | None:

@@ -6,18 +6,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
+from memgap.canonical import canonical_json
 from memgap.cores import usable_cores
 from memgap.datasets.files import load_dataset
 from memgap.engine.failure import ServerFailureError
 from memgap.errors import UserError
 from memgap.host.protocol import Entry, Host
 from memgap.models.staging import model_folder_name
-from memgap.points.plan import SessionOptions, SessionPlan
+from memgap.points.plan import PlanEntry, SessionOptions, SessionPlan
 from memgap.points.point import Point
 from memgap.session.inputs import write_inputs
 from memgap.session.progress import Progress
 from memgap.session.run import Session
 from memgap.session.watch import StopWatch
+from memgap.store.atomic import write_text
 from memgap.store.results import Results
 
 CORES_PER_START = 4
@@ -33,6 +35,7 @@ class Arm:
         self, plan: SessionPlan, results: Path, progress: Progress, watch: StopWatch, servers: "Servers"
     ) -> None:
         self._session = Session(plan, results, progress, watch)
+        self._plan, self._results = plan, Results(results)
         self._first: Entry = plan["points"][0]
         self._progress = progress
         self._servers = servers
@@ -42,6 +45,7 @@ class Arm:
         with ExitStack() as opening:
             opening.enter_context(self._session.held())
             self._bench = opening.enter_context(self._session.bench(lambda: self._servers.pids_beside(self)))
+            self._bench.look_around(self._first["record"])
             self._open = opening.pop_all()
         return self
 
@@ -63,16 +67,22 @@ class Arm:
 
     def measure(self, points: Sequence[tuple[Point, str]]) -> None:
         """Measure points, also again, and store what came of each; not what another session stored meanwhile."""
-        entries: list[Entry] = [{"key": point.key, "record": point.record} for point, _ in points]
+        entries: list[PlanEntry] = [{"key": point.key, "record": point.record} for point, _ in points]
         if self.server.at_once:
             self.server.stop()  # it was started for the points of its last turn
         for place, (point, label) in enumerate(points):
+            self._keep_plan(entries[place])
             stored = self._stored(point.key)
             with self._session.lease(f"point {point.key}"):
                 if self._stored(point.key) == stored:
                     self._bench.measure(entries[place], label, entries[place:])
                 else:
                     self._progress.say(f"{label}: measured by another session meanwhile")
+
+    def _keep_plan(self, entry: PlanEntry) -> None:
+        """Leave what `memgap rerun` needs: the session's own plan, which a sweep may write too, has other points."""
+        alone: SessionPlan = {**self._plan, "session": f"rerun-{entry['key']}", "points": [entry]}
+        write_text(self._results.plan(alone["session"]), canonical_json(alone) + "\n")
 
     def _stored(self, key: str) -> dict[str, Any] | None:
         store = self._session.store

@@ -151,7 +151,12 @@ def telemetry_gap(evidence: Evidence) -> Reason | None:
 
 
 def unread_counters(evidence: Evidence) -> Reason | None:
-    """Judge counters that the engine has but gave no finite number of: what they count is not known, and not none."""
+    """Judge counters that the engine has and whose change could not be read: it is not known, and not none.
+
+    Where requests failed the server may be gone, which says more.
+    """
+    if evidence.number("requests_failed"):
+        return None
     names = {"num_preemptions": "preemptions", "generation_tokens": "server_output_tokens"}
     unread = [
         column
@@ -160,7 +165,10 @@ def unread_counters(evidence: Evidence) -> Reason | None:
     ]
     if not unread:
         return None
-    text = f"the engine's counter {' and '.join(unread)} was no finite number, so its change in the window is not known"
+    text = (
+        f"the engine's counter {' and '.join(unread)} could not be read before or after the window, or was set back, "
+    )
+    text += "so its change is not known"
     return Reason("unread_counters", "suspect", float(len(unread)), 0.0, text)
 
 

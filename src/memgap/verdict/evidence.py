@@ -47,10 +47,11 @@ class Evidence:
 
     @property
     def api_servers(self) -> int:
-        """How many API server processes all replicas have together."""
+        """How many API server processes all servers of the record have together."""
         if "server" not in self.record:
             return 1
-        return GivenFlags.of(self.record).whole("api_servers", 1) * int(self.record["server"].get("replicas", 1))
+        flags, members = GivenFlags.of(self.record), len(self.record["server"].get("topology", {}).get("members", ()))
+        return flags.whole("api_servers", 1) * (members or int(self.record["server"].get("replicas", 1)))
 
     @property
     def most_tokens_per_chunk(self) -> float:

@@ -31,6 +31,7 @@ class Rules:
         self.image = self._asking(lambda job: jobs.image_of(study, job))
         self.gpus = self._asking(lambda job: jobs.gpus_of(study, job))
         self.advised_table = self._asking(lambda job: targets.advised_table(study, job["model"]))
+        self.twin_tables = self._asking(lambda job: targets.twin_tables(study, job["model"]))
         self.fleet_tables = self._asking(lambda job: targets.fleet_tables(study, job["fleet"]))
         self.race_before = self._asking(lambda job: targets.race_before(study, job))
         self.race_key = self._asking(lambda job: targets.race_key(study, job))

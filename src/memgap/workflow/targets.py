@@ -261,6 +261,11 @@ def advised_table(study: Study, model: str) -> str:
     return f"results/tables/{sweep}.parquet"
 
 
+def twin_tables(study: Study, model: str) -> list[str]:
+    """Return the tables of all sweeps that measure a model."""
+    return [f"results/tables/{sweep}.parquet" for sweep in study.sweeps if model in study.models_of(sweep)]
+
+
 def fleet_tables(study: Study, fleet: str) -> list[str]:
     """Return the tables that a fleet is planned from; raises UserError where the configuration has no such fleet."""
     if fleet not in study.config["fleets"]:

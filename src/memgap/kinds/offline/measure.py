@@ -71,7 +71,7 @@ def engine_facts(engine: Mapping[str, Any], log: str, record: Mapping[str, Any])
     facts, model = dict(engine), held_of(record)
     sizes = Sizes.of(adapter_for(record["engine"]["adapter"]).flags, record["server"]["args"])
     loaded = weights_in_log(log, sizes)
-    facts["weights_bytes"] = loaded or sizes.engines * model.weights_bytes
+    facts["weights_bytes"] = loaded or sizes.copies * model.weights_bytes
     facts["weights_bytes_source"] = "log" if loaded else "architecture"
     facts["graph_memory_bytes"] = graphs_in_log(log, sizes)
     facts["attention_backend"] = logged[1] if (logged := ATTENTION.search(log)) else None
@@ -101,6 +101,10 @@ def read(run: PointRun[Engine], outcome: Mapping[str, Any]) -> None:
     run.files["steps.csv.gz"] = csv_gz(steps, list(COLUMNS))
     if gpu := _gpu_rows(device, outcome):
         run.files["gpu.csv.gz"] = csv_gz(gpu, list(GPU_COLUMNS))
+    traces, said = host.wrapper.kept(folder)
+    run.files |= traces
+    if said:
+        run.added["profile"] = said
     if run.error is not None:
         return
     try:

@@ -93,6 +93,10 @@ def _profiler(given: Mapping[str, Any] | None, flags: GivenFlags, where: str) ->
         profiler["kernels"] = given.get("kernels")
     elif "metrics" in given or "kernels" in given:
         raise UserError(f"{where}: profiler.metrics and profiler.kernels are ncu's; remove them for {source}.")
+    if given.get("keep"):
+        if source != "torch":
+            raise UserError(f"{where}: profiler.keep is for torch's traces; remove it for {source}.")
+        profiler["keep"] = True
     if "args" in given:
         profiler["args"] = _profiler_arguments(given["args"], source, where)
     return profiler

@@ -14,10 +14,9 @@ from memgap.errors import DAMAGE
 from memgap.kinds.offline.point import mode_of
 from memgap.kinds.offline.steps import SEGMENTS
 from memgap.roofline.limits import weight_read_ms
-from memgap.tables.class_shares import ATTENTION, MATMUL
 from memgap.tables.entries import Entry, entries, series_of, source_of
 from memgap.tables.inputs import Inputs
-from memgap.tables.offline_study import ENGINE, IDENTITY, KERNEL_FRACTIONS, READ, SUMMARY
+from memgap.tables.offline_study import ENGINE, IDENTITY, READ, SUMMARY
 from memgap.tables.starts import start_columns
 
 BEFORE_WINDOW_STEPS = 5
@@ -155,7 +154,6 @@ class _Study:
             **{name: engine.get(name) for name in ENGINE},
             **start_columns(engine),
             "weight_read_ms": weight_read_ms(record, point["hardware"]["gpu_name"]),
-            **_kernel_fractions(entry),
             "slowdown_from_profiler": self._profiled_ms(entry) / twin_ms if twin_ms else None,
         }
 
@@ -204,16 +202,6 @@ def _setting(record: Mapping[str, Any]) -> dict[str, Any]:
 def _steps_of(entry: Entry, phase: str) -> pd.DataFrame:
     steps = series_of(entry.folder, "steps", missing=("phase", "step", "wall_s"))
     return steps[steps["phase"] == phase]
-
-
-def _kernel_fractions(entry: Entry) -> dict[str, float]:
-    """Return the columns `KERNEL_FRACTIONS` of a point with torch or nsys; nothing of others."""
-    if not (entry.folder / "classes.csv.gz").exists():
-        return {}
-    classes = entry.series("classes")
-    times = classes[classes["phase"] == "decode"].groupby("kernel_class")["gpu_s"].sum()
-    kinds = zip(KERNEL_FRACTIONS, (MATMUL, ATTENTION), strict=True)
-    return {name: float(times[times.index.isin(kind)].sum() / times.sum()) for name, kind in kinds if times.sum() > 0}
 
 
 def _in_window(steps: pd.DataFrame, record: Mapping[str, Any]) -> pd.DataFrame:

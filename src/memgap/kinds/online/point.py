@@ -10,6 +10,7 @@ from memgap.engine.adapters import adapter_for, require
 from memgap.engine.given import GivenFlags, without_none
 from memgap.engine.reserved import check_flags, check_variables
 from memgap.errors import UserError
+from memgap.kinds.online.topology import topology
 from memgap.kinds.static.point import static_point
 from memgap.models.architecture import ModelArchitecture
 from memgap.models.synthetic import encodes_text, speaks_words
@@ -69,8 +70,12 @@ def make_point(
         "replicas": replicas,
         "mps": bool(arguments.get("mps", False)),
     }
+    if "topology" in arguments:
+        server["topology"] = topology(arguments, engine, flags, where)
     if "profile" in arguments:
-        server["profile"] = {name: float(value) for name, value in arguments["profile"].items()}
+        moment = dict(arguments["profile"])
+        kept = {"keep": True} if moment.pop("keep", False) else {}
+        server["profile"] = {**{name: float(value) for name, value in moment.items()}, **kept}
     record: Record = {
         "harness": HARNESS_VERSION,
         "engine": engine,
@@ -94,6 +99,7 @@ def session_name(record: Mapping[str, Any]) -> str:
     cap = f"cap{record['batch_cap']}" if record["cap_side"] == "server" else "warm"
     replicas, mps = record["server"]["replicas"], record["server"]["mps"]
     shared = (f"-x{replicas}" if replicas > 1 else "") + ("-mps" if mps else "")
+    shared += f"-{record['server']['topology']['router']['kind']}" if "topology" in record["server"] else ""
     shared += "-profiled" if "profile" in record["server"] else ""
     name = f"{record['model']['name']}-{record['engine']['name']}-{cap}{shared}"
     return f"{name}-{server_key(record)}"
@@ -101,6 +107,11 @@ def session_name(record: Mapping[str, Any]) -> str:
 
 def _check_text(record: Record, where: str) -> None:
     model, asks = record["model"], _asks_for_text(record["load"])
+    if record["dataset"]["kind"] == "texts" and speaks_words(model):
+        raise UserError(
+            f"{where}: datasets.{record['dataset']['name']} is text, of which the {model['weights']} model "
+            f"{model['name']} knows no word; use weights that know some (package, hub or path), or another dataset."
+        )
     if not asks or not speaks_words(model):
         return
     if not encodes_text(ModelArchitecture.from_dict(model["architecture"])):

@@ -1,11 +1,17 @@
-"""Continuous batching of the mock engine, without clock and network."""
+"""Continuous batching of the mock engine and the twin, without clock and network."""
 
+import json
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
 from memgap.errors import UserError
+from memgap.mock_server.engine import step_s
 from memgap.mock_server.faults import parse_faults
 from memgap.mock_server.options import parse_options
-from memgap.mock_server.scheduler import Scheduler, Sequence
+from memgap.scheduling.scheduler import Scheduler, Sequence
+from tests.support.scheduling import decisions, recorded
 
 
 class Tokens:
@@ -21,14 +27,7 @@ class Tokens:
 
 
 def _scheduler(max_num_seqs: int = 4, num_blocks: int = 100) -> Scheduler:
-    return Scheduler(
-        max_num_seqs=max_num_seqs,
-        num_blocks=num_blocks,
-        block_size=16,
-        step_base_s=0.010,
-        step_per_seq_s=0.001,
-        prefill_s_per_token=0.0001,
-    )
+    return Scheduler(max_num_seqs=max_num_seqs, num_blocks=num_blocks, block_size=16)
 
 
 def _add(scheduler: Scheduler, prompt: int, output: int) -> tuple[Sequence, Tokens]:
@@ -39,11 +38,25 @@ def _add(scheduler: Scheduler, prompt: int, output: int) -> tuple[Sequence, Toke
 
 
 def _run(scheduler: Scheduler) -> list[float]:
+    options = parse_options(
+        [
+            "--port",
+            "1",
+            "--model",
+            "m",
+            "--step-base-ms",
+            "10",
+            "--step-per-seq-ms",
+            "1",
+            "--prefill-us-per-token",
+            "100",
+        ]
+    )
     durations = []
-    while (duration := scheduler.begin_step()) is not None:
-        durations.append(duration)
+    while (batch := scheduler.begin_step()) is not None:
+        durations.append(step_s(options, batch))
         scheduler.finish_step()
-        used = sum(sequence.blocks for sequence in scheduler.running)
+        used = sum(sequence.blocks for sequence in scheduler.decoding())
         assert scheduler.free_blocks == scheduler.num_blocks - used
         assert len(scheduler.running) <= scheduler.max_num_seqs
     return durations
@@ -61,6 +74,7 @@ def test_cap_on_sequences_makes_later_ones_wait_in_order() -> None:
     sinks = [_add(scheduler, 16, 2)[1] for _ in range(5)]
     scheduler.begin_step()
     assert (len(scheduler.running), len(scheduler.waiting)) == (2, 3)
+    scheduler.finish_step()
     _run(scheduler)
     assert all(sink.indices == [0, 1] and sink.ended for sink in sinks)
     assert scheduler.counters.generation_tokens == 10
@@ -72,6 +86,7 @@ def test_blocks_cover_the_tokens_known_before_a_step() -> None:
     sequence, _ = _add(scheduler, 16, 18)
     held = []
     while scheduler.begin_step() is not None:
+        scheduler.known_tokens(sequence)
         held.append(sequence.blocks)
         scheduler.finish_step()
     assert held == [1] + [2] * 16 + [3]
@@ -130,3 +145,51 @@ def test_unknown_flag_is_an_error() -> None:
 def test_bad_value_is_an_error() -> None:
     with pytest.raises(UserError, match="max-num-seqs"):
         parse_options(["--port", "1", "--model", "m", "--max-num-seqs", "0"])
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_every_step_is_that_of_vllms_own_scheduler(number: int) -> None:
+    """Its decisions were recorded: chunked prompts, preemption, asynchronous scheduling or not."""
+    known = recorded()
+    case = known["cases"][number]
+    found, scheduler = decisions(case)
+    assert found == known["steps"][number]
+    assert scheduler.free_blocks == case["num_blocks"]
+
+
+def test_recorded_cases_preempt_and_cut_prompts() -> None:
+    ends = [(case, *decisions(case)) for case in recorded()["cases"]]
+    assert {case["asynchronous"] for case, _, scheduler in ends if scheduler.counters.preemptions} == {True, False}
+    assert any(
+        1 < tokens < case["requests"][int(n)][0] for case, steps, _ in ends for s in steps for n, tokens in s.items()
+    )
+
+
+@pytest.mark.parametrize("session", ["opt-1.3b-vllm-offline-03217506", "llama-2-7b-vllm-offline-6b3f32e2"])
+def test_prefill_steps_of_a_recorded_run_are_ours(session: str) -> None:
+    """The engine's own step log: prompts of a large batch, computed before any of them decodes."""
+    folder = Path(__file__).parents[2] / "recorded/h200"
+    points = [json.loads(line) for line in (folder / f"{session}.jsonl").read_text().splitlines()]
+    steps = pd.read_csv(folder / f"{session}.steps.csv.gz")
+    point = max((one for one in points if one["status"] == "ok"), key=lambda one: one["record"]["batch"])
+    mine = steps[steps["key"] == point["key"]]
+    facts, record = point["engine"], point["record"]
+    scheduler = Scheduler(
+        max_num_seqs=facts["max_num_seqs"],
+        num_blocks=facts["num_gpu_blocks"] - 1,
+        block_size=facts["kv_block_tokens"],
+        max_batched_tokens=facts["max_num_batched_tokens"],
+    )
+    for _ in range(record["batch"]):
+        scheduler.add(Sequence(record["prompt_tokens"], 1))
+    held = 0
+    for row in mine[mine["phase"] == "prefill"].itertuples():
+        batch = scheduler.begin_step()
+        assert batch is not None
+        assert (batch.chunk_tokens, len(batch.chunks), len(scheduler.waiting)) == (row.tokens, row.running, row.waiting)
+        used = scheduler.num_blocks - scheduler.free_blocks + held
+        assert used / scheduler.num_blocks == pytest.approx(row.kv_cache_usage_fraction, rel=1e-6)
+        scheduler.finish_step()
+        held = used - sum(one.blocks for one in scheduler.running)
+    first = mine[mine["phase"] == "decode"].iloc[0]
+    assert first["tokens"] == record["batch"] and not scheduler.waiting and scheduler.begin_step() is None
