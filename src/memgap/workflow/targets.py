@@ -96,8 +96,7 @@ class Made:
     @property
     def plan(self) -> str:
         """What tells its part of the configuration apart from another one."""
-        kind = self.spec.plan if isinstance(self.spec, TableSpec) else ""
-        own = plan_of(self.study, kind, self.group) if kind else {}
+        own = plan_of(self.study, self.spec.plan, self.group) if self.spec.plan else {}
         models = plan_of(self.study, "roofline", "settings") if MODELS in self.spec.reads else {}
         return content_key({**own, **models})
 
