@@ -27,8 +27,7 @@ from tests.support.records import small_config, small_study, store_point
 OF_POINTS = sorted(set(reading("sweep.points")) - {"roofline"})
 """The roofline needs predictions and has tests of its own."""
 OF_RATES = sorted(set(OF_POINTS) - {"fig13", "attainment", "lengths", "tails", "waterfall", "versions"})
-"""Figure 13 draws timelines of profiled points, whose rates do not count; the others need more than one table or version
-and have tests of their own."""
+"""Figure 13 draws timelines of profiled points, whose rates do not count; the others need further tables."""
 WITH_BARS = ["fig02", "fig03", "fig10", "fig12"]
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 

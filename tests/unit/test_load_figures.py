@@ -107,6 +107,7 @@ def test_tails_and_requests_say_which_point_is_drawn() -> None:
     times = {"intended_s": None, "sent_s": 0.0, "first_token_s": 1.0, "last_token_s": 2.0}
     requests = pd.DataFrame([{"key": "a", "index": n, "status": "ok", **times} for n in range(150)])
     gauges = pd.DataFrame({"key": ["a"], "time_s": [0.5], "running_reqs": [3.0], "waiting_reqs": [1.0]})
+    gauges = gauges.assign(kv_cache_usage_fraction=0.5)
     inputs = {"sweep.requests": requests.assign(intended_s=np.nan), "sweep.gauges": gauges}
     figure, data = draw("waterfall", Inputs({"sweep.points": points, **inputs}))
     assert "m, cap 8, 100 of 150 requests" in texts(figure)

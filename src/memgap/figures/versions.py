@@ -65,12 +65,7 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
         axes.set_title(title, fontsize="small")
         axes.margins(x=0.15)
         if data.empty:
-            say_in_place(
-                axes,
-                "no second version in this sweep"
-                if len(inputs["sweep.points"])
-                else "no point of this sweep was measured",
-            )
+            say_in_place(axes, "no point of this sweep has a partner of another version")
     panels[0].set_ylabel("Ratio to the oldest version", fontsize="small")
     legend_above(figure, 4)
     sources = "; ".join(dict.fromkeys(one for one in data["interval_source"] if one))

@@ -77,7 +77,9 @@ def _middle(requests: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     """Return at most `MOST_REQUESTS` requests, those that were sent around the moment with the most running."""
     if len(requests) <= MOST_REQUESTS:
         return requests
-    busiest_s = float(samples["time_s"][samples["running_reqs"].idxmax()]) if len(samples) else 0.0
+    busiest_s = (
+        float(samples["time_s"].to_numpy()[int(samples["running_reqs"].to_numpy().argmax())]) if len(samples) else 0.0
+    )
     before = int((requests["start_s"] < busiest_s).sum())
     first = min(max(before - MOST_REQUESTS // 2, 0), len(requests) - MOST_REQUESTS)
     return requests.iloc[first : first + MOST_REQUESTS]
