@@ -327,7 +327,7 @@ def judged(claim: Claim, cells: Cells) -> Result:
         values.append(value)
         used += rows
     # of an arm that failed once and was left out then, the failure says more
-    why = max(reasons, key=lambda one: (not one.endswith(": missing"), reasons[one]), default="nothing was measured")
+    why = max(reasons, key=lambda one: (": missing" not in one, reasons[one]), default="nothing was measured")
     if not values:
         return Result(UNTESTED, why)
     return _decided(claim, values, f"{len(cells.blocks) - len(values)} blocks lack it: {why}" if reasons else "", used)
