@@ -152,7 +152,9 @@ def _without_overlays(config: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(labs, Mapping):
         return config
     asked = {name: one for name, one in labs.items() if not isinstance(one, Mapping) or "question" in one}
-    return {**{name: one for name, one in config.items() if name != "labs"}, **({"labs": asked} if asked else {})}
+    if labs and not asked:
+        raise UserError("config: labs: none has a `question`; give the file of a lab before that of a size.")
+    return {**config, "labs": asked}
 
 
 def has_points(config: Mapping[str, Any]) -> bool:

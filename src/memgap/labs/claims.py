@@ -347,6 +347,8 @@ def verdict_of(claim: Claim, low: float, high: float) -> str:
     """Return the verdict of an interval: wholly on the claimed side, wholly beyond it, or neither."""
     least, most = claim.region
     inside, beyond = least <= low and high <= most, high < least or low > most
+    if claim.bound in ("above", "below") and claim.limits[0] in (low, high):  # at the limit is not above it
+        inside, beyond = False, low == high
     if claim.bound == "outside":
         inside, beyond = beyond, inside
     return HOLDS if inside else FAILS if beyond else UNDECIDED

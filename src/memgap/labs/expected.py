@@ -84,7 +84,7 @@ def shared_prompt_usage(rows: Rows) -> float:
     """
     record, block = rows[0]["record"], _number(rows[0], "kv_block_tokens")
     prompt, output = (_mean(record["dataset"].get(name)) for name in ("prompt_tokens", "output_tokens"))
-    shared = math.floor(prompt / block)
+    shared = math.floor((prompt - 1) / block)  # the last token of a prompt is always computed, in a block of its own
     own = math.ceil((prompt - shared * block + output) / block)
     blocks = record["batch_cap"] * (shared + record["load"].get("samples", 1) * own)
     return float(blocks * block / _number(rows[0], "kv_pool_tokens"))

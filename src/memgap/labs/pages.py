@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from memgap.labs.names import AXIS, VERDICTS
 from memgap.labs.run import run_lab
@@ -19,6 +18,7 @@ from memgap.labs.tables import claims_table
 from memgap.labs.values import lab_rows, lab_table
 from memgap.labs.verdicts import claims_text
 from memgap.markers import replaced
+from memgap.own_yaml import own_yaml
 from memgap.points.point import Record
 from memgap.session.watch import StopWatch
 from memgap.store.results import Results
@@ -42,7 +42,7 @@ class Shown:
 
 def lab_pages(folder: Path, plans: Plans) -> dict[Path, str]:
     """Return the text that every page of a folder should have, drawn from the points that size-gpu.yaml names."""
-    minutes = yaml.safe_load((folder / "minutes.yaml").read_text(encoding="utf-8"))
+    minutes = own_yaml((folder / "minutes.yaml").read_text(encoding="utf-8"))
     found, labs = {}, {}
     for page in sorted(folder.glob("[0-9]*.md")):
         file, text = CONFIG / f"{page.stem}.yaml", page.read_text(encoding="utf-8")
@@ -59,7 +59,8 @@ def recorded(plans: Mapping[str, Record]) -> list[Shown]:
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for plan in plans.values():
-            run_lab(plan, Path(folder), StopWatch(), io.StringIO())
+            if plan["recorded"] is not None:  # else nothing is restored, and nothing shall be measured here
+                run_lab(plan, Path(folder), StopWatch(), io.StringIO())
             rows = lab_rows(plan, Results(Path(folder)).points)
             found.append(Shown(plan, lab_table(plan, rows), claims_table(plan, rows, {})))
     return found

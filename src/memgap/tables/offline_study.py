@@ -44,12 +44,13 @@ READ = {
             *("output_tokens", "mode", "attention_backend", "profiler", "async_scheduling", "detokenize", "repeat"),
             *("server_args", "status", "flags", "verdict", "error_kind", "error_message", "date_utc", "device"),
             *("gpu_name", "driver", "source", "preemptions", *SUMMARY, "slowdown_from_profiler"),
-            *("kv_bytes_per_token", *ENGINE, *START_COLUMNS, "weight_read_ms"),
+            *("dataset", "output_throughput_tok_s", "kv_bytes_per_token", *ENGINE, *START_COLUMNS, "weight_read_ms"),
         ),
         text=(
             *("sweep", "experiment", "key", "session", "model", "engine", "engine_version", "mode"),
             *("attention_backend", "profiler", "async_scheduling", "detokenize", "server_args", "status", "flags"),
             *("verdict", "error_kind", "error_message", "date_utc", "device", "gpu_name", "driver", "source"),
+            "dataset",
         ),
         numbers=True,
         needed=(

@@ -134,6 +134,7 @@ class _Study:
             "sweep": self._name,
             **entry.declared,
             **_setting(record),
+            "dataset": record["dataset"]["name"] if "dataset" in record else None,
             "async_scheduling": "yes" if GivenFlags.of(record).get("async_scheduling", True) else "no",
             "detokenize": "yes" if record["detokenize"] else "no",
             "server_args": canonical_json(record["server"]["args"]),
@@ -150,7 +151,7 @@ class _Study:
             **row,
             "attention_backend": engine.get("attention_backend"),
             "preemptions": 0 if entry.status == "ok" else None,
-            **{name: summary.get(name) for name in SUMMARY},
+            **{name: summary.get(name) for name in (*SUMMARY, "output_throughput_tok_s")},
             **{name: engine.get(name) for name in ENGINE},
             **start_columns(engine),
             "weight_read_ms": weight_read_ms(record, point["hardware"]["gpu_name"]),
@@ -193,7 +194,7 @@ def _setting(record: Mapping[str, Any]) -> dict[str, Any]:
     profiler = record["server"]["profiler"]
     return {
         "model": record["model"]["name"],
-        **{name: record[name] for name in ("batch", "prompt_tokens", "output_tokens")},
+        **{name: record.get(name) for name in ("batch", "prompt_tokens", "output_tokens")},
         "mode": mode_of(record),
         "profiler": profiler["source"] if profiler else "none",
     }
@@ -225,6 +226,6 @@ def _twins(one: Mapping[str, Any], profiled: Mapping[str, Any]) -> bool:
     )
     return (
         one["server"]["profiler"] is None
-        and all(one[name] == profiled[name] for name in same)
+        and all(one.get(name) == profiled.get(name) for name in same)
         and all(one["server"][part] == profiled["server"][part] for part in ("args", "env"))
     )
