@@ -46,7 +46,10 @@ def test_a_file_of_sizes_alone_is_no_lab() -> None:
 def test_each_question_to_the_reader_is_answered_by_a_column(lab: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CONFIG.parents[1])
     plans = plans_of([CONFIG / f"{lab}.yaml", CONFIG / "size-gpu.yaml"])
-    columns = {name for kind in ("serving", "offline", "groups") for name in column_names(kind)} | {*TEXT, *CLASS_COLUMNS}
+    columns = {name for kind in ("serving", "offline", "groups") for name in column_names(kind)} | {
+        *TEXT,
+        *CLASS_COLUMNS,
+    }
     beside = {name for plan in plans.values() for part in ("arms", "axes") for name in plan[part]} | {".inf"}
     page = (CONFIG.parents[1] / f"docs/labs/{lab}.md").read_text()
     rows = page.partition("## Questions")[2].strip().splitlines()[2:]
