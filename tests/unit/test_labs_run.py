@@ -69,6 +69,14 @@ def test_what_is_stored_is_not_measured_again(tmp_path: Path) -> None:
     assert len(measured(made_plan(blocks=3), tmp_path)) == 3
 
 
+def test_points_that_are_asked_for_are_measured_again(tmp_path: Path) -> None:
+    plan = made_plan(blocks=1)
+    measured(plan, tmp_path)
+    (_, point), *_ = known_points(plan, tmp_path)
+    config = {**plan["options"], "mock": {**plan["options"]["mock"], "remeasure": [point.key]}}
+    assert len(measured({**plan, "options": config}, tmp_path)) == 1
+
+
 def test_an_arm_that_fails_is_a_result_and_the_others_go_on(tmp_path: Path) -> None:
     arms = {"good": {}, "bad": {"server": {"fails": "crash"}}}
     claims = {"1": {"say": "x", "ratio": ["tpot_mean_ms", "bad", "good"], "above": 1}}

@@ -233,6 +233,7 @@ class _Lab:
                 **{one: engine[one] for one in ("python", "port", "startup_timeout_s")},
                 "interval_s": config["collectors"]["interval_s"],
                 "recorded": None,
+                "remeasure": config["remeasure"],
             }
         return found
 

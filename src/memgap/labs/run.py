@@ -50,7 +50,8 @@ class _Run:
     def __init__(self, plan: Plan, results: Path, progress: Progress, watch: StopWatch) -> None:
         self._plan, self._results, self._progress, self._watch = plan, results, progress, watch
         self._store = Results(results).store
-        self._measurer = Measurer(self._store, plan["recorded"], plan["skipped"])
+        asked = [key for options in plan["options"].values() for key in options["remeasure"]]
+        self._measurer = Measurer(self._store, plan["recorded"], plan["skipped"], asked)
         self._hopeless: set[str] = set()
 
     def run(self) -> dict[str, Any]:
