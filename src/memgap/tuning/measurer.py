@@ -62,5 +62,8 @@ class Measurer:
         from memgap.recorded.files import study_folder
         from memgap.recorded.load import restore
 
+        by_session: dict[str, list[str]] = {}
         for point in points:
-            restore(study_folder(str(self._recorded)), point.session, [point.key], self._store)
+            by_session.setdefault(point.session, []).append(point.key)
+        for session, keys in by_session.items():
+            restore(study_folder(str(self._recorded)), session, keys, self._store)
