@@ -30,6 +30,7 @@ from memgap.tables.points import collect
 from memgap.workflow import load_study
 from tests.support import fake_engine
 from tests.support.figures import texts
+from tests.support.labs import lab_config
 from tests.support.loadtests import loadtest_config
 from tests.support.offline_studies import config as offline_config
 from tests.support.records import small_config
@@ -245,6 +246,18 @@ def is_verification(point: Mapping[str, Any]) -> bool:
     return "max-num-seqs" in point["record"]["server"]["args"]
 
 
+def lab_jobs(bench: Bench) -> list[Job]:
+    """Return the job that runs a lab."""
+    return [("run_lab.py", plan_of(bench.study, "lab", bench.kind.group))]
+
+
+def lab(**changes: Any) -> Config:
+    """Return a lab of two arms in one block."""
+    config = lab_config(blocks=1, arms={"slow": {}, "slower": {"server": {"step-base-ms": 25.0}}}, **changes)
+    config["labs"]["01"]["fixed"]["server"] = SLOW_ENOUGH
+    return config
+
+
 CAPS = {"batch_cap": [1, 2, 3, 4, 5]}
 ONLINE = MeasuredKind("online", "small", "mock", online, CAPS, has_stop_rules=True)
 KINDS = (
@@ -269,6 +282,7 @@ KINDS = (
         note=note_of_restarts,
     ),
     MeasuredKind("tuning", "toy", "mock", tuning, {}, jobs=tuning_jobs, table=None),
+    MeasuredKind("lab", "01", "mock", lab, {}, jobs=lab_jobs, table=None),
     MeasuredKind(
         *("verification", "small", "mock", verified, {}), jobs=verification_jobs, table=None, is_mine=is_verification
     ),

@@ -9,7 +9,6 @@ import pytest
 
 from memgap.labs.claims import Cells, Result, claims_of, judged
 from memgap.labs.expected import FUNCTIONS, UnknownError
-from memgap.labs.names import leading
 from memgap.stats.student import t_975
 from tests.support.labs import lab_plan
 
@@ -115,6 +114,17 @@ def test_a_trend_is_last_by_first_of_a_metric_or_of_a_claim() -> None:
     assert (of_claim.effect, of_claim.verdict) == (pytest.approx(4.0), "holds")
 
 
+def test_axes_in_step_are_one_axis_of_a_trend() -> None:
+    rows = [
+        row("slow", block, value, {"dataset.prompt_tokens": prompt, "dataset.output_tokens": output})
+        for block in (1, 2)
+        for value, prompt, output in ((2.0, 12, 8), (5.0, 20, 4))
+    ]
+    axis = {"dataset.prompt_tokens": [12, 20], "dataset.output_tokens": [8, 4]}
+    trend = {"trend": ["itl_mean_ms", "dataset.output_tokens"], "above": 1}
+    assert result(trend, rows, axis=axis, zip=[list(axis)]).effect == pytest.approx(2.5)
+
+
 def test_a_line_is_told_by_its_r2_over_an_axis_or_a_metric() -> None:
     rows = along({"slow": (1.0, 2.0, 4.0), "fast": (1.0, 5.0, 1.0)})
     assert result({"linear": ["itl_mean_ms", "batch_cap"], "above": 0.98}, rows, **AXIS).effect == pytest.approx(1.0)
@@ -189,6 +199,8 @@ def test_what_is_expected_divides_the_effect_or_is_taken_from_it() -> None:
     assert (by.effect, by.verdict) == (pytest.approx((2 * share + 0.001) / (2 * share)), "holds")
     less = result({**value, "points": True, "within": 0.02}, rows)
     assert less.effect == pytest.approx(0.0005)
+    ratio = {**RATIO, "expected": "cached_share", "points": True, "within": 0.02}
+    assert result(ratio, rows).effect == pytest.approx(0.0005)
     unknown = [{**one, "kv_block_tokens": None} for one in rows]
     assert result({**value, "within": 0.02}, unknown).reason == "cached_share: kv_block_tokens is not known"
 
@@ -232,18 +244,3 @@ def test_equal_arms_are_called_different_in_at_most_five_percent_of_labs(blocks:
             held[name] += judged(claims[name], cells).verdict == "holds"
     assert held["1"] <= 0.05 * RUNS
     assert held["2"] <= 0.05 * RUNS
-
-
-def test_a_trend_goes_along_an_axis_that_others_go_in_step_with() -> None:
-    plan = {
-        "axes": {"load.rate_req_s": [1, 4], "load.requests": [4, 16]},
-        "zip": [["load.rate_req_s", "load.requests"]],
-    }
-    claim = {"say": "it grows", "trend": ["itl_mean_ms", "load.rate_req_s", "slow"], "above": 1.5}
-    whole = lab_plan(axis={"load.rate_req_s": [1, 4]}, claims={"1": claim})
-    rows = [
-        row("slow", block, rate + block / 100, {"load.rate_req_s": rate, "load.requests": 4 * rate})
-        for block in (1, 2, 3)
-        for rate in (1, 4)
-    ]
-    assert judged(claims_of(whole, "labs")["1"], Cells(rows, leading(plan), {})).verdict == "holds"

@@ -1,5 +1,6 @@
 """The labs as files: each expected effect of the course is a claim, and sizes fit all labs."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.labs.__main__ import plans_of
-from memgap.labs.tables import claims_table
+from memgap.labs.metric import CLASS_COLUMNS, column_names
+from memgap.labs.tables import TEXT, claims_table
 
 CONFIG = Path(__file__).parents[2] / "config/labs"
 CLAIMS = {"01": 4, "02": 4, "03": 4, "04": 5, "05": 5, "06": 4, "07": 3, "08": 5, "10": 5, "17": 4}
@@ -38,3 +40,23 @@ def test_a_file_of_sizes_alone_is_no_lab() -> None:
     overlay = {"labs": {"05": {"fixed": {"server": {"max-model-len": 512}}}}}
     with pytest.raises(UserError, match="the file of a lab"):
         check_config(overlay)
+
+
+@pytest.mark.parametrize("lab", CLAIMS)
+def test_each_question_to_the_reader_is_answered_by_a_column(lab: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIG.parents[1])
+    plans = plans_of([CONFIG / f"{lab}.yaml", CONFIG / "size-gpu.yaml"])
+    columns = {name for kind in ("serving", "offline", "groups") for name in column_names(kind)} | {
+        *TEXT,
+        *CLASS_COLUMNS,
+    }
+    beside = {name for plan in plans.values() for part in ("arms", "axes") for name in plan[part]} | {".inf"}
+    page = (CONFIG.parents[1] / f"docs/labs/{lab}.md").read_text()
+    rows = page.partition("## Questions")[2].strip().splitlines()[2:]
+    assert rows
+    for row in rows:
+        named = [
+            one.partition(".")[0] if one not in beside else one for one in re.findall(r"`([^`]+)`", row.split("|")[2])
+        ]
+        assert set(named) <= columns | beside | {one.partition(".")[0] for one in beside}, row
+        assert set(named) & columns, f"no column answers: {row}"

@@ -9,6 +9,7 @@ import pytest
 from memgap.canonical import canonical_json
 from memgap.errors import UserError
 from memgap.kinds.registry import kind_of
+from memgap.labs.plan import run_plan
 from memgap.labs.points import AA_REPEATS, all_cells, capacities, known_points
 from memgap.labs.reference import with_names
 from memgap.store.points import PointStore
@@ -104,6 +105,14 @@ def test_the_reference_is_measured_twice_as_other_points() -> None:
     same = [one for one in all_cells(plan, PointStore(NOTHING)) if one.arm == "same"]
     assert [(one.at["batch_cap"], one.point.record["repeat"]) for one in same] == [(2, AA_REPEATS), (2, AA_REPEATS + 1)]
     assert next(iter(plan["claims"])) == "aa"
+
+
+def test_what_is_claimed_and_drawn_makes_no_run_stale() -> None:
+    before, claimed = lab_plan(), lab_plan(claims={"1": CLAIM}, question="Is it?")
+    assert run_plan(before) != run_plan(claimed), "a claim may need something"
+    other = lab_plan(claims={"1": {**CLAIM, "above": 2}}, figure={"panels": [{"kind": "bars", "y": "itl_mean_ms"}]})
+    assert run_plan(claimed) == run_plan(other)
+    assert run_plan(before) != run_plan(lab_plan(blocks=4))
 
 
 def test_what_came_before_a_phase_is_part_of_its_key() -> None:

@@ -23,7 +23,7 @@ from memgap.store.points import PointStore
 from memgap.tables.inputs import Inputs
 from memgap.workflow import load_study
 from tests.support.figures import texts
-from tests.support.labs import lab_config, lab_plan
+from tests.support.labs import lab_config, lab_plan, store_cells
 from tests.support.races import MadeServers
 from tests.support.records import store_point
 
@@ -67,6 +67,14 @@ def test_what_is_stored_is_not_measured_again(tmp_path: Path) -> None:
     assert len(measured(plan, tmp_path)) == 6
     assert measured(plan, tmp_path) == []
     assert len(measured(made_plan(blocks=3), tmp_path)) == 3
+
+
+def test_points_that_are_asked_for_are_measured_again(tmp_path: Path) -> None:
+    plan = made_plan(blocks=1)
+    measured(plan, tmp_path)
+    (_, point), *_ = known_points(plan, tmp_path)
+    config = {**plan["options"], "mock": {**plan["options"]["mock"], "remeasure": [point.key]}}
+    assert len(measured({**plan, "options": config}, tmp_path)) == 1
 
 
 def test_an_arm_that_fails_is_a_result_and_the_others_go_on(tmp_path: Path) -> None:
@@ -137,6 +145,17 @@ def test_needs_that_are_not_met_leave_the_lab_or_a_claim_untested(
     assert isinstance(judged, pd.DataFrame)
     assert set(judged["verdict"]) == {"not tested"}
     assert "it needs 9 GPUs" in judged.loc[0, "reason"]
+
+
+def test_what_was_measured_on_a_cpu_tests_no_claim_about_a_gpu(tmp_path: Path) -> None:
+    claim = {"say": "x", "ratio": ["tpot_mean_ms", "two", "one"], "below": 1}
+    claims = {"1": {**claim, "needs": {"device": "cuda"}}, "2": {**claim, "needs": {"device": "cpu"}}}
+    plan = made_plan(blocks=2, claims=claims)
+    hardware = {"device": "cpu", "gpu_name": None, "driver": None, "gpu_memory_bytes": None, "host_memory_bytes": 1}
+    store_cells(plan, tmp_path / "points", lambda cell: {"tpot_mean_ms": 1.0}, hardware=hardware)
+    judged = made(plan, tmp_path)["claims"]
+    assert list(judged["verdict"] == "not tested") == [True, False]
+    assert judged.loc[0, "reason"] == "it needs the device cuda, and was measured on cpu"
 
 
 def small_lab() -> dict[str, Any]:

@@ -11,7 +11,7 @@ use rule session as lab with:
     params:
         name="{lab}",
         options=[],
-        plan=ASK.plan("lab"),
+        plan=ASK.lab_key,
         variables=inherited_text(os.environ),
     message:
         "Lab {wildcards.lab}"

@@ -9,6 +9,7 @@ from memgap.declared.figures import FigureSpec
 from memgap.figures.footer import write_footer
 from memgap.figures.lab_panels import Looks, draw_panel, panels_of
 from memgap.figures.style import new_grid, say_in_place
+from memgap.labs.names import UNTESTED
 from memgap.tables.inputs import Inputs
 from memgap.tables.provenance import source_line
 
@@ -45,7 +46,7 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     counted = [f"{points['key'].nunique() if 'key' in points else 0} points in {plan['blocks']} blocks"]
     bars = "bars are 95 % intervals over the blocks" if plan["blocks"] > 1 else "one block, so no intervals"
     source = source_line(points, counted) if "source" in points else "nothing was measured"
-    write_footer(figure, [source, bars, said(inputs["lab.claims"])], lost(points))
+    write_footer(figure, [source, bars, said(inputs["lab.claims"])], lost(points, inputs["lab.claims"]))
     return figure, pd.concat(numbers, ignore_index=True) if numbers else pd.DataFrame()
 
 
@@ -72,10 +73,10 @@ def believed(points: pd.DataFrame) -> pd.DataFrame:
     return points[points["status"].eq("ok") & ~doubted]
 
 
-def lost(points: pd.DataFrame) -> list[str]:
-    """Return in words which arms have points that are not drawn, and why."""
-    if "status" not in points:
-        return []
+def lost(points: pd.DataFrame, claims: pd.DataFrame) -> list[str]:
+    """Return in words which arms have points that are not drawn, or why nothing is."""
+    if believed(points).empty:
+        return list(dict.fromkeys(claims.loc[claims["verdict"] == UNTESTED, "reason"].dropna()))[:1]
     gone = points.drop(believed(points).index)
     fates = gone["status"].where(gone["status"] != "ok", "invalid")
     counted = Counter(zip(gone["label"], fates, strict=True))

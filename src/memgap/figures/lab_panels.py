@@ -20,9 +20,9 @@ from memgap.labs.names import AXIS, SAME, leading, metric_of, value_text
 from memgap.stats.intervals import student_interval
 
 LINES = ("-", "--", ":", "-.")
-RATE_AT_ONCE = "all at once"
-LONGEST_LINE = 16
-"""Characters below a bar."""
+RATE_AT_ONCE, GAP = "all at once", "itl_ms"
+LONGEST_LINE, LONGEST_LABEL = 16, 32
+"""Characters of a line below a bar, and beside a panel."""
 MOST_OVER_MEAN = 3.0
 """Intervals of few blocks can be so wide that nothing else is seen."""
 Panel = Mapping[str, Any]
@@ -65,7 +65,11 @@ def panels_of(plan: Plan) -> list[dict[str, Any]]:
         together = panel["kind"] == "stack" or (
             panel["kind"] == "bars" and "x" not in panel and len({unit_of(one) for one in metrics}) == 1
         )
-        found += [{**panel, "y": group} for group in ([metrics] if together else [[one] for one in metrics])]
+        for group in [metrics] if together else [[one] for one in metrics]:
+            # gaps are so many that one arm's would hide another's
+            arms = [arm for arm in plan["arms"] if arm != SAME] if group[0].startswith(GAP) else []
+            found += [{**panel, "y": group, "arm": arm, "title": plan["arms"][arm]} for arm in arms]
+            found += [] if arms else [{**panel, "y": group}]
     return found
 
 
@@ -130,7 +134,9 @@ def _curves(rows: pd.DataFrame, panel: Panel, plan: Plan, x: str) -> Iterator[Cu
     """Yield what is drawn apart: by arm, and by each axis and phase that is not x and has several values."""
     apart = [_column(one) for one in _listed(panel.get("by", "arm")) if one != "arm"]
     rest = [f"{AXIS}{path}" for path in leading(plan)] + ["phase"]
-    apart += [one for one in rest if one not in apart and one != x and one in rows and rows[one].nunique() > 1]
+    shown = [x, *apart]
+    tied = {f"{AXIS}{path}" for group in plan["zip"] for path in group if {f"{AXIS}{one}" for one in group} & {*shown}}
+    apart += [one for one in rest if one not in {*shown, *tied} and one in rows and rows[one].nunique() > 1]
     if "arm" not in _listed(panel.get("by", "arm")) and x != "arm":
         apart.append("arm")  # arms are never mixed
     places: dict[str, int] = {}
@@ -203,9 +209,9 @@ def _y_axis(axes: Axes, panel: Panel, plan: Plan, text: str) -> None:
     name = metric_of(text).name
     if "over" in panel:
         axes.axhline(1.0, color=GREY, linewidth=0.8, linestyle=":")
-        axes.set_ylabel(axis_label(name, f"by {plan['arms'][panel['over']]}"))
+        axes.set_ylabel(fill(axis_label(name, f"by {plan['arms'][panel['over']]}"), LONGEST_LABEL))
         return
-    axes.set_ylabel(axis_label(name))
+    axes.set_ylabel(fill(axis_label(name), LONGEST_LABEL))
     if panel.get("scale") != "log":
         axes.set_ylim(bottom=0)
 
@@ -307,16 +313,16 @@ def _series(axes: Axes, panel: Panel, plan: Plan, rows: pd.DataFrame, looks: Loo
     rows = rows[rows["quantity"] == quantity]
     for path in plan["axes"]:
         if path not in panel.get("at", {}) and path not in _listed(panel.get("by", "arm")) and len(rows):
-            there = set(rows[f"{AXIS}{path}"].astype(str))
-            rows = rows[
-                rows[f"{AXIS}{path}"].astype(str) == [v for v in map(value_text, plan["axes"][path]) if v in there][-1]
-            ]
-    found = []
-    for curve in _curves(rows[rows["arm"] != SAME], panel, plan, ""):
+            texts = rows[f"{AXIS}{path}"].astype(str)
+            last = [one for one in map(value_text, plan["axes"][path]) if one in set(texts)][-1]
+            rows = rows[texts == last]
+    found, most = [], rows["value"].max()
+    arms = [panel["arm"]] if "arm" in panel else [arm for arm in plan["arms"] if arm != SAME]
+    for curve in _curves(rows[rows["arm"].isin(arms)], panel, plan, ""):
         own = curve.rows.dropna(subset=["value"]).sort_values("time_s", kind="stable")
         colour = looks.of_arm[curve.arm][0]
         # gaps are single moments, all else is known between them
-        single = quantity.startswith("itl_ms") or len(own) == 1
+        single = quantity.startswith(GAP) or len(own) == 1
         line, marker = ("none", ".") if single else (LINES[curve.place % 4], "")
         (drawn,) = axes.plot(own["time_s"], own["value"], color=colour, label=curve.label, linewidth=1.2)
         drawn.set(linestyle=line, marker=marker, markersize=2.5)
@@ -326,6 +332,8 @@ def _series(axes: Axes, panel: Panel, plan: Plan, rows: pd.DataFrame, looks: Loo
         ]
     axes.set_xlabel("Time since the first request (s)")
     _y_axis(axes, panel, plan, quantity)
+    if "arm" in panel and most > 0:  # the panels of all arms have one scale
+        axes.set_ylim(top=1.05 * most)
     return _numbers(found)
 
 

@@ -8,6 +8,7 @@ QUANTITIES = {
     "e2e": "end-to-end latency",
     "kv": "KV",
     "gpu": "GPU",
+    "hit": "cache hits",
     "mem": "memory",
     "mbu": "bandwidth used (MBU)",
     "mfu": "FLOP/s used (MFU)",

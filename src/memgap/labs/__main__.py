@@ -10,10 +10,11 @@ from memgap.config.files import read_config_files
 from memgap.config.load import known
 from memgap.labs.metric import GROUPS, column_names
 from memgap.labs.pages import lab_pages
-from memgap.labs.points import known_points
+from memgap.labs.points import cells_of, known_points, place_of
 from memgap.points.point import Record
 from memgap.script import run_script
 from memgap.store.atomic import write_text
+from memgap.tuning.servers import IN_TURN, TOGETHER
 from memgap.workflow import load_study
 
 
@@ -68,12 +69,21 @@ def _metrics(options: argparse.Namespace) -> None:
         print(f"{kind}: {' '.join(sorted(column_names(kind)))}")
 
 
+def starts(plan: Record) -> int:
+    """Return how often a run that finds nothing stored starts a server or worker at most."""
+    rates = {place_of(one["at"]): 1.0 for one in plan["capacities"]}
+    cells = [one for one in cells_of(plan, 0, rates) if one.arm not in plan["left_out"]]
+    if plan["servers"] == IN_TURN:
+        return int(plan["blocks"]) * len({(one.arm, one.point.session) for one in cells})
+    return (1 if plan["servers"] == TOGETHER else int(plan["blocks"])) * len({one.point.session for one in cells})
+
+
 def _check(options: argparse.Namespace) -> None:
     for name, plan in _labs(options).items():
         points = list(known_points(plan, Path("results")))
-        servers = len({point.session for _, point in points})
         print(f"{name}: {plan['question']}")
-        print(f"  {len(plan['arms'])} arms, {plan['blocks']} blocks, {len(points)} points known, {servers} servers")
+        known_now = f"{len(points)} points known" + (", more after the capacity" if plan["capacities"] else "")
+        print(f"  {len(plan['arms'])} arms, {plan['blocks']} blocks, {known_now}, {starts(plan)} starts at most")
         for arm, reason in plan["left_out"].items():
             print(f"  {arm} is left out: {reason}")
         for one, claim in plan["claims"].items():

@@ -22,6 +22,7 @@ TAIL = 10
 SELF_PACED = ("closed", "all-at-once", "static", None)
 """Arrivals that follow the server; of others the throughput is what was asked, unless the engine was the limit."""
 _PERCENTILE = re.compile(r"_p(9+|\d\d)(?:_|$)")
+_MEDIAN = "_median_"
 Row = Mapping[str, Any]
 At = Mapping[str, Any]
 
@@ -52,7 +53,7 @@ class Term:
 @dataclass(frozen=True)
 class Claim:
     """A claim that was checked. `terms` are one or two, the second of a claim `of` another one is none; `axis` is the
-    one of a trend or line; `bound` is one of `BOUNDS` with its number or numbers.
+    one of a trend or line, `tied` that and those in step with it; `bound` is one of `BOUNDS` with its numbers.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Claim:
     limits: tuple[float, ...]
     at: Mapping[str, tuple[Any, ...]]
     axis: str = ""
+    tied: tuple[str, ...] = ()
     of: "Claim | None" = None
     expected: str = ""
     points: bool = False
@@ -192,19 +194,24 @@ def _claim(
             _need(len(given) == 2, where, "a trend of a claim is `[claim, axis]`")
             of = before[given[0]]
             known(given[1], plan["axes"], "axis", where)
-            return Claim(terms=of.terms, axis=given[1], of=of, **common)
+            return Claim(terms=of.terms, axis=given[1], tied=_tied(plan, given[1]), of=of, **common)
         axis = given[1] if effect == "trend" or given[1] in plan["axes"] else ""
         if effect == "trend":
             known(axis, plan["axes"], "axis", where)
         term = _term(plan, given[0], given[2] if len(given) > 2 else plan["reference"], where)
         over = () if axis else (_term(plan, given[1], given[2] if len(given) > 2 else plan["reference"], where),)
-        return Claim(terms=(term, *over), axis=axis, **common)
+        return Claim(terms=(term, *over), axis=axis, tied=_tied(plan, axis), **common)
     if effect == "value":
         _need(len(given) == 2, where, "a value is `[metric, arm]`")
         return Claim(terms=(_term(plan, given[0], given[1], where),), **common)
     _need(len(given) in (3, 4), where, f"a {effect} is `[metric, arm, arm]` or `[metric, arm, metric, arm]`")
     pairs = ((given[0], given[1]), (given[0], given[2]) if len(given) == 3 else (given[2], given[3]))
     return Claim(terms=tuple(_term(plan, metric, arm, where) for metric, arm in pairs), **common)
+
+
+def _tied(plan: Mapping[str, Any], axis: str) -> tuple[str, ...]:
+    """Return an axis and those that go in step with it; none without an axis."""
+    return tuple(next((group for group in plan["zip"] if axis in group), [axis] if axis else []))
 
 
 def _need(fits: bool, where: str, form: str) -> None:
@@ -238,10 +245,7 @@ def _at(plan: Mapping[str, Any], given: At, where: str) -> dict[str, tuple[Any, 
 
 
 class Cells:
-    """The rows of a lab by `arm`, `block`, `phase` and axis values `at`; `left_out` says why an arm has none.
-
-    `axes` are those that tell cells apart, see `leading`.
-    """
+    """The rows of a lab by `arm`, `block`, `phase` and axis values `at`; `left_out` says why an arm has none."""
 
     def __init__(self, rows: Iterable[Row], axes: Mapping[str, Sequence[Any]], left_out: Mapping[str, str]) -> None:
         self._axes, self._left_out = list(axes), left_out
@@ -249,7 +253,7 @@ class Cells:
         self.places: dict[str, list[dict[str, Any]]] = {}
         self.blocks: list[int] = []
         for row in rows:
-            at = {path: row["at"][path] for path in self._axes}
+            at = dict(row["at"])
             self._rows[row["arm"], row["block"], row["phase"], *(value_text(at[path]) for path in self._axes)] = row
             if at not in self.places.setdefault(row["arm"], []):
                 self.places[row["arm"]].append(at)
@@ -294,9 +298,9 @@ def too_few(metric: Metric, row: Row) -> str:
     Gaps between tokens are counted by tokens, all else by requests.
     """
     found = _PERCENTILE.search(metric.column)
-    if found is None:
+    if found is None and not (metric.group and _MEDIAN in metric.column):
         return ""
-    needed = round(TAIL / (1 - float(f"0.{found[1]}")))
+    needed = round(TAIL / (1 - float(f"0.{found[1] if found else 5}")))
     gaps = metric.column.startswith("itl_")
     requests = row.get("choices_completed") or row.get("requests_completed")
     counted = requests
@@ -323,7 +327,7 @@ def judged(claim: Claim, cells: Cells) -> Result:
         values.append(value)
         used += rows
     # of an arm that failed once and was left out then, the failure says more
-    why = max(reasons, key=lambda one: (not one.endswith(": missing"), reasons[one]), default="nothing was measured")
+    why = max(reasons, key=lambda one: (": missing" not in one, reasons[one]), default="nothing was measured")
     if not values:
         return Result(UNTESTED, why)
     return _decided(claim, values, f"{len(cells.blocks) - len(values)} blocks lack it: {why}" if reasons else "", used)
@@ -368,7 +372,7 @@ def _places(claim: Claim, cells: Cells) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for at in common:
         if all(at[path] in values for path, values in claim.at.items() if path != claim.axis):
-            rest = {path: value for path, value in at.items() if path != claim.axis}
+            rest = {path: value for path, value in at.items() if path not in claim.tied}
             if rest not in found:
                 found.append(rest)
     return found
@@ -378,15 +382,13 @@ def _at_place(claim: Claim, cells: Cells, place: At, block: int) -> tuple[float,
     if claim.effect == "linear":
         return _line(claim, cells, place, block)
     if claim.effect == "trend":
-        values = claim.at.get(claim.axis) or tuple(_along(claim, cells, place))
-        if len(values) < 2:
+        along = _along(claim, cells, place)
+        if len(along) < 2:
             raise MissingError(f"a trend needs two values of {claim.axis}")
         of = claim.of
         parts = [
-            _trended(claim, cells, {**place, claim.axis: value}, block)
-            if of is None
-            else _at_place(of, cells, {**place, claim.axis: value}, block)
-            for value in (values[0], values[-1])
+            _trended(claim, cells, at, block) if of is None else _at_place(of, cells, at, block)
+            for at in (along[0], along[-1])
         ]
         (first, before), (last, after) = parts
         return last - first, [*before, *after]
@@ -414,7 +416,7 @@ def _against(claim: Claim, value: float, rows: Sequence[Row]) -> float:
     except expected.UnknownError as error:
         raise MissingError(f"{claim.expected}: {error}") from error
     if claim.points:
-        return (math.exp(value) if claim.in_logs else value) - wanted
+        return (math.exp(value) if claim.effect == "ratio" else value) - wanted
     if wanted <= 0:
         raise MissingError(f"{claim.expected} is {wanted:g} here, which nothing can be divided by; compare by `points`")
     return value - math.log(wanted) if claim.in_logs else value / wanted
@@ -426,29 +428,30 @@ def _log(value: float, term: Term) -> float:
     return math.log(value)
 
 
-def _along(claim: Claim, cells: Cells, place: At) -> list[Any]:
-    """Return the values of the claim's axis at which all of its arms were measured, in their order."""
-    arms = [term.arm for term in claim.terms]
-    values = [at[claim.axis] for at in cells.places.get(arms[0], []) if place.items() <= at.items()]
-    return [one for one in values if all({**place, claim.axis: one} in cells.places.get(a, []) for a in arms)]
+def _along(claim: Claim, cells: Cells, place: At) -> list[At]:
+    """Return the axis values along the claim's axis at which all of its arms were measured, in the order asked for."""
+    arms = dict.fromkeys(term.arm for term in claim.terms)
+    places = [at for at in cells.places.get(claim.terms[0].arm, []) if place.items() <= at.items()]
+    common = [at for at in places if all(at in cells.places.get(arm, []) for arm in arms)]
+    if asked := claim.at.get(claim.axis):
+        return [at for value in asked for at in common if at[claim.axis] == value]
+    return list(common)
 
 
 def _line(claim: Claim, cells: Cells, place: At, block: int) -> tuple[float, list[Row]]:
     """Return R2 of a straight line through a metric over an axis, or over another metric at all axis values."""
     term, *over = claim.terms
     if over:
-        places: Sequence[At] = [at for at in cells.places[term.arm] if _chosen(claim, at)]
+        places: Sequence[At] = [at for at in cells.places.get(term.arm, []) if _chosen(claim, at)]
         xs = [cells.value(over[0], at, block, claim.offered) for at in places]
     else:
-        values = claim.at.get(claim.axis) or tuple(_along(claim, cells, place))
-        places = [{**place, claim.axis: value} for value in values]
-        xs = [_number(claim.axis, value) for value in values]
+        places = _along(claim, cells, place)
+        xs = [_number(claim.axis, at[claim.axis]) for at in places]
     ys = [cells.value(term, at, block, claim.offered) for at in places]
     if len(set(xs)) < 3:
         raise MissingError("a line needs three values or more")
-    return float(np.corrcoef(xs, ys)[0, 1] ** 2) if len(set(ys)) > 1 else 0.0, [
-        cells.row(term, at, block) for at in places
-    ]
+    r2 = float(np.corrcoef(xs, ys)[0, 1] ** 2) if len(set(ys)) > 1 else 0.0
+    return r2, [cells.row(term, at, block) for at in places]
 
 
 def _chosen(claim: Claim, at: At) -> bool:

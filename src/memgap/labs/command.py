@@ -28,8 +28,14 @@ def main(argv: list[str] | None = None) -> int:
         plans = [_read(path) for path in options.plan]
         if not plans:
             plans = [requested_plan(argparse.Namespace(plan=None, config=options.config, name=options.name), "lab")]
+        wrong = []
         for plan in plans:
-            run_lab(plan, options.results, watch, stream)
+            try:
+                run_lab(plan, options.results, watch, stream)
+            except UserError as error:  # the other labs go on
+                wrong.append(f"lab {plan['lab']}: {error}" if len(plans) > 1 else str(error))
+        if wrong:
+            raise UserError("; ".join(wrong))
 
     return run_stoppable(job, options.results, options.log)
 

@@ -33,12 +33,20 @@ RATE, OF_CAPACITY = "load.rate_req_s", "load.rate_of_capacity"
 ALL_AT_ONCE = "all-at-once"
 SKIPPED = ("oom", "bad_config", "server_failure", "timeout", "request_errors", "invalid")
 """Failures are results: they are not tried again unless `remeasure_failed` says so."""
+ANALYSIS = ("question", "arms", "figure", "claims")
+"""What no run depends on."""
 At = Mapping[str, Any]
 
 
 def lab_plans(resolver: Resolver) -> dict[str, Record]:
     """Return the plan of each lab of a checked configuration; raises UserError for the first that cannot be."""
     return {name: _Lab(name, lab, resolver).plan() for name, lab in resolver.config["labs"].items()}
+
+
+def run_plan(plan: Record) -> Record:
+    """Return the part of a plan that a run depends on: not what is drawn, and of claims what they need alone."""
+    kept = {name: value for name, value in plan.items() if name not in ANALYSIS}
+    return {**kept, "claims": {name: claim.get("needs", {}) for name, claim in plan["claims"].items()}}
 
 
 class _Lab:
@@ -233,6 +241,7 @@ class _Lab:
                 **{one: engine[one] for one in ("python", "port", "startup_timeout_s")},
                 "interval_s": config["collectors"]["interval_s"],
                 "recorded": None,
+                "remeasure": config["remeasure"],
             }
         return found
 

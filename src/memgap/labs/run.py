@@ -14,6 +14,7 @@ from memgap.canonical import canonical_json, content_key
 from memgap.errors import DAMAGE
 from memgap.host.gpus import environment_of
 from memgap.labs.names import UNTESTED
+from memgap.labs.needs import asks_for_gpus, unmet_in_plan, unmet_on_machine
 from memgap.labs.points import Cell, capacities, capacity_cells, cells_of
 from memgap.session.progress import Progress
 from memgap.session.watch import StopWatch
@@ -24,7 +25,6 @@ from memgap.tuning.failures import failure_class, failure_text
 from memgap.tuning.measurer import Measurer
 from memgap.tuning.servers import IN_TURN, TOGETHER, Servers
 
-REAL_WEIGHTS = ("package", "hub", "path")
 Plan = Mapping[str, Any]
 
 
@@ -50,7 +50,8 @@ class _Run:
     def __init__(self, plan: Plan, results: Path, progress: Progress, watch: StopWatch) -> None:
         self._plan, self._results, self._progress, self._watch = plan, results, progress, watch
         self._store = Results(results).store
-        self._measurer = Measurer(self._store, plan["recorded"], plan["skipped"])
+        asked = [key for options in plan["options"].values() for key in options["remeasure"]]
+        self._measurer = Measurer(self._store, plan["recorded"], plan["skipped"], asked)
         self._hopeless: set[str] = set()
 
     def run(self) -> dict[str, Any]:
@@ -121,23 +122,8 @@ class _Run:
 
 def unmet_needs(plan: Plan) -> dict[str, str]:
     """Return why claims cannot be tested on this machine, by their id; the lab's own needs under ""."""
-    record = plan["cells"][0]["record"]
-    wanted = {"": plan["needs"], **{name: claim.get("needs", {}) for name, claim in plan["claims"].items()}}
-    gpus = 0
-    if any({"gpus", "device"} & one.keys() for one in wanted.values()):
-        with Nvml(environment_of(record)) as machine:
-            gpus = len(machine.devices)
-    adapters = {c["record"]["engine"]["adapter"] for c in plan["cells"] if c["arm"] not in plan["left_out"]}
-    found = {}
-    for name, needs in wanted.items():
-        if needs.get("device") == "cuda" and not gpus:
-            found[name] = "it needs a GPU, and this machine has none"
-        elif needs.get("device") == "cpu" and gpus:
-            found[name] = "it needs a machine without a GPU"
-        elif needs.get("gpus", 0) > gpus:
-            found[name] = f"it needs {needs['gpus']} GPUs, and this machine has {gpus}"
-        elif needs.get("weights") == "real" and record["model"]["weights"] not in REAL_WEIGHTS:
-            found[name] = "it needs real weights, and the model's are made up"
-        elif "engine" in needs and needs["engine"] not in adapters:
-            found[name] = f"it needs the engine {needs['engine']}, which is not installed or in no arm"
-    return found
+    unmet = unmet_in_plan(plan)
+    if not asks_for_gpus(plan):
+        return unmet
+    with Nvml(environment_of(plan["cells"][0]["record"])) as machine:
+        return {**unmet, **unmet_on_machine(plan, len(machine.devices))}

@@ -13,7 +13,7 @@ from memgap.labs.points import Cell, all_cells, capacities, place_of
 from memgap.profiling.classes import CLASSES
 from memgap.store.points import PointStore
 from memgap.tables.class_shares import class_ms
-from memgap.tables.entries import Entry, entries
+from memgap.tables.entries import MISSING, Entry, entries
 from memgap.tables.gaps import TOKEN, gaps_of
 from memgap.tables.groups import groups_of
 from memgap.tables.occupancy import occupancy_table
@@ -117,6 +117,8 @@ def class_shares(classes: pd.DataFrame) -> dict[str, dict[str, float]]:
 def _rows(plan: Plan, cells: Sequence[Cell], found: Sequence[Entry], table: pd.DataFrame, phase: str) -> Iterator[Row]:
     plain = table.astype(object).where(table.notna(), None)
     for cell, entry, row in zip(cells, found, plain.to_dict("records"), strict=True):
+        if plan["recorded"] is not None and row["status"] == MISSING:
+            row["error_message"] = "it is not among the recorded points"
         yield {
             **{str(name): value for name, value in row.items()},
             **_names(plan, cell.arm, cell.at, cell.block),

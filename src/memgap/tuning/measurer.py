@@ -19,11 +19,13 @@ class Measures(Protocol):
 
 class Measurer:
     """The points of one race or lab. `recorded` is where they come from, None where they are measured; failures of the
-    classes `skipped` are not tried again. `here` are the keys that were measured now.
+    classes `skipped` are not tried again, and the keys `asked` are, once. `here` are the keys that were measured now.
     """
 
-    def __init__(self, store: PointStore, recorded: str | None, skipped: Collection[str]) -> None:
-        self._store, self._recorded, self._skipped = store, recorded, skipped
+    def __init__(
+        self, store: PointStore, recorded: str | None, skipped: Collection[str], asked: Collection[str] = ()
+    ) -> None:
+        self._store, self._recorded, self._skipped, self._asked = store, recorded, skipped, asked
         self.here: set[str] = set()
 
     def measure(self, named: Sequence[Named], servers: Measures) -> None:
@@ -52,12 +54,16 @@ class Measurer:
             return True
         stored = self._store.read(point.key) or {}
         failed = failure_class(stored)
-        return "recorded" in stored or (failed is not None and failed not in self._skipped)
+        again = point.key in self._asked and point.key not in stored.get("remeasured_for", [])
+        return again or "recorded" in stored or (failed is not None and failed not in self._skipped)
 
     def _restore(self, points: Iterable[Point]) -> None:
         # these need pandas, which an engine's environment may lack
         from memgap.recorded.files import study_folder
         from memgap.recorded.load import restore
 
+        by_session: dict[str, list[str]] = {}
         for point in points:
-            restore(study_folder(str(self._recorded)), point.session, [point.key], self._store)
+            by_session.setdefault(point.session, []).append(point.key)
+        for session, keys in by_session.items():
+            restore(study_folder(str(self._recorded)), session, keys, self._store)

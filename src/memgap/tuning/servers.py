@@ -151,7 +151,8 @@ class Servers:
 
     def _session(self, point: Point) -> Arm:
         if point.session not in self._sessions:
-            options = {**self._options[point.record["engine"]["name"]], "remeasure": [], "remeasure_failed": False}
+            own = self._options[point.record["engine"]["name"]]
+            options = {"remeasure": [], **own, "remeasure_failed": False}
             plan: SessionPlan = {
                 "session": point.session,
                 "points": [{"key": point.key, "record": point.record}],

@@ -12,6 +12,7 @@ from memgap.declared.figures import FigureSpec
 from memgap.declared.tables import GROUP, TableSpec
 from memgap.errors import UserError
 from memgap.kinds.registry import KINDS
+from memgap.labs.plan import run_plan
 from memgap.store.results import Results
 from memgap.study.plan import plan_of
 from memgap.study.study import Study
@@ -229,6 +230,11 @@ def target_files(study: Study, target: str) -> list[str]:
     made = _of_groups(study, members) + [Made(study, figure) for figure in members if not figure.of]
     beside = [one for one in all_tables(study) if _section_of(one.spec) in sections]
     return [path for one in made for path in one.outputs.values()] + [path for one in beside for path in one.wanted]
+
+
+def lab_key(study: Study, lab: str) -> str:
+    """Return what tells the run of a lab from another one."""
+    return content_key(run_plan(study.labs[lab]))
 
 
 def lab_target(lab: str) -> str:
