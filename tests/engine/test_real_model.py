@@ -94,11 +94,12 @@ def test_texts_are_sent_as_a_sweep_sends_them(server: EngineServer, endpoint: An
     dataset = next(iter(expand_study(check_config(CONFIG)).datasets.values()))
     prompts = [Prompt(24, None, one.text) for one in build_dataset(dataset)[:4]]
     plan = LoadPlan(NAME, "closed", 4, 4, endpoint=endpoint, ignore_eos=False, api_key=server.api_key)
-    result = asyncio.run(run_load(plan, prompts, server.urls))
+    result = asyncio.run(run_load(plan, prompts, [server.url]))
     assert {one.status for one in result.results} == {"ok"}, [one.error for one in result.results]
     assert result.token_source == "token_ids"
     for one in result.results:
         assert one.output_tokens_seen == one.output_tokens_server
         assert one.finish_reason in ("stop", "length") and (one.finish_reason == "stop" or one.output_tokens == 24)
-        assert one.first_token_s is not None and one.first_text_s is not None
-        assert one.first_token_s <= one.first_text_s == one.first_answer_s
+        assert one.first_text_s == one.first_answer_s, "nothing reasons"
+        assert one.first_token_s is not None and one.first_token_s <= (one.first_text_s or one.first_token_s)
+    assert any(one.first_text_s is not None for one in result.results), "a reply may be an end and nothing else"

@@ -206,10 +206,11 @@ def test_the_real_server_refuses_requests_without_its_key(server: EngineServer) 
 
 def test_choices_texts_and_whole_replies_of_the_real_server(server: EngineServer) -> None:
     ids = [11 + number for number in range(40)]
-    for more, text in (({"samples": 3}, False), ({"stream": False}, False), ({"samples": 2}, True)):
-        plan = LoadPlan("tiny-opt", "closed", 4, concurrency=2, api_key=server.api_key, **more)  # type: ignore[arg-type]
-        words = " ".join(map(word, ids))
-        prompt = Prompt(12, None, words, prompt_tokens=40) if text else Prompt(12, ids)
+    asked: list[dict[str, Any]] = [{"samples": 3, "temperature": 1.0}, {"stream": False}, {"prompt_form": "text"}]
+    for more in asked:
+        plan = LoadPlan("tiny-opt", "closed", 4, concurrency=2, api_key=server.api_key, **more)
+        text = " ".join(map(word, ids))
+        prompt = Prompt(12, None, text, prompt_tokens=40) if "prompt_form" in more else Prompt(12, ids)
         result = run(plan, [prompt] * 4, [server.url])
         assert [one.error for one in result.results] == [None] * 4
         assert all(one.prompt_tokens_server == 40 for one in result.results)

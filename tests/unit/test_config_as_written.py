@@ -222,6 +222,12 @@ def test_a_text_that_yaml_took_for_something_else_is_asked_for_in_quotes(value: 
         check_config(small_config(env={"K": value}))
 
 
+@pytest.mark.parametrize("value", [None, ["a", None]])
+def test_a_text_that_is_not_there_is_asked_for(value: Any) -> None:
+    with pytest.raises(UserError, match=r"env\.K: nothing stands there; write '' for an empty text"):
+        check_config(small_config(env={"K": value}))
+
+
 def test_names_and_revisions_too() -> None:
     with pytest.raises(UserError, match=r"fixed\.model: 70 is not of type 'string': .*put it in quotes"):
         check_config(small_config(model=70))

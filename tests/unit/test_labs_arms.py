@@ -35,7 +35,13 @@ def rows(arm: str, faster: float = 1.0, **changes: Any) -> list[dict[str, Any]]:
     return made
 
 
-PLAN = {"lab": "l", "reference": "slow", "arms": {"slow": "Slow", "fast": "Fast"}, "left_out": {}}
+PLAN = {
+    "lab": "l",
+    "axes": {"load.rate_req_s": [4]},
+    "reference": "slow",
+    "arms": {"slow": "Slow", "fast": "Fast"},
+    "left_out": {},
+}
 
 
 @pytest.mark.parametrize(("faster", "verdict"), [(1.1, "faster"), (1.0, "equal"), (0.9, "slower")])

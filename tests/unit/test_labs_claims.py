@@ -9,6 +9,7 @@ import pytest
 
 from memgap.labs.claims import Cells, Result, claims_of, judged
 from memgap.labs.expected import FUNCTIONS, UnknownError
+from memgap.labs.names import leading
 from memgap.stats.student import t_975
 from tests.support.labs import lab_plan
 
@@ -231,3 +232,18 @@ def test_equal_arms_are_called_different_in_at_most_five_percent_of_labs(blocks:
             held[name] += judged(claims[name], cells).verdict == "holds"
     assert held["1"] <= 0.05 * RUNS
     assert held["2"] <= 0.05 * RUNS
+
+
+def test_a_trend_goes_along_an_axis_that_others_go_in_step_with() -> None:
+    plan = {
+        "axes": {"load.rate_req_s": [1, 4], "load.requests": [4, 16]},
+        "zip": [["load.rate_req_s", "load.requests"]],
+    }
+    claim = {"say": "it grows", "trend": ["itl_mean_ms", "load.rate_req_s", "slow"], "above": 1.5}
+    whole = lab_plan(axis={"load.rate_req_s": [1, 4]}, claims={"1": claim})
+    rows = [
+        row("slow", block, rate + block / 100, {"load.rate_req_s": rate, "load.requests": 4 * rate})
+        for block in (1, 2, 3)
+        for rate in (1, 4)
+    ]
+    assert judged(claims_of(whole, "labs")["1"], Cells(rows, leading(plan), {})).verdict == "holds"

@@ -60,7 +60,7 @@ def test_usage_counts_each_choice_by_itself() -> None:
 
 
 def test_every_choice_is_counted_and_timed(server: MockServer) -> None:
-    plan = LoadPlan("mock", "closed", 6, concurrency=2, samples=3)
+    plan = LoadPlan("mock", "closed", 6, concurrency=2, samples=3, temperature=1.0)
     result = run(plan, [Prompt(8, [3] * 5)] * 6, [server.url])
     assert status_counts(result.results) == {"ok": 6}
     for one in result.results:
@@ -82,7 +82,7 @@ def test_every_choice_is_counted_and_timed(server: MockServer) -> None:
 
 
 def test_a_choice_that_does_not_come_makes_the_reply_short(server: MockServer) -> None:
-    plan = LoadPlan("mock", "closed", 1, concurrency=1, samples=2)
+    plan = LoadPlan("mock", "closed", 1, concurrency=1, samples=2, temperature=1.0)
     with MockServer("--step-base-ms", "1", "--fault", "short-output:1") as short:
         assert run(plan, [Prompt(8, [3])], [short.url]).results[0].status == "short"
 
@@ -114,7 +114,7 @@ def test_the_prompt_of_several_choices_is_held_once() -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_point_of_samples_is_measured_and_valid(tmp_path: Path, processes: int) -> None:
-    load = {"requests": 8, "warmup_requests": 1, "samples": 4, "client_processes": processes}
+    load = {"requests": 8, "warmup_requests": 1, "samples": 4, "temperature": 1, "client_processes": processes}
     point = run_session(small_study(batch_cap=2, load=load), tmp_path)
     summary = point["summary"]
     assert summary["output_tokens"] == summary["server_output_tokens"] == 8 * 4 * 8
@@ -138,6 +138,8 @@ def test_what_was_always_so_makes_no_other_key() -> None:
     (usual,) = small_study(batch_cap=2).points
     plain = {"requests": 6, "warmup_requests": 1, "samples": 1, "stream": True, "prompt_form": "token-ids"}
     assert list(small_study(batch_cap=2, load=plain).points) == [usual]
+    with pytest.raises(UserError, match=r"samples needs load\.temperature above 0"):
+        small_study(batch_cap=2, load={**plain, "samples": 2})
     with pytest.raises(UserError, match=r"samples needs a stream"):
         small_study(batch_cap=2, load={**plain, "samples": 2, "stream": False})
 

@@ -83,10 +83,12 @@ def text_hint(value: Any, node: Node) -> str | None:
     """Return what to write where a text belongs and YAML found something else; None where that is not the fault."""
     branches = [node, *node.get("anyOf", ())]
     if isinstance(value, list):
-        value = next((one for one in value if not isinstance(one, str)), None)
+        value = next((one for one in value if not isinstance(one, str)), "")
         branches = [one.get("items", {}) for one in branches]
-    if value is None or not isinstance(value, bool | int | float) or not any(_is_text(one) for one in branches):
+    if not isinstance(value, bool | int | float | None) or not any(_is_text(one) for one in branches):
         return None
+    if value is None:
+        return "nothing stands there; write '' for an empty text"
     kind, written = ("a truth value", str(value).lower()) if isinstance(value, bool) else ("a number", str(value))
     return f"{written} is not of type 'string': YAML reads {kind}; put it in quotes as it is meant, such as '{written}'"
 

@@ -19,8 +19,8 @@ class FigureSpec:
     configuration names the figure under `figures`, else the setting (`loadtest`, `tuning`) whose every group has the
     figure. `file`: its path below figures/ without the ending. `paper`: the paper's numbers are overlaid where there
     are some. `settings` describes settings in other words than `memgap.declared.SETTINGS`. `target`: one of Snakemake's
-    targets beside `figures` that the figure belongs to. `plan`: the kind of plan that it gets, of its group (see
-    `memgap.study.plan`).
+    targets beside `figures` that the figure belongs to. `plan`: a kind of plan that it gets (see `memgap.study.plan`):
+    its group's, or the one for the whole configuration.
     """
 
     name: str

@@ -29,7 +29,7 @@ class HfAdapter:
     """Knows what the static batches' worker says; there is no server, so nothing to launch or to ask."""
 
     package = "transformers"
-    capabilities = Capabilities(static_batches=True, measured=True)
+    capabilities = Capabilities(static_batches=True, measured="5.17.0")
     flags = FlagNames(
         max_seqs=None, max_model_len="max-model-len", memory_fraction=None, kv_bytes=None, reserved=("dtype", "model")
     )

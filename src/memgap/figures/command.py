@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = script_parser("Draw a figure.")
     parser.add_argument("--figure", required=True)
     parser.add_argument("--paper-reference", type=Path, help="folder with the paper's numbers, to overlay")
+    parser.set_defaults(name="settings")
     read_options(parser)
     for form in ("pdf", "png", "csv"):
         parser.add_argument(f"--{form}", type=Path, required=True)

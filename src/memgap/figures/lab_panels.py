@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter
 from memgap.config.numbers import ENDLESS
 from memgap.figures.style import GREY, MARKERS, log2_axis, palette, say_in_place
 from memgap.figures.words import axis_label, unit_label, unit_of, words_of
-from memgap.labs.names import AXIS, SAME, metric_of, value_text
+from memgap.labs.names import AXIS, SAME, leading, metric_of, value_text
 from memgap.stats.intervals import student_interval
 
 LINES = ("-", "--", ":", "-.")
@@ -129,7 +129,7 @@ def _mean(values: Sequence[float], panel: Panel) -> tuple[float, float, float]:
 def _curves(rows: pd.DataFrame, panel: Panel, plan: Plan, x: str) -> Iterator[Curve]:
     """Yield what is drawn apart: by arm, and by each axis and phase that is not x and has several values."""
     apart = [_column(one) for one in _listed(panel.get("by", "arm")) if one != "arm"]
-    rest = [f"{AXIS}{path}" for path in plan["axes"]] + ["phase"]
+    rest = [f"{AXIS}{path}" for path in leading(plan)] + ["phase"]
     apart += [one for one in rest if one not in apart and one != x and one in rows and rows[one].nunique() > 1]
     if "arm" not in _listed(panel.get("by", "arm")) and x != "arm":
         apart.append("arm")  # arms are never mixed

@@ -13,7 +13,7 @@ import pandas as pd
 
 from memgap.canonical import canonical_json
 from memgap.declared.tables import TableSpec
-from memgap.labs.names import value_text
+from memgap.labs.names import leading, value_text
 from memgap.labs.values import Row, lab_rows
 from memgap.stats.paired import Key, judged
 from memgap.tables.forms import Content
@@ -57,11 +57,11 @@ def against_reference(plan: Mapping[str, Any], rows: Sequence[Row]) -> pd.DataFr
             named = {"lab": plan["lab"], "arm": arm, "label": label, "reference": plan["reference"]}
             if arm in plan["left_out"]:
                 found.append({**named, "verdict": "refused", "reason": plan["left_out"][arm]})
-            found += [{**named, **one} for one in _compared(plan["reference"], arm, rows)]
+            found += [{**named, **one} for one in _compared(plan["reference"], arm, rows, list(leading(plan)))]
     return pd.DataFrame(found, columns=COLUMNS)
 
 
-def _compared(reference: str, arm: str, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+def _compared(reference: str, arm: str, rows: Sequence[Row], axes: Sequence[str]) -> Iterator[dict[str, Any]]:
     theirs = {(_place(row), row["block"]): row for row in rows if row["arm"] == reference}
     pairs = dict[Key, list[tuple[float, float]]]()
     places, refused = dict[str, Row](), dict[str, str]()
@@ -75,36 +75,27 @@ def _compared(reference: str, arm: str, rows: Sequence[Row]) -> Iterator[dict[st
             refused.setdefault(place, why)
             continue
         for metric in (*BETTER_MORE, *BETTER_LESS):
-            values = _number(other, metric), _number(row, metric)
-            if values[0] is not None and values[1] is not None:
-                pairs.setdefault((metric, place), []).append((values[0], values[1]))
+            theirs_value, value = _number(other, metric), _number(row, metric)
+            if theirs_value is not None and value is not None:
+                pairs.setdefault((metric, place), []).append((theirs_value, value))
     gains = {(name, place): [_gain(name, *one) for one in own] for (name, place), own in pairs.items()}
     for (metric, place), one in judged(gains, MARGIN).items():
         before, after = (fmean(pair[side] for pair in pairs[metric, place]) for side in (0, 1))
-        yield {
-            "metric": metric,
-            **_words(places[place]),
-            "reference_value": before,
-            "value": after,
-            "ratio": one.ratio,
-            "low": one.low,
-            "high": one.high,
-            "blocks": one.blocks,
-            "verdict": one.verdict,
-            "reason": refused.get(place),
-        }
+        numbers = {"reference_value": before, "value": after, "ratio": one.ratio, "low": one.low, "high": one.high}
+        concluded = {"blocks": one.blocks, "verdict": one.verdict, "reason": refused.get(place)}
+        yield {"metric": metric, **_words(places[place], axes), **numbers, **concluded}
     measured = {place for _, place in pairs}
     for place, why in refused.items():
         if place not in measured:
-            yield {**_words(places[place]), "blocks": 0, "verdict": "refused", "reason": why}
+            yield {**_words(places[place], axes), "blocks": 0, "verdict": "refused", "reason": why}
 
 
 def _place(row: Row) -> str:
     return canonical_json([row["phase"], row["at"]])
 
 
-def _words(row: Row) -> dict[str, str]:
-    at = ", ".join(f"{path.rpartition('.')[2]} {value_text(value)}" for path, value in row["at"].items())
+def _words(row: Row, axes: Sequence[str]) -> dict[str, str]:
+    at = ", ".join(f"{path.rpartition('.')[2]} {value_text(row['at'][path])}" for path in axes)
     return {"at": at, "phase": row["phase"]}
 
 

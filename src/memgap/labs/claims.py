@@ -238,7 +238,10 @@ def _at(plan: Mapping[str, Any], given: At, where: str) -> dict[str, tuple[Any, 
 
 
 class Cells:
-    """The rows of a lab by `arm`, `block`, `phase` and axis values `at`; `left_out` says why an arm has none."""
+    """The rows of a lab by `arm`, `block`, `phase` and axis values `at`; `left_out` says why an arm has none.
+
+    `axes` are those that tell cells apart, see `leading`.
+    """
 
     def __init__(self, rows: Iterable[Row], axes: Mapping[str, Sequence[Any]], left_out: Mapping[str, str]) -> None:
         self._axes, self._left_out = list(axes), left_out
@@ -246,7 +249,7 @@ class Cells:
         self.places: dict[str, list[dict[str, Any]]] = {}
         self.blocks: list[int] = []
         for row in rows:
-            at = dict(row["at"])
+            at = {path: row["at"][path] for path in self._axes}
             self._rows[row["arm"], row["block"], row["phase"], *(value_text(at[path]) for path in self._axes)] = row
             if at not in self.places.setdefault(row["arm"], []):
                 self.places[row["arm"]].append(at)

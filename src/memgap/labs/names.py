@@ -1,5 +1,6 @@
 """The names that labs, their tables and their figures share: metrics, arms, columns, verdicts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,12 @@ def metric_of(text: str) -> Metric:
     name, _, phase = text.partition("@")
     column, _, group = name.partition(".")
     return Metric(column, group, phase)
+
+
+def leading(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the axes of a plan with their values, of those that go in step the first one alone."""
+    followers = {path for group in plan.get("zip", []) for path in group[1:]}
+    return {path: values for path, values in plan["axes"].items() if path not in followers}
 
 
 def value_text(value: Any) -> str:

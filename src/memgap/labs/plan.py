@@ -76,6 +76,7 @@ class _Lab:
             "arms": labels,
             "left_out": self._left_out(cells),
             "axes": self._axes,
+            "zip": lab["zip"],
             "blocks": lab["blocks"],
             "servers": lab["servers"],
             "seed": lab["seed"],

@@ -8,7 +8,7 @@ import pandas as pd
 
 from memgap.declared.tables import TableSpec
 from memgap.labs.claims import Cells, Claim, Result, claims_of, judged, not_built
-from memgap.labs.names import CLAIM_COLUMNS, UNTESTED
+from memgap.labs.names import CLAIM_COLUMNS, UNTESTED, leading
 from memgap.labs.plan import AA_CLAIM
 from memgap.labs.run import read_outcome
 from memgap.labs.values import NAMED, TIMES, Row, lab_rows, lab_table, series_rows
@@ -88,7 +88,7 @@ def make(inputs: Inputs) -> dict[str, Content]:
 
 def claims_table(plan: Mapping[str, Any], rows: Sequence[Row], unmet: Mapping[str, str]) -> pd.DataFrame:
     """Return one row a claim of a lab; `unmet` are the needs that the machine did not meet, by claim, "" for all."""
-    cells = Cells(rows, plan["axes"], plan["left_out"])
+    cells = Cells(rows, leading(plan), plan["left_out"])
     found, claims = [], claims_of(plan, f"labs.{plan['lab']}")
     for name, spec in plan["claims"].items():
         if why := not_built(spec):

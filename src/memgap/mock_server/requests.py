@@ -35,6 +35,8 @@ def parse_ask(body: bytes, *, chat: bool, options: Options, request_id: str) -> 
     choices = asked.get("n") or 1
     if not _is_count(choices) or choices < 1:
         raise RefusedError(400, "n must be a whole number of at least 1")
+    if choices > 1 and asked.get("temperature") == 0:
+        raise RefusedError(400, "n must be 1 when using greedy sampling")
     prompt_ids = _chat_ids(asked.get("messages")) if chat else _prompt_ids(asked.get("prompt"))
     room = options.max_model_len - len(prompt_ids)
     if room < 1:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.declared.tables import TableSpec
+from memgap.tables.columns import Columns
 from memgap.tables.inputs import Inputs
 from memgap.tables.requests import NAMED, measured_points, requests_of
 
@@ -42,6 +43,9 @@ Goodput of the sweep {group}: for every point and SLO the requests that kept all
 Wilson interval, and how many a second they were.
 """,
 )
+
+
+READ = {"goodput": Columns("a table of goodput", COLUMNS, ("sweep", "experiment", "key", "model", "slo"), numbers=True)}
 
 
 def make(inputs: Inputs) -> dict[str, pd.DataFrame]:

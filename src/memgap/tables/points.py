@@ -8,6 +8,7 @@ import pandas as pd
 
 from memgap.canonical import canonical_json
 from memgap.declared.tables import TableSpec
+from memgap.engine.given import GivenFlags
 from memgap.engine.held import held_of
 from memgap.errors import DAMAGE
 from memgap.load.steady import STEADY_COLUMNS
@@ -49,7 +50,7 @@ TEXT_COLUMNS = (
     "averaging",
     "of_window",
 )
-COUNT_COLUMNS = ("batch_cap", "repeat", "requests", "replicas")
+COUNT_COLUMNS = ("batch_cap", "repeat", "requests", "replicas", "gpus")
 
 _STATISTICS = ("mean", "median", "std", "p90", "p95", "p99", "p999")
 SUMMARY_COLUMNS = (
@@ -126,6 +127,7 @@ LIMIT_COLUMNS = ("mbu_fraction", "mfu_fraction")
 WINDOW_COLUMNS = tuple(f"window_{name}" for name in AVERAGED)
 """Of the whole window, whatever `averaging` says that the columns without the prefix are of."""
 NUMBER_COLUMNS = (
+    "rate_req_s",
     *SUMMARY_COLUMNS,
     *DERIVED_COLUMNS,
     *ENGINE_COLUMNS,
@@ -234,6 +236,8 @@ def _declared(record: Mapping[str, Any]) -> dict[str, Any]:
         "arrival": record["load"]["arrival"],
         "requests": record["load"]["requests"],
         "replicas": record["server"]["replicas"],
+        "gpus": GivenFlags.of(record).gpus,
+        "rate_req_s": record["load"].get("rate_req_s"),
         "mps": "yes" if record["server"]["mps"] else "no",
         "server_args": canonical_json(record["server"]["args"]),
         "kv_bytes_per_token": held_of(record).kv_bytes_per_token,

@@ -56,14 +56,13 @@ def compared(a: Side, b: Side, margin: float, metrics: Sequence[str] = METRICS) 
                 if name in one.values and name in other.values:
                     pairs.setdefault((name, cell), []).append((one.values[name], other.values[name]))
     labels = {cell: ours[0].label for cell, ours, _ in cells}
-    found = judged({key: [_gain(key[0], *pair) for pair in own] for key, own in pairs.items()}, margin)
+    gains = {key: [_gain(key[0], *pair) for pair in own] for key, own in pairs.items()}
     lines = []
-    for (name, cell), result in found.items():
+    for (name, cell), found in judged(gains, margin).items():
         a_mean, b_mean = (fmean(pair[side] for pair in pairs[name, cell]) for side in (0, 1))
-        reason = "one block has no interval" if result.low is None else ""
-        interval = (result.ratio, result.low, result.high)
-        line = Line(labels[cell], name, a_mean, b_mean, *interval, result.blocks, result.verdict, reason)
-        lines.append(line)
+        interval = (found.ratio, found.low, found.high, found.blocks)
+        reason = "one block has no interval" if found.low is None else ""
+        lines.append(Line(labels[cell], name, a_mean, b_mean, *interval, found.verdict, reason))
     return [*lines, *refusals]
 
 

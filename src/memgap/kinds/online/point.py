@@ -223,8 +223,11 @@ def load_record(
     for key, usual in (("prompt_form", "token-ids"), ("stream", True), ("samples", 1)):
         if load.get(key) == usual:
             del load[key]  # what was always so is not part of a record
-    if load.get("samples") and load.get("stream") is False:
-        raise UserError(f"{where}: load.samples needs a stream, which tells choices apart; remove load.stream.")
+    if load.get("samples"):
+        if load.get("stream") is False:
+            raise UserError(f"{where}: load.samples needs a stream, which tells choices apart; remove load.stream.")
+        if not load["temperature"]:
+            raise UserError(f"{where}: load.samples needs load.temperature above 0; greedily there is one choice only.")
     open_loop = load["arrival"] in ("constant", "poisson", "gamma", "ramp")
     if open_loop and "rate_req_s" not in given:
         raise UserError(f"{where}: load.arrival {load['arrival']!r} needs load.rate_req_s.")
