@@ -207,12 +207,13 @@ function specification(data) {
   const caps = [...new Set(current().profiles[LATENCY].map((one) => one.batch_cap))];
   const known = Object.values(KINDS);
   const looks = (name) => ({ field: "kind", scale: { domain: known.map((one) => one.said), range: known.map((one) => one[name]) } });
-  const legend = { orient: "bottom", columns: find("chart").clientWidth < 600 ? 2 : 4, title: null, labelLimit: 300 };
+  const legend = { orient: "bottom", columns: find("chart").clientWidth < 600 ? 1 : 4, title: null, labelLimit: 300 };
   const x = { field: "cap", type: "quantitative", scale: { type: "log", base: 2, nice: false, padding: 12 }, title: "Batch cap", axis: { values: caps, labelOverlap: true, format: "d" } };
-  const y = { field: "value", type: "quantitative", title: STUDY.metrics[find("metric").value] };
+  const y = { field: "value", type: "quantitative", title: null };
   const band = { y: { ...y, field: "low" }, y2: { field: "high" } };
   return {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
+    title: { text: STUDY.metrics[find("metric").value], anchor: "start", fontSize: 14 },
     width: "container",
     height: 340,
     autosize: { type: "fit", contains: "padding" },

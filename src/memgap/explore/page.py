@@ -104,9 +104,9 @@ def _answer(shown: Sequence[Mapping[str, Any]], verified: Mapping[str, Mapping[s
     sure = [one["advice"]["stability"]["same_fraction"] for one in shown]
     known = [100 * one for one in sure if one is not None]
     said = [
-        f"The throughput bends at cap {_span(bends)}" if bends else "The throughput bends at no measured cap",
+        f"Throughput bends at a batch cap of {_span(bends)}" if bends else "Throughput bends at no measured cap",
         f"what is advised is a cap of {_span(advised)}" if advised else "no cap can be advised",
-        f"sure in {_span(known)} % of draws" if known else "how sure that is cannot be said without repeats",
+        f"the advice is the same in {_span(known)} % of draws" if known else "how sure that is cannot be said",
     ]
     lead = f"{'; '.join(said)}. {_held(claims)}"
     each = "".join(_answer_of(one, verified.get(one["model"], {})) for one in shown)
