@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from memgap.advisor.bca import advise
-from memgap.advisor.search import Summaries, next_cap, profile_of
+from memgap.advisor.search import SEARCHES, Summaries, profile_of
 from memgap.kinds.registry import kind_of
 from memgap.recorded.files import all_points
 from memgap.session.stop import Seen
@@ -42,8 +42,8 @@ def answer(known: dict[int, Summaries], slo: dict[str, Any]) -> int | None:
 def main() -> None:
     """Print a table."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[1] / "recorded/h200"
-    print("| model | SLO | points: search, grid | GPU seconds: search, grid | B_opt: search, grid | order |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| model | SLO | search | points: search, grid | GPU seconds: search, grid | B_opt: search, grid | order |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for model, points in grids(folder).items():
         caps = sorted(points)
         seconds = {cap: points[cap]["window"]["duration_s"] for cap in caps}
@@ -53,16 +53,24 @@ def main() -> None:
             grid[cap] = [chosen(seen.summary)] if seen.good else []
         for multiple in (2.0, 4.0):
             slo = {"multiple": multiple, "times_latency_at": 32}
-            known: dict[int, Summaries] = {}
-            order = []
-            while (wanted := next_cap(caps, known, {**ADVISOR, "slo": slo})) is not None:
-                known[wanted] = grid[wanted]
-                order.append(wanted)
-            spent, whole = sum(seconds[cap] for cap in order), sum(seconds.values())
-            print(
-                f"| {model} | {multiple:g} x ITL(32) | {len(order)}, {len(caps)} | {spent:.0f}, {whole:.0f} "
-                f"({spent / whole:.0%}) | {answer(known, slo)}, {answer(grid, slo)} | {', '.join(map(str, order))} |"
-            )
+            for name, search in SEARCHES.items():
+                known: dict[int, Summaries] = {}
+                order: list[int] = []
+                while True:
+                    summaries = {cap: points[cap]["summary"] if known.get(cap) else {} for cap in caps}
+                    evidence = {cap: [(points[cap]["key"], points[cap]["record"], summaries[cap])] for cap in caps}
+                    wanted = search(caps, known, {**ADVISOR, "slo": slo}, evidence)
+                    if wanted is None:
+                        break
+                    known[wanted] = grid[wanted]
+                    order.append(wanted)
+                spent, whole = sum(seconds[cap] for cap in order), sum(seconds.values())
+                print(
+                    f"| {model} | {multiple:g} x ITL(32) | {name} | {len(order)}, {len(caps)} | {spent:.0f}, "
+                    f"{whole:.0f} ({spent / whole:.0%}) | {answer(known, slo)}, {answer(grid, slo)} | "
+                    f"{', '.join(map(str, order))} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

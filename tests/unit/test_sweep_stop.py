@@ -120,13 +120,14 @@ def test_a_point_that_another_sweep_wants_is_measured() -> None:
     assert set(choice.spared) == {"16.0"}
 
 
-def test_a_searched_sweep_ends_in_a_table_that_says_what_was_spared(tmp_path: Path) -> None:
+@pytest.mark.parametrize("search", ["b_opt", "twin"])
+def test_a_searched_sweep_ends_in_a_table_that_says_what_was_spared(tmp_path: Path, search: str) -> None:
     server = {"step-base-ms": 4.0, "step-per-seq-ms": 1.0}
     config = small_config(
         batch_cap=[1, 2, 4, 8, 16, 32], server=server, load={"requests_per_slot": 2, "min_requests": 4}
     )
     config["datasets"]["short"]["requests"] = 64
-    config["sweeps"]["small"]["stop"] = {"search": "b_opt"}
+    config["sweeps"]["small"]["stop"] = {"search": search}
     config["advisor"] = {"slo": {"ms": 13.0}}
     study = load_study(config)
     said = run_all(study, tmp_path)

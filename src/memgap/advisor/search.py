@@ -13,16 +13,24 @@ from memgap.advisor.bca import Profile, advise
 
 Summaries = Sequence[Mapping[str, float]]
 """Of a cap's good repeats, with the values that count (`memgap.stats.averaging.chosen`); empty where none is."""
+Evidence = Mapping[int, Sequence[tuple[str, Mapping[str, Any], Mapping[str, float]]]]
+"""The points of each cap: key, record, and the summary as it was measured, empty where it was not or is no good."""
 
 
-def next_cap(caps: Sequence[int], known: Mapping[int, Summaries], advisor: Mapping[str, Any]) -> int | None:
+def first_caps(caps: Sequence[int], slo: Mapping[str, Any]) -> list[int]:
+    """Return the caps that any answer depends on: the smallest one, and that which the SLO is a multiple of."""
+    if "multiple" not in slo:
+        return [caps[0]]
+    reference = int(slo.get("times_latency_at", 32))
+    return [caps[0], min(caps, key=lambda cap: (max(cap / reference, reference / cap), cap))]
+
+
+def next_cap(
+    caps: Sequence[int], known: Mapping[int, Summaries], advisor: Mapping[str, Any], evidence: Evidence | None = None
+) -> int | None:
     """Return the cap to measure next for B_opt, None when the answer is known. `caps` in ascending order."""
     profile = {cap: profile_of(cap, known[cap], advisor["latency"]) for cap in caps if cap in known}
-    needed = [caps[0]]
-    if "multiple" in advisor["slo"]:
-        reference = int(advisor["slo"].get("times_latency_at", 32))
-        needed.append(min(caps, key=lambda cap: (max(cap / reference, reference / cap), cap)))
-    for cap in needed:
+    for cap in first_caps(caps, advisor["slo"]):
         if cap not in profile:
             return cap
     decision = advise(list(profile.values()), advisor["slo"], advisor["epsilon"])
@@ -56,5 +64,13 @@ def profile_of(cap: int, summaries: Summaries, latency: str) -> Profile:
     return Profile(cap, statistics.median(throughputs), statistics.median(latencies))
 
 
-SEARCHES = {"b_opt": next_cap}
+def _by_the_twin(
+    caps: Sequence[int], known: Mapping[int, Summaries], advisor: Mapping[str, Any], evidence: Evidence
+) -> int | None:
+    from memgap.advisor.twin_search import next_cap as following  # which needs numpy, and others do not
+
+    return following(caps, known, advisor, evidence)
+
+
+SEARCHES = {"b_opt": next_cap, "twin": _by_the_twin}
 """By the name that a sweep's `stop.search` gives."""

@@ -19,9 +19,11 @@ Points = Sequence[Mapping[str, Any]]
 """Of a session plan: {"key", "record"} in the order of measurement."""
 Summaries = Sequence[Mapping[str, float]]
 """Of a cap's good repeats; empty where none is."""
-Search = Callable[[Sequence[int], Mapping[int, Summaries], Mapping[str, Any]], int | None]
-"""Takes the caps in ascending order, what is known of them and the rule's settings; returns the cap to measure next,
-None when the answer is known."""
+Evidence = Mapping[int, Sequence[tuple[str, Mapping[str, Any], Mapping[str, float]]]]
+"""The points of each cap: key, record, and the summary as it was measured, empty where it was not or is no good."""
+Search = Callable[[Sequence[int], Mapping[int, Summaries], Mapping[str, Any], Evidence], int | None]
+"""Takes the caps in ascending order, what is known of them, the rule's settings and the points; returns the cap to
+measure next, None when the answer is known."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,20 @@ def _choose_in_group(
     if stop.get("search", "none") == "none":
         return Choice(open_keys, spared)
     known = {cap: _summaries(keys, seen, averaging) for cap, keys in caps.items() if not set(keys) & set(open_keys)}
-    cap = searches[stop["search"]](sorted(caps), known, rule["advisor"])
+    cap = searches[stop["search"]](sorted(caps), known, rule["advisor"], _evidence(group, seen))
     if cap is None:
         why = "the advisor's answer does not depend on it"
         return Choice([], {**dict.fromkeys(open_keys, why), **spared})
     return Choice([key for key in caps[cap] if key in open_keys], spared)
+
+
+def _evidence(group: Points, seen: Mapping[str, Seen]) -> Evidence:
+    found: dict[int, list[tuple[str, Mapping[str, Any], Mapping[str, float]]]] = {}
+    for point in group:
+        one = seen.get(point["key"])
+        summary = one.summary if one is not None and one.good else {}
+        found.setdefault(point["record"]["batch_cap"], []).append((point["key"], point["record"], summary))
+    return found
 
 
 def _spared_repeats(

@@ -152,7 +152,7 @@ class Study:
             stop = self.config["sweeps"][sweep]["stop"]
             mine = [key for _, key in members if key in keys]
             if mine:
-                searches = stop.get("search") == "b_opt"
+                searches = stop.get("search", "none") != "none"
                 settings = {name: self.config["advisor"][name] for name in ("latency", "slo", "epsilon")}
                 rule = {"points": mine, "stop": stop, "advisor": settings if searches else None}
                 rules.append({**rule, "averaging": self.config["averaging"]})
@@ -203,7 +203,7 @@ def _check_advised(study: Study) -> None:
 
 
 def _spares(stop: Mapping[str, Any]) -> bool:
-    return "repeats" in stop or bool(stop.get("after_preemption")) or stop.get("search") == "b_opt"
+    return "repeats" in stop or bool(stop.get("after_preemption")) or stop.get("search", "none") != "none"
 
 
 def _add(study: Study, point: Point, members: list[tuple[str, str]], experiment: str) -> None:

@@ -85,3 +85,25 @@ def summary(run: Run, jitter_ms: float = 0.0) -> dict[str, float]:
             found[f"{latency}_mean_ms"] = float(values.mean())
             found |= {f"{latency}_{name}_ms": float(np.quantile(values, at)) for name, at in PERCENTILES.items()}
     return found
+
+
+def steady(run: Run, seats: int) -> dict[str, float]:
+    """Return throughput and mean ITL of a closed loop's steady part: from when as many requests have ended as there
+    are seats until the last one is sent. Empty where there is no such part.
+    """
+    start, end = float(np.sort(run.last_ms)[min(seats, len(run.last_ms)) - 1]), float(run.sent_ms.max())
+    if end - start < 0.2 * (run.last_ms.max() - run.sent_ms.min()):
+        return {}
+    durations, tokens = step_times_ms(run.steps)
+    count = run.steps.count.astype(int)
+    place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    first, slope = (np.repeat(one, count) for one in (run.steps.first_ms, run.steps.slope_ms))
+    ends = np.repeat(run.steps.start_ms, count) + (place + 1) * first + slope * place * (place + 1) / 2
+    inside = (ends > start) & (ends <= end) & (tokens > 0)
+    firsts = ((run.first_ms > start) & (run.first_ms <= end)).sum()
+    rate = float(tokens[inside].sum() + firsts) / (end - start) * 1e3
+    return {
+        "output_throughput_tok_s": rate,
+        "total_throughput_tok_s": rate * float(1 + run.prompt_tokens.sum() / run.output_tokens.sum()),
+        "itl_mean_ms": float((durations * tokens)[inside].sum() / tokens[inside].sum()),
+    }
