@@ -55,6 +55,8 @@ docs: .venv/.installed
 	@$(BIN)/python -m memgap.config.reference docs/config.md
 	@$(BIN)/python -m memgap.engine.reference docs/engines.md
 	@$(BIN)/python -m memgap.tables.reference docs/figures.md
+	@$(BIN)/python -m memgap.labs.reference docs/labs/form.md
+	@$(BIN)/python -m memgap.labs pages docs/labs
 
 clean:
 	rm -rf .venv .venv-engine .venv-locust .snakemake

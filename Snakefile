@@ -58,6 +58,7 @@ include: "workflow/rules/sessions.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/advisor.smk"
 include: "workflow/rules/tuning.smk"
+include: "workflow/rules/labs.smk"
 include: "workflow/rules/figures.smk"
 
 

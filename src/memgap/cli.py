@@ -1,4 +1,4 @@
-"""The command line: `python -m memgap list | doctor | where | unlock | rerun | jobs | predict | twin`."""
+"""The command line: `memgap list | doctor | where | unlock | rerun | jobs | predict | twin | compare | bisect`."""
 
 import argparse
 import os
@@ -61,6 +61,22 @@ def _parser() -> argparse.ArgumentParser:
     jobs.add_argument("--site", type=Path, help="site file; as for profiles/slurm unless given")
     jobs.add_argument("--results", type=Path, default=Path("results"))
     jobs.set_defaults(run=_jobs)
+
+    compare = commands.add_parser("compare", help="which of two sides is faster: folders of results, recorded studies")
+    compare.add_argument("a", metavar="A", help="FOLDER, or FOLDER@ENGINE for one engine of it")
+    compare.add_argument("b", metavar="B", help="the same; verdicts are about it")
+    compare.add_argument("--margin", type=float, default=2.0, help="percent within which they are equal (2)")
+    compare.add_argument("--metric", action="append", default=[], help="only this metric; may be given several times")
+    compare.add_argument("--gate", action="store_true", help="exit with 1 where B is slower, 3 where that is open")
+    compare.add_argument("--format", choices=["text", "csv"], default="text")
+    compare.set_defaults(run=_compare)
+
+    search = commands.add_parser("bisect", help="with which of a lab's versions a step came: its arms in their order")
+    search.add_argument("lab", help="a lab whose arms are versions, the oldest first")
+    search.add_argument("--configfile", type=Path, nargs="*", default=[], help="as for snakemake")
+    search.add_argument("--metric", help="decode_step_mean_ms of offline labs, tpot_mean_ms of others unless told")
+    search.add_argument("--results", type=Path, default=Path("results"))
+    search.set_defaults(run=_bisect)
 
     predict = commands.add_parser("predict", help="what the roofline allows a model on a GPU, without running it")
     predict.add_argument("--model", required=True, nargs="+", help="names of the registry")
@@ -130,6 +146,19 @@ def _predict(options: argparse.Namespace) -> int:
     }
     print_predictions(plan, options.format)
     return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from memgap.versions.compare import print_comparison
+
+    form, margin = options.format, options.margin / 100
+    return print_comparison(options.a, options.b, margin, options.metric, form, options.gate)
+
+
+def _bisect(options: argparse.Namespace) -> int:
+    from memgap.versions.search import print_search
+
+    return print_search(options.configfile, options.lab, options.metric, options.results)
 
 
 def _list(options: argparse.Namespace) -> int:

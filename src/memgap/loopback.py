@@ -36,9 +36,12 @@ def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
     """
     if not any(name.lower().endswith("_proxy") and name.lower() != "no_proxy" for name in environment):
         return dict(environment)
-    said = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    if said.strip() == "*":
-        return dict(environment)
+    lower, upper = (environment.get(name, "").strip() for name in ("no_proxy", "NO_PROXY"))
+    return {**environment, "no_proxy": _with_hosts(lower or upper), "NO_PROXY": _with_hosts(upper or lower)}
+
+
+def _with_hosts(said: str) -> str:
+    if said == "*":
+        return said
     named = [one.strip() for one in said.split(",") if one.strip()]
-    value = ",".join([*named, *(host for host in HOSTS if host not in named)])
-    return {**environment, "no_proxy": value, "NO_PROXY": value}
+    return ",".join([*named, *(host for host in HOSTS if host not in named)])

@@ -35,8 +35,6 @@ def run_worker(folder: Path, *flags: str) -> Path:
     model = resolve_model("tiny-opt", {"tiny-opt": {"weights": "synthetic", "dtype": "bfloat16"}})
     write_synthetic_model(model, folder / "model")
     shared: dict[str, Any] = {
-        "prompt_tokens": PROMPT,
-        "output_tokens": OUTPUT,
         "temperature": 0.0,
         "warmup_steps": 2,
         "seed": 0,
@@ -51,7 +49,10 @@ def run_worker(folder: Path, *flags: str) -> Path:
             *("--block-size", "32"),
         ],
         "profiler": None,
-        "runs": [{"key": key, "batch": batch, **shared} for key, batch in BATCHES.items()],
+        "runs": [
+            {"key": key, "batch": batch, "lengths": [[PROMPT, OUTPUT]] * batch, **shared}
+            for key, batch in BATCHES.items()
+        ],
     }
     (folder / "spec.json").write_text(json.dumps(spec))
     (folder / "package").mkdir()
@@ -152,7 +153,7 @@ def test_the_engine_says_what_it_is(out: Path) -> None:
 
 def test_the_summary_is_of_these_steps(out: Path) -> None:
     with (out / "four/steps.csv").open(newline="") as file:
-        summary = summarize_steps(list(csv.DictReader(file)), {}, {"prompt_tokens": PROMPT})
+        summary = summarize_steps(list(csv.DictReader(file)), {}, [(PROMPT, OUTPUT)])
     assert summary["prefill_steps"] == 5
     assert summary["decode_steps"] == OUTPUT - 1
     assert summary["context_mean_tokens"] == PROMPT + OUTPUT / 2

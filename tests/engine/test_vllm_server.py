@@ -19,7 +19,10 @@ from memgap.config.load import check_config
 from memgap.engine.identity import engine_python, engine_record
 from memgap.host.protocol import HostPlan
 from memgap.host.server import EngineServer
+from memgap.load.records import LoadPlan, Prompt
+from memgap.load.runner import run
 from memgap.loopback import fetch
+from memgap.models.synthetic import word
 from memgap.study.study import expand_study
 from tests.support.processes import arguments
 from tests.support.sessions import run_all
@@ -199,6 +202,21 @@ def test_the_real_server_refuses_requests_without_its_key(server: EngineServer) 
     listens = {one.laddr.ip for one in psutil.Process(server.pid).net_connections("tcp") if one.status == "LISTEN"}
     assert listens <= {"127.0.0.1"}
     assert server.api_key not in server.log_tail(10_000)
+
+
+def test_choices_texts_and_whole_replies_of_the_real_server(server: EngineServer) -> None:
+    ids = [11 + number for number in range(40)]
+    asked: list[dict[str, Any]] = [{"samples": 3, "temperature": 1.0}, {"stream": False}, {"prompt_form": "text"}]
+    for more in asked:
+        plan = LoadPlan("tiny-opt", "closed", 4, concurrency=2, api_key=server.api_key, **more)
+        text = " ".join(map(word, ids))
+        prompt = Prompt(12, None, text, prompt_tokens=40) if "prompt_form" in more else Prompt(12, ids)
+        result = run(plan, [prompt] * 4, [server.url])
+        assert [one.error for one in result.results] == [None] * 4
+        assert all(one.prompt_tokens_server == 40 for one in result.results)
+        wanted = 12 * plan.samples
+        assert all(one.output_tokens_seen == one.output_tokens_server == wanted for one in result.results)
+        assert all(one.choices == plan.samples for one in result.results)
 
 
 def test_a_server_that_is_there_is_measured_by_its_url(

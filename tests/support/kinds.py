@@ -1,4 +1,7 @@
-"""One small study of every kind of measurement, run as its users run it: the workflow's scripts and `memgap`."""
+"""One small study of every kind of measurement, run as its users run it: the workflow's scripts and `memgap`.
+
+Endpoints are not among them: they need a server that is there already, and know nothing of GPUs and versions.
+"""
 
 import json
 import os
@@ -14,10 +17,12 @@ import yaml
 
 from memgap.canonical import canonical_json
 from memgap.figures import loadtest as loadtest_figure
+from memgap.figures import restart as restart_figure
 from memgap.figures.offline_notes import lost_points
 from memgap.figures.points import failure_note
 from memgap.kinds.locust import tables as loadtest_tables
 from memgap.kinds.offline.tables import offline_tables
+from memgap.kinds.restart import tables as restart_tables
 from memgap.study.plan import plan_of
 from memgap.study.study import Study
 from memgap.tables.inputs import Inputs
@@ -25,6 +30,7 @@ from memgap.tables.points import collect
 from memgap.workflow import load_study
 from tests.support import fake_engine
 from tests.support.figures import texts
+from tests.support.labs import lab_config
 from tests.support.loadtests import loadtest_config
 from tests.support.offline_studies import config as offline_config
 from tests.support.records import small_config
@@ -115,7 +121,8 @@ def verification_jobs(bench: Bench) -> list[Job]:
         "memory": {},
         "candidates": [],
     }
-    path = bench.folder / "advice.yaml"
+    path = bench.results / "advisor/tiny-opt.yaml"
+    path.parent.mkdir(parents=True)
     path.write_text(yaml.safe_dump(advice))
     out = [*("--out", str(bench.folder / "verified.yaml")), *("--html", str(bench.folder / "verified.html"))]
     return [("verify_advice.py", plan_of(study, "verification", "tiny-opt"), "--advice", str(path), *out)]
@@ -142,6 +149,18 @@ def note_of_loadtest(table: pd.DataFrame) -> str:
     """Return what a load test's figure says of its points."""
     timeline = pd.DataFrame(columns=list(loadtest_tables.TIMELINE_COLUMNS))
     figure, _ = loadtest_figure.draw(Inputs({"loadtest.loadtest": table, "loadtest.timeline": timeline}))
+    return texts(figure)
+
+
+def table_of_restarts(study: Study, group: str, points: Path) -> pd.DataFrame:
+    """Return the table of restarts, a row a window."""
+    return restart_tables.make(Inputs(plan=plan_of(study, "group", group), points=points))["restart"]
+
+
+def note_of_restarts(table: pd.DataFrame) -> str:
+    """Return what the figure of restarts says of its points."""
+    phases = pd.DataFrame(columns=list(restart_tables.PHASE_COLUMNS))
+    figure, _ = restart_figure.draw(Inputs({"restarts.restart": table, "restarts.startup": phases}))
     return texts(figure)
 
 
@@ -216,9 +235,27 @@ def tuning(**changes: Any) -> Config:
     )
 
 
+def restarted(**changes: Any) -> Config:
+    """Return restarts of one server."""
+    config = online(**changes)
+    return {**config, "restarts": {"again": {"fixed": config.pop("sweeps")["small"]["fixed"]}}}
+
+
 def is_verification(point: Mapping[str, Any]) -> bool:
     """Whether a point is that of the advised server."""
     return "max-num-seqs" in point["record"]["server"]["args"]
+
+
+def lab_jobs(bench: Bench) -> list[Job]:
+    """Return the job that runs a lab."""
+    return [("run_lab.py", plan_of(bench.study, "lab", bench.kind.group))]
+
+
+def lab(**changes: Any) -> Config:
+    """Return a lab of two arms in one block."""
+    config = lab_config(blocks=1, arms={"slow": {}, "slower": {"server": {"step-base-ms": 25.0}}}, **changes)
+    config["labs"]["01"]["fixed"]["server"] = SLOW_ENOUGH
+    return config
 
 
 CAPS = {"batch_cap": [1, 2, 3, 4, 5]}
@@ -239,7 +276,13 @@ KINDS = (
         table=table_of_loadtest,
         note=note_of_loadtest,
     ),
+    MeasuredKind(
+        *("restart", "again", "mock", restarted, CAPS),
+        table=table_of_restarts,
+        note=note_of_restarts,
+    ),
     MeasuredKind("tuning", "toy", "mock", tuning, {}, jobs=tuning_jobs, table=None),
+    MeasuredKind("lab", "01", "mock", lab, {}, jobs=lab_jobs, table=None),
     MeasuredKind(
         *("verification", "small", "mock", verified, {}), jobs=verification_jobs, table=None, is_mine=is_verification
     ),

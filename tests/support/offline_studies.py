@@ -6,9 +6,11 @@ SYNCHRONOUS = {"max-model-len": 64, "async-scheduling": False}
 
 
 def config(experiments: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    """Return a configuration with one offline study; `changes` go into its fixed arguments."""
+    """Return a configuration with one offline study; `changes` go into its fixed arguments, None removes one."""
     fixed: dict[str, Any] = {"model": "tiny-opt", "batch": [1, 4], "prompt_tokens": 16, "output_tokens": 8}
-    study = {"fixed": {**fixed, **changes}}
+    study: dict[str, Any] = {
+        "fixed": {name: value for name, value in {**fixed, **changes}.items() if value is not None}
+    }
     if experiments is not None:
         study["experiments"] = experiments
     return {

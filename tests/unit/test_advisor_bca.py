@@ -11,6 +11,7 @@ from memgap.advisor.flags import advised_arguments, advised_flags
 from memgap.advisor.memory import memory_need
 from memgap.advisor.report import advice_for, profile_of, write_advice
 from memgap.config.load import check_config
+from memgap.engine.adapters import adapter_for
 from memgap.errors import UserError
 from memgap.tables.points import as_table
 from tests.support.paper import B_OPT, MULTIPLES, profiles
@@ -127,6 +128,13 @@ def test_flags_replace_the_measured_ones() -> None:
     spread = advised_arguments({"tensor-parallel-size": 2}, 96, need(device="cpu"))
     whole = advised_arguments({}, 96, need(device="cpu"))
     assert 2 * spread["kv-cache-memory-bytes"] == pytest.approx(whole["kv-cache-memory-bytes"], abs=1)
+
+
+def test_an_engine_whose_share_is_of_free_memory_is_advised_tokens() -> None:
+    names = adapter_for("sglang").flags
+    args = {"max-running-requests": 512, "mem-fraction-static": 0.8, "disable-radix-cache": True, "tp": False}
+    flags = advised_flags(args, 96, need(kv_token_bytes=GIB / 1000), names)
+    assert flags == ["--max-running-requests", "96", "--max-total-tokens", "11000", "--disable-radix-cache"]
 
 
 def rows(**changes: Any) -> list[dict[str, Any]]:

@@ -147,3 +147,10 @@ def test_the_status_command_follows_the_cluster_s_accounting(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert Site().known_status_command() == expected
     assert Site(status_command="sacct").known_status_command() == "sacct"
+
+
+def test_a_word_may_be_named_and_used_again(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text("account: &mine 004711\nqos: *mine\npartition: 12:30\n")
+    found = read_site(path)
+    assert (found.account, found.qos, found.partition) == ("004711", "004711", "12:30")

@@ -14,7 +14,6 @@ from memgap.errors import UserError
 from memgap.figures.memory_over_time import common_points
 from memgap.kinds.static.engines import engines_table
 from memgap.kinds.static.kv import kv_table, used_tokens_at
-from memgap.kinds.static.layouts import paged, static
 from memgap.kinds.static.memory import memory_table
 from memgap.kinds.static.point import is_static
 from memgap.kinds.static.result import NO_CLIENT, STEP_COLUMNS, load_result, step_rows, worked
@@ -24,6 +23,7 @@ from memgap.load.records import LoadResult, RequestResult, TokenEvents
 from memgap.recorded.export import export
 from memgap.recorded.load import restore
 from memgap.session.phases import result_files
+from memgap.stats.layouts import paged, static
 from memgap.store.points import PointStore, csv_gz
 from memgap.study.study import Study
 from memgap.tables.inputs import Inputs
@@ -276,7 +276,7 @@ def words(figure: Figure) -> str:
 def test_both_layouts_agree_with_the_table(
     made: tuple[dict[str, Any], Path, list[Any]], tables: ComparisonTables
 ) -> None:
-    from memgap.kinds.static.layouts import Lengths
+    from memgap.stats.layouts import Lengths
 
     lengths = [Lengths(len(one.token_ids), one.output_tokens) for one in made[2]]
     kv = tables.kv.set_index(["layout", "batch_cap"])["held_token_steps"]

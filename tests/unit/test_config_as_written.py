@@ -9,9 +9,9 @@ import pytest
 from memgap.cluster.site import read_site
 from memgap.config.files import read_config_files
 from memgap.config.load import check_config
-from memgap.config.numbers import as_number
 from memgap.config.reading import check_files, read_yaml
 from memgap.errors import UserError
+from memgap.own_yaml import as_number
 from memgap.planner.fleet import read_fleet
 from memgap.workflow import load_study
 from tests.support.records import small_config
@@ -219,6 +219,12 @@ def test_datasets_and_other_sections_have_whole_numbers_too() -> None:
 )
 def test_a_text_that_yaml_took_for_something_else_is_asked_for_in_quotes(value: Any, written: str) -> None:
     with pytest.raises(UserError, match=rf"env\.K: {written} is not of type 'string': .*such as '{written}'"):
+        check_config(small_config(env={"K": value}))
+
+
+@pytest.mark.parametrize("value", [None, ["a", None]])
+def test_a_text_that_is_not_there_is_asked_for(value: Any) -> None:
+    with pytest.raises(UserError, match=r"env\.K: nothing stands there; write '' for an empty text"):
         check_config(small_config(env={"K": value}))
 
 

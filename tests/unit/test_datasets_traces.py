@@ -172,6 +172,9 @@ FORMS: dict[str, str | bytes] = {
         [{**row, "timestamp": str(row["timestamp"]), "input_length": f"{row['input_length']}"} for row in ROWS]
     ),
     "floats": lines([{**row, "input_length": float(str(row["input_length"]))} for row in ROWS]),
+    "comments": "# from a dump\n" + CSV,
+    "told delimiter": "sep=,\n" + CSV,
+    "other letters": CSV.replace("hash_ids", "hash_ids,Mod\xe8le", 1).encode("latin-1"),
     "unsorted": lines(ROWS[::-1]),
     "more columns": lines([{"model": "m", **row, "cost": None} for row in ROWS]),
     "aliases": lines(ROWS).replace("_length", "_tokens"),
@@ -263,7 +266,8 @@ def test_a_dataset_that_was_read_before_the_unit_was_checked_is_built_again(tmp_
         (lines(mooncake([0], hash_ids=["a"])), "line 1: not a time"),
         (b"\x1f\x8b123", "no text of a known layout|cannot be read"),
         (b"\xff\xfe\x00", "no text of a known layout"),
-        (b"PK\x03\x04\xff\xff", "no text of a known layout"),
+        (b"PK\x03\x04\xff\xff", "no known columns"),
+        (CSV.replace("hash_ids", "input_length", 1), "two columns input_length"),
     ],
 )
 def test_what_is_no_trace_is_refused_with_one_sentence(tmp_path: Path, text: str | bytes, message: str) -> None:

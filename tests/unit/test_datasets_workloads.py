@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from memgap.datasets import Prompt, build_dataset, load_dataset, resolve_dataset, save_dataset
+from memgap.datasets.derived import with_field
 from memgap.datasets.spec import SHARED_PREFIX_KINDS
 from memgap.errors import UserError
 
@@ -131,4 +132,44 @@ def test_structure_is_stored(tmp_path: Path) -> None:
 
 
 def test_kinds_that_share_prefixes_are_known() -> None:
-    assert set(SHARED_PREFIX_KINDS) == {"shared-prefix", "multi-turn", "trace"}
+    assert set(SHARED_PREFIX_KINDS) == {"shared-prefix", "multi-turn", "trace", "texts"}
+
+
+def test_lengths_are_drawn_from_choices() -> None:
+    drawn = {"choices": [16, 32, 256]}
+    prompts = build_dataset(spec(requests=300, kind="random", prompt_tokens=8, output_tokens=drawn))
+    outputs = [one.output_tokens for one in prompts]
+    assert all(70 <= outputs.count(one) <= 130 for one in drawn["choices"]) and len(outputs) == 300
+    assert prompts == build_dataset(spec(requests=300, kind="random", prompt_tokens=8, output_tokens=drawn))
+    parts = [
+        {"name": "short", "weight": 1, "prompt_tokens": 8, "output_tokens": drawn},
+        {"weight": 1, "prompt_tokens": {"choices": [64, 128]}, "output_tokens": 2},
+    ]
+    mixed = build_dataset(spec(requests=300, kind="mixed", parts=parts))
+    assert {one.output_tokens for one in mixed if one.group == 0} == {16, 32, 256}
+    assert {len(one.token_ids) for one in mixed if one.group == 1} == {64, 128}
+    with pytest.raises(UserError, match="different names"):
+        spec(kind="mixed", parts=[parts[0], parts[0]])
+    with pytest.raises(UserError, match="in `choices`"):
+        spec(kind="random", prompt_tokens=8, output_tokens={"choices": [0]})
+
+
+def test_a_prefix_of_no_tokens_leaves_the_rest_as_it_is() -> None:
+    entry = {"kind": "shared-prefix", "prefixes": 3, "prompt_tokens": 9, "output_tokens": 4}
+    without, with_some = (build_dataset(spec(**entry, prefix_tokens=length)) for length in (0, 40))
+    assert [one.token_ids for one in without] == [one.token_ids[40:] for one in with_some]
+    assert not any(shared(a, b) for a in without for b in without if a is not b)
+
+
+def test_a_field_of_a_dataset_can_be_an_axis() -> None:
+    entry = {"kind": "shared-prefix", "prefixes": 3, "prefix_tokens": 8, "prompt_tokens": 9, "output_tokens": 4}
+    name, changed = with_field("docs", entry, "prefix_tokens", 0)
+    assert (name, changed) == ("docs-prefix_tokens-0", {**entry, "prefix_tokens": 0})
+    assert entry["prefix_tokens"] == 8
+    mixed = {"kind": "mixed", "parts": [{"weight": 1}, {"weight": 2}]}
+    name, changed = with_field("m", mixed, "parts.1.weight", 5)
+    assert (name, changed["parts"]) == ("m-parts.1.weight-5", [{"weight": 1}, {"weight": 5}])
+    drawn, _ = with_field("d" * 64, entry, "output_tokens", {"choices": [1, 2]})
+    assert len(drawn) == 64 and drawn != with_field("d" * 64, entry, "output_tokens", {"choices": [1, 3]})[0]
+    with pytest.raises(UserError, match=r"datasets\.m: there is no field 'parts\.7\.weight'"):
+        with_field("m", mixed, "parts.7.weight", 1)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from memgap.config.load import check_config
+from memgap.datasets import build_dataset
 from memgap.errors import UserError
 from memgap.figures.endpoint import draw
 from memgap.kinds.endpoint import WORDS, checked_url, words_of
@@ -30,7 +31,10 @@ from tests.support.sessions import run_all
 def study(url: str, adapter: str = "openai", settings: dict[str, Any] | None = None, **fixed: Any) -> Study:
     config = {
         "engines": {"there": {"adapter": adapter}},
-        "datasets": {"words": {"kind": "random", "requests": 600, "prompt_tokens": 12, "output_tokens": 6}},
+        "datasets": {
+            "words": {"kind": "random", "requests": 600, "prompt_tokens": 12, "output_tokens": 6},
+            "questions": {"kind": "texts", "requests": 6, "output_tokens": 6},
+        },
         "collectors": {"interval_s": 0.05},
         "url": url,
         "endpoints": {
@@ -119,6 +123,19 @@ def test_a_server_is_measured_and_left_as_it_is(tmp_path: Path, monkeypatch: pyt
         figure, numbers = draw(Inputs({"endpoints.endpoint": believed}))
         assert numbers["asked"].tolist() == [2]
         assert "1 points" in figure.get_supxlabel()
+
+
+def test_texts_go_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with make_server(tmp_path) as server:
+        server.start()
+        monkeypatch.setenv("THE_KEY", server.api_key)
+        there = study(server.url, settings={"key_variable": "THE_KEY"}, dataset="questions")
+        point = measured(there, tmp_path)
+    assert point["status"] == "ok", point["error"]
+    (spec,) = there.datasets.values()
+    asked = [one.text or "" for one in build_dataset(spec)]
+    assert point["summary"]["prompt_tokens"] == sum(len(one.split()) for one in asked)
+    assert point["summary"]["requests_cut"] == 6
 
 
 def test_metrics_are_read_where_the_engine_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

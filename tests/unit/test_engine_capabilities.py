@@ -54,17 +54,17 @@ def test_every_adapter_has_the_whole_shape(name: str) -> None:
 def test_what_can_be_asked_is_what_the_table_says() -> None:
     assert table()["vllm"].in_process
     assert not table()["mock"].in_process
-    assert table()["hf"] == Capabilities(static_batches=True, measured=True)
+    assert table()["hf"] == Capabilities(static_batches=True, measured="5.17.0")
     assert not table()["sglang"].measured
 
 
 @pytest.mark.parametrize(
     ("adapter", "changes", "sentence"),
     [
-        ("sglang", {"replicas": 2}, "`replicas` needs an engine that has a flag for its share of a GPU's memory"),
-        ("sglang", {"mps": True}, "`mps` needs an engine"),
+        ("lmdeploy", {"replicas": 2}, "`replicas` needs an engine that has a flag for its share of a GPU's memory"),
+        ("lmdeploy", {"mps": True}, "`mps` needs an engine"),
         (
-            "sglang",
+            "lmdeploy",
             {"profile": {"after_s": 1, "seconds": 1}},
             "`profile` needs an engine that starts and stops torch.pro",
         ),
@@ -106,7 +106,7 @@ def test_an_offline_study_needs_an_engine_in_process() -> None:
 
 @pytest.mark.parametrize("figure", ["fig10", "fig11"])
 def test_the_advice_is_for_engines_whose_flags_it_writes(figure: str) -> None:
-    config = with_engine("sglang")
+    config = with_engine("lmdeploy", load={"requests": 4, "prompt_form": "text"})
     config["figures"] = {figure: {"sweep": "small"}}
     with pytest.raises(UserError, match=f"config: figures.{figure}.sweep: the advice in {figure} needs an engine"):
         load_study(config)

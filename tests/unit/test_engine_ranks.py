@@ -37,6 +37,7 @@ def weights(*ranks: str, gib: float = 1.5) -> str:
         (weights("Worker_DP0_TP0", "Worker_DP0_TP1", "Worker_DP1_TP0", "Worker_DP1_TP1"),
          {"tensor_parallel_size": 2, "data_parallel_size": 2}, 6.0),
         (weights("Worker_PP0", "Worker_PP1"), {"pipeline_parallel_size": 2}, 3.0),
+        (weights("Worker_TP0"), {"tensor_parallel_size": 2, "prefill_context_parallel_size": 2}, 6.0),
         (weights("Worker_TP0", "Worker_TP1") * 2, {"tensor_parallel_size": 2}, 3.0),
         ("INFO Model loading took 1.5 GiB\n" * 2, {}, 1.5),
         ("INFO Model loading took 1.5 GiB\n" * 4, {"tensor_parallel_size": 2}, 3.0),
@@ -120,7 +121,8 @@ def test_sglang_counts_each_engine_once(
     page += gauges("token_usage", *((one, 0.4 if 'dp_rank="1"' in one else 0.2) for one in ranks))
     page += gauges("max_total_num_tokens", *((one, 4000) for one in ranks))
     page += gauges("page_size", *((one, 16) for one in ranks))
-    assert adapter_for("sglang").metrics_sample(parse_page(page)) == pytest.approx({**running, **usage})
+    none_yet = {"num_preemptions": 0, "prefix_cache_hits": 0}  # which the page has from the first one on
+    assert adapter_for("sglang").metrics_sample(parse_page(page)) == pytest.approx({**running, **usage, **none_yet})
     found = facts(monkeypatch, "sglang", page, "")
     assert (found.kv_pool_tokens, found.kv_block_tokens, found.num_gpu_blocks) == (pool, 16, pool // 16)
 

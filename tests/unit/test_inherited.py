@@ -34,6 +34,8 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         "TOKENIZERS_PARALLELISM",
         "MKL_NUM_THREADS",
         "MALLOC_ARENA_MAX",
+        "RAYON_NUM_THREADS",
+        "TBB_NUM_THREADS",
     ],
 )
 def test_variables_that_change_results_are_kept(name: str) -> None:
@@ -53,6 +55,8 @@ def test_variables_that_change_results_are_kept(name: str) -> None:
         "CUDA_VERSION",
         "NCCL_DEBUG",
         "VLLM_LOGGING_LEVEL",
+        "ONEDNN_VERBOSE",
+        "OMP_DISPLAY_ENV",
         "VLLM_HOST_IP",
         "TORCH_HOME",
         "TRITON_CACHE_DIR",

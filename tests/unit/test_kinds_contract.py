@@ -1,8 +1,7 @@
 """What every kind of measurement does alike: it is listed, run again, recorded, tied to its engine's version, judged by
 what was seen, and no state of a point goes unsaid.
 
-`tests/support/kinds.py` has one small study of each kind. Where a kind breaks a promise the defect is named here, and
-the test fails as soon as it is mended.
+`tests/support/kinds.py` has one small study of each kind.
 """
 
 import json
@@ -23,21 +22,13 @@ from memgap.study.plan import plan_of
 from tests.support.kinds import KINDS, Bench, MeasuredKind
 from tests.support.loadtests import needs_locust
 
-Defects = Mapping[str, str]
 FAILED = {"kind": "oom", "message": "out of memory", "log_tail": "the end"}
 
 
-def kinds(defects: Defects = {}, among: Callable[[MeasuredKind], bool] = lambda _: True) -> pytest.MarkDecorator:  # noqa: B006
-    """Parametrise over the kinds; `defects` names why a kind breaks the promise so far."""
+def kinds(among: Callable[[MeasuredKind], bool] = lambda _: True) -> pytest.MarkDecorator:
+    """Parametrise over the kinds."""
     cases = [
-        pytest.param(
-            one,
-            id=one.name,
-            marks=[
-                *([needs_locust] if one.name == "locust" else []),
-                *([pytest.mark.xfail(strict=True, reason=defects[one.name])] if one.name in defects else []),
-            ],
-        )
+        pytest.param(one, id=one.name, marks=[needs_locust] if one.name == "locust" else [])
         for one in KINDS
         if among(one)
     ]
@@ -70,7 +61,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
         neighbour.kill()
 
 
-@kinds({"verification": "`memgap list` does not know the points of verifications"})
+@kinds()
 def test_its_points_are_listed(kind: MeasuredKind, measured: Measured, capsys: pytest.CaptureFixture[str]) -> None:
     bench, _ = measured(kind)
     asked = [*("--configfile", str(bench.folder / "config.yaml")), *("--results", str(bench.results))]
@@ -95,7 +86,7 @@ def test_the_commands_behind_a_point_are_printed(
             assert command[2] in printed, "the module that was run"
 
 
-@kinds({"tuning": "a race leaves no plan that `memgap rerun --measure` could use"})
+@kinds()
 def test_a_point_is_measured_again(kind: MeasuredKind, measured: Measured) -> None:
     bench, _ = measured(kind)
     before = bench.points()[0]
@@ -125,7 +116,7 @@ def test_what_is_recorded_comes_back(kind: MeasuredKind, measured: Measured, tmp
     assert all(one["recorded"] == {"study": "recorded"} for one in after.values())
 
 
-@kinds({"tuning": "a race does not look who is on the GPU before its servers"})
+@kinds()
 def test_a_neighbour_on_the_gpu_is_told_before(kind: MeasuredKind, measured: Measured) -> None:
     _, printed = measured(kind)
     assert f"already on the GPU: process {measured.neighbour} (" in printed

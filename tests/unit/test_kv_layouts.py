@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memgap.kinds.static.layouts import REASONS, Held, Lengths, contiguous, paged, static, used
+from memgap.stats.layouts import REASONS, Held, Lengths, contiguous, paged, static, used
 
 LONGEST = 16
 requests = st.lists(st.builds(Lengths, st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=9)

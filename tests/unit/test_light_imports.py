@@ -31,6 +31,7 @@ MEASURING = (
     "memgap.kinds.static.measure",
     "memgap.kinds.static.worker",
     "memgap.tuning.run",
+    "memgap.labs.command",
     "memgap.advisor.verify",
 )
 HOSTS = tuple(f"memgap.host.{name}" for name in ("server", "replicas", "worker", "supervisor", "mps"))

@@ -154,3 +154,18 @@ def test_a_load_in_seconds_is_listed_and_estimated_as_such(tmp_path: Path) -> No
     assert [(row.load_s, row.requests) for row in rows] == [(30.0, 32)] * 3
     assert all(30.0 < row.estimate_s < 32.0 for row in rows)
     assert {row.load_s for row in list_points(small_study(), tmp_path)} == {None}
+
+
+def test_the_advised_server_is_a_point_once_there_is_its_advice(tmp_path: Path) -> None:
+    asked = {"advisor": {"verify": True}, "figures": {"fig02": {"sweep": "small"}}}
+    study, advice = load_study({**small_config(), **asked}), {"server_args": {"max-num-seqs": 2}, "candidates": []}
+    assert len(list_points(study, tmp_path)) == 3
+    path = tmp_path / "advisor/tiny-opt.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump({"model": "tiny-opt", "b_opt": 2, "rule": {}, **advice}))
+    (row,) = [row for row in list_points(study, tmp_path, "small") if row.experiment == "verification"]
+    assert (row.batch_cap, row.state) == (2, "missing")
+    recorded = load_study({**small_config(), **asked, "recorded": "recorded/h200"})
+    assert len(list_points(recorded, tmp_path)) == 3, "recorded data that lack it will not get it"
+    path.write_text("model: [")
+    assert len(list_points(study, tmp_path)) == 3

@@ -117,6 +117,30 @@ def test_token_ids_are_preferred_and_an_empty_first_event_is_no_token() -> None:
     assert (reply.chunks, reply.done, reply.malformed) == (4, True, None)
 
 
+def test_the_first_text_is_what_a_user_sees_first() -> None:
+    special, half = {"delta": {"content": ""}, "token_ids": [1]}, {"delta": {}, "token_ids": [2]}
+    parts = _stream(
+        *(
+            _event(choices=[one])
+            for one in (
+                {"delta": {"role": "assistant", "content": ""}},
+                *(special, half),
+                {"delta": {"reasoning_content": "hm"}, "token_ids": [3]},
+                {"delta": {"reasoning": "so"}, "token_ids": [4]},
+                {"delta": {"content": "Yes"}, "token_ids": [5]},
+                {"delta": {"content": ""}, "token_ids": [6], "finish_reason": "stop"},
+            )
+        )
+    )
+    reply = parse_reply(range(len(parts)), parts)
+    assert reply.times_ns == [2, 3, 4, 5, 6, 7]
+    assert (reply.first_text_ns, reply.first_answer_ns) == (4, 6)
+    parts = _stream(_event(choices=[{"text": ""}]), _event(choices=[{"text": " a", "token_ids": [9]}]))
+    reply = parse_reply(range(len(parts)), parts)
+    assert (reply.first_text_ns, reply.first_answer_ns) == (2, 2)
+    assert parse_reply([], []).first_text_ns is None
+
+
 def test_usage_counts_where_there_are_no_ids() -> None:
     parts = _stream(
         *(
@@ -216,3 +240,32 @@ def test_an_end_with_blanks_is_an_end() -> None:
 def test_an_error_without_the_word_is_an_error() -> None:
     parts = _stream(_event(object="error", message="out of cache", code=500))
     assert parse_reply(range(len(parts)), parts).message == "out of cache"
+
+
+@pytest.mark.parametrize("end", [b"data: [DONE]", b"data:[DONE]\n", b"data: [DONE]\r\n"])
+def test_an_end_without_its_empty_line_is_an_end(end: bytes) -> None:
+    event = _chunk(_event(choices=[{"text": "a"}]))
+    assert parse_reply([1, 2], [_HEAD + event, _chunk(end)]).done
+    assert not parse_reply([1, 2], [_HEAD + event, _chunk(end[:10])]).done
+
+
+@pytest.mark.parametrize(
+    ("head", "kept"),
+    [
+        (b"Connection: Keep-Alive, Upgrade", True),
+        (b"Connection: upgrade, Close", False),
+        (b"Connection: keep-alive\r\nConnection: close", False),
+        (b"X: y", True),
+    ],
+)
+def test_a_connection_is_kept_unless_one_of_its_options_says_close(head: bytes, kept: bool) -> None:
+    decoder = ReplyDecoder()
+    decoder.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + head + b"\r\n\r\n")
+    assert decoder.keep_alive is kept
+
+
+def test_a_length_may_be_said_twice_but_not_otherwise() -> None:
+    twice = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\ncontent-length: 2\r\n\r\nab"
+    assert ReplyDecoder().feed(twice) == [b"ab"]
+    with pytest.raises(ReplyError):
+        ReplyDecoder().feed(twice.replace(b"length: 2", b"length: 3"))

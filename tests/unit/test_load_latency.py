@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memgap.load.latency import itl_chunk_s, itl_s, summarize, tpot_s, ttft_s
+from memgap.load.latency import itl_chunk_s, itl_s, summarize, timed_latencies, tpot_s, ttft_s
 from memgap.load.records import ClientHealth, LoadResult, RequestResult, TokenEvents
 
 _HEALTH = ClientHealth(0, 0, 0, None, None, 0, 0, 0, 0, "asyncio")
@@ -89,6 +89,29 @@ def test_intended_latency_contains_the_wait_before_the_send() -> None:
     assert ttft_s(results, intended=True).tolist() == [2.5]
     summary = summarize(_result(results, _events((0, 3.5, 1), (0, 4.0, 1))))
     assert summary["e2e_intended_mean_ms"] == pytest.approx(3000)
+
+
+def test_first_text_and_first_answer_stand_beside_the_first_token() -> None:
+    plain = replace(_ok(0, 1.0, 1.5, 3.0, 4), first_text_s=1.75, first_answer_s=1.75, finish_reason="stop")
+    events = _events((0, 1.5, 2), (0, 3.0, 2))
+    summary = summarize(_result([plain], events))
+    assert (summary["ttft_mean_ms"], summary["ttft_text_mean_ms"]) == pytest.approx((500, 750))
+    assert "ttft_answer_mean_ms" not in summary, "nobody reasoned"
+    assert (summary["requests_ended"], summary["requests_cut"]) == (1, 0)
+    reasoned = replace(plain, index=1, first_answer_s=2.5)
+    unanswered = replace(plain, index=2, first_answer_s=None, finish_reason="LENGTH")
+    silent = replace(plain, index=3, first_text_s=None, first_answer_s=None)
+    result = _result([plain, reasoned, unanswered, silent], events)
+    summary = summarize(result)
+    assert summary["ttft_answer_mean_ms"] == pytest.approx((750 + 1500) / 2)
+    assert summary["ttft_text_mean_ms"] == pytest.approx(750)
+    assert (summary["requests_ended"], summary["requests_cut"]) == (3, 1)
+    timed = timed_latencies(result)
+    assert timed["ttft_text"].at_s.tolist() == [1.75] * 3
+    assert timed["ttft_answer"].at_s.tolist() == [1.75, 2.5]
+    assert len(timed["ttft_answer"].values_s) == 2
+    none = summarize(_result([_ok(0, 0, 1.0, 1.1, 2)], events))
+    assert not {"requests_ended", "ttft_text_mean_ms"} & none.keys(), "the server does not say"
 
 
 def test_one_token_has_no_tpot_and_no_completion_no_latency() -> None:

@@ -145,10 +145,12 @@ def test_every_way_to_ask_goes_straight_to_the_server(proxy: list[str], ours: st
     assert fetch_page(ours, 5) == {"a_metric": [({}, 1.0)]}
     for engine in ("vllm", "sglang", "mock"):
         assert adapter_for(engine).reset_prefix_cache(ours, "key")
-    moment = ProfileMoment([ours], "key", {"after_s": 0.0, "seconds": 0.0})
+    moment = ProfileMoment([ours], "key", {"after_s": 0.0, "seconds": 0.0}, [b"{}"])
     moment._run()
     assert moment.error is None
-    assert {"/metrics", "/reset_prefix_cache", "/flush_cache", "/start_profile", "/stop_profile"} <= set(_Server.seen)
+    assert {"/metrics", "/reset_prefix_cache", "/flush_cache?timeout=5", "/start_profile", "/stop_profile"} <= set(
+        _Server.seen
+    )
     assert proxy == []
 
 
@@ -178,9 +180,16 @@ def test_whatever_goes_wrong_is_an_oserror(ours: str) -> None:
         ({"http_proxy": "http://p:1"}, ",".join(HOSTS)),
         ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "localhost, .site"}, "localhost,.site,127.0.0.1,::1"),
         ({"all_proxy": "socks5://p:1", "no_proxy": "127.0.0.1"}, "127.0.0.1,localhost,::1"),
-        ({"http_proxy": "http://p:1", "no_proxy": "*"}, None),
+        ({"http_proxy": "http://p:1", "no_proxy": "*"}, "*"),
+        ({"http_proxy": "http://p:1", "no_proxy": " * ", "NO_PROXY": ""}, "*"),
+        ({"HTTP_PROXY": "http://p:1", "NO_PROXY": "a, b"}, "a,b,127.0.0.1,localhost,::1"),
     ],
 )
 def test_programs_that_are_started_get_the_hosts_too(given: dict[str, str], expected: str | None) -> None:
     made = without_proxy(given)
     assert made == (given if expected is None else {**given, "no_proxy": expected, "NO_PROXY": expected})
+
+
+def test_either_spelling_keeps_what_it_says() -> None:
+    made = without_proxy({"http_proxy": "http://p:1", "no_proxy": "a", "NO_PROXY": "*"})
+    assert (made["no_proxy"], made["NO_PROXY"]) == ("a,127.0.0.1,localhost,::1", "*")

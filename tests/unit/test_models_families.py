@@ -8,6 +8,7 @@ import yaml
 
 from memgap.errors import UserError
 from memgap.models import ModelArchitecture, load_registry, resolve_model
+from memgap.models.cache import CacheType
 from memgap.models.hf_config import from_hf_config, to_hf_config
 
 DATA = yaml.safe_load((Path(__file__).parent / "data" / "architectures.yaml").read_text(encoding="utf-8"))
@@ -90,7 +91,7 @@ def test_windows_alternate() -> None:
     assert {(one.count, one.attention.window) for one in blocks if one.attention} == {(22, 512), (4, None)}
     oss = read("gpt-oss-20b").decoder
     assert {(one.count, one.attention.window) for one in oss.blocks if one.attention} == {(12, 128), (12, None)}
-    long = oss.kv_bytes_of_sequence(10000, 2.0)
+    long = oss.kv_bytes_of_sequence(10000, CacheType(2))
     assert long == 12 * 2 * 8 * 64 * 2 * (10000 + 128)
 
 
@@ -101,6 +102,53 @@ def test_the_same_config_comes_back(name: str) -> None:
     again = from_hf_config(to_hf_config(architecture, "bfloat16"), name)
     assert again.parameter_count() == architecture.parameter_count()
     assert again.kv_bytes_per_token("bfloat16") == architecture.kv_bytes_per_token("bfloat16")
+
+
+def test_layers_of_a_searched_plan_differ() -> None:
+    whole = {"attention": {"n_heads_in_group": 8}, "ffn": {"ffn_mult": 5.25}}
+    small = {"attention": {"n_heads_in_group": 16, "no_op": False}, "ffn": {"ffn_mult": 1.3125, "no_op": False}}
+    halves = [{"attention": {"no_op": True}, "ffn": {"ffn_mult": 2.625}}, {**whole, "ffn": {"no_op": True}}]
+    mapped = {"attention": {"replace_with_linear": True}, "ffn": {"replace_with_linear": True}}
+    config = {**DATA["llama-3.1-70b"]["config"], "model_type": "nemotron-nas", "num_hidden_layers": 6}
+    config |= {"num_key_value_heads": None, "intermediate_size": None}
+    found = from_hf_config({**config, "block_configs": [whole, whole, small, *halves, mapped]})
+    hidden, head, widths = 8192, 128, {5.25: 28672, 2.625: 14336, 1.3125: 7168}  # 28,672 is Llama's own
+    attention = {group: 2 * hidden * hidden + 2 * hidden * head * 64 // group for group in (8, 16)}
+    ffn = {share: 3 * hidden * width for share, width in widths.items()}
+    layers = 3 * attention[8] + attention[16] + 2 * ffn[5.25] + ffn[1.3125] + ffn[2.625] + 2 * hidden * hidden
+    norms = (2 + 2 + 2 + 1 + 1 + 2 + 1) * hidden
+    assert found.parameter_count() == 2 * 128256 * hidden + layers + norms
+    assert found.kv_bytes_per_token("bfloat16") == (3 * 8 + 4) * 2 * head * 2
+    assert ModelArchitecture.from_dict(found.to_dict()) == found
+
+
+def test_alternating_updates_are_counted() -> None:
+    config = {
+        "model_type": "gemma3n",
+        "architectures": ["Gemma3nForConditionalGeneration"],
+        "vision_config": {"model_type": "gemma3n_vision"},
+        "text_config": {
+            "model_type": "gemma3n_text",
+            "hidden_size": 2048,
+            "intermediate_size": [16384] * 35,
+            "head_dim": 256,
+            "num_hidden_layers": 35,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 2,
+            "vocab_size": 262400,
+            "max_position_embeddings": 32768,
+            "sliding_window": 512,
+            "num_kv_shared_layers": 15,
+            "laurel_rank": 64,
+            "vocab_size_per_layer_input": 262144,
+            "hidden_size_per_layer_input": 256,
+            "altup_num_inputs": 4,
+        },
+    }
+    found = from_hf_config(config)
+    assert found.parameter_count() == 6_835_235_568, "as transformers builds Gemma 3n E4B without its towers"
+    assert found.decoder.uncounted == ("vision_config",)
+    assert found.kv_bytes_per_token("bfloat16") == 20 * 2 * 2 * 256 * 2, "the last 15 layers read those of others"
 
 
 def test_bookkeeping_makes_no_other_point() -> None:
@@ -122,7 +170,8 @@ def test_a_model_type_that_is_not_known_is_read_by_its_keys() -> None:
         ({"model_type": "bert", "hidden_act": "gelu"}, ["'bert'", "hidden_act 'gelu'"]),
         ({"model_type": "t5", "is_encoder_decoder": True}, ["is_encoder_decoder"]),
         ({"model_type": "brandnew", "d_conv": 4}, ["'brandnew'", "d_conv"]),
-        ({"model_type": "gemma3n_text", "altup_num_inputs": 4}, ["altup_num_inputs"]),
+        ({"model_type": "brandnew", "altup_num_inputs": 4}, ["altup_num_inputs"]),
+        ({"model_type": "nemotron-nas", "block_configs": [{"ffn": {}}]}, ["layer 1", "block_configs", "attention"]),
         ({"model_type": None}, ["model_type is missing"]),
         ({"hidden_size": "wide"}, ["hidden_size is 'wide'", "whole number"]),
         ({"num_hidden_layers": None}, ["num_hidden_layers is missing"]),

@@ -14,6 +14,7 @@ from memgap.models.hf_config import from_hf_config, to_hf_config
 
 LLAMA = load_registry()["llama-3.1-8b"].architecture
 GIB = 2**30
+FP8_CACHE = {"num_bits": 8, "type": "float"}
 LAYERS = 32 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336)
 OUTSIDE = LLAMA.parameter_count() - LAYERS
 
@@ -171,3 +172,21 @@ def test_a_short_mapping_says_group_and_method() -> None:
     model = resolve_model("m", {"m": {"base": "tiny-llama", "quantization": {"method": "awq", "group": 64}}})
     assert model["architecture"]["quantization"]["group_size"] == 64
     assert read_quantization(model["architecture"]["quantization"], "x").summary == "awq-int4-g64"
+
+
+@pytest.mark.parametrize(
+    ("said", "same_as"),
+    [
+        ({"quant_method": "awq", "w_bit": 8, "q_group_size": 64}, {"quant_method": "awq", "bits": 8, "group_size": 64}),
+        ({"quant_method": "gptq", "bits": 4.0, "group_size": 128.0}, {"quant_method": "gptq", "bits": 4}),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": False, "load_in_8bit": False}, None),
+        ({"quant_method": "compressed-tensors", "config_groups": {}, "kv_cache_scheme": FP8_CACHE}, None),
+        ({"quant_method": "compressed-tensors", "kv_cache_scheme": FP8_CACHE}, None),
+    ],
+)
+def test_other_ways_to_say_the_same(said: dict[str, Any], same_as: dict[str, Any] | None) -> None:
+    config = to_hf_config(LLAMA, "bfloat16")
+    found = from_hf_config({**config, "quantization_config": said}, "here")
+    expected = from_hf_config({**config, "quantization_config": same_as}, "here")
+    assert found.weight_bytes("bfloat16") == expected.weight_bytes("bfloat16")
+    assert found.checkpoint_kv_dtype == ("fp8" if "kv_cache_scheme" in said else None)

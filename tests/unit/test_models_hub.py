@@ -1,11 +1,8 @@
 """Models of a hub by their id alone, from a small hub on this machine that answers as the real one does."""
 
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,67 +10,32 @@ from memgap.errors import UserError
 from memgap.models import ModelArchitecture, load_registry, resolve_model
 from memgap.models.hf_config import to_hf_config
 from memgap.models.hub import LOCK
+from tests.support.hub import COMMIT, TOKEN, Hub, Repository, serving
 
-COMMIT = "c0ffee" + "0" * 34
-CONFIG = to_hf_config(load_registry()["qwen3-8b"].architecture, "bfloat16")
-QUANT = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}}
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """Two open models, a gated one that takes one token, and a broken one."""
-
-    asked: list[str]
-
-    def do_GET(self) -> None:
-        """Answer one question."""
-        type(self).asked.append(self.path)
-        files = {
-            f"/open/model/resolve/{COMMIT}/config.json": CONFIG,
-            f"/open/fp8/resolve/{COMMIT}/config.json": CONFIG,
-            f"/open/fp8/resolve/{COMMIT}/hf_quant_config.json": QUANT,
-            f"/gated/model/resolve/{COMMIT}/config.json": CONFIG,
-        }
-        for name in ("open/model", "open/fp8", "gated/model"):
-            own = [{"rfilename": path.rsplit("/", 1)[1]} for path in files if path.startswith(f"/{name}/")]
-            for revision in ("main", "v1", COMMIT):
-                files[f"/api/models/{name}/revision/{revision}"] = {"sha": COMMIT, "siblings": own}
-        if "gated" in self.path and self.headers.get("Authorization") != "Bearer right":
-            self.send_error(401)
-        elif "broken" in self.path:
-            self._say(b"<html>")
-        elif self.path in files:
-            self._say(json.dumps(files[self.path]).encode())
-        else:
-            self.send_error(404)
-
-    def _say(self, content: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+CONFIG = json.dumps(to_hf_config(load_registry()["qwen3-8b"].architecture, "bfloat16")).encode()
+QUANT = b'{"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}}'
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[Hub]]:
-    """Serve the hub, and work in a folder without pins or tokens."""
-    Hub.asked = []
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """Serve open models, a gated one and a broken one, and work in a folder without pins or tokens."""
+    repositories = {
+        "open/model": Repository({"config.json": CONFIG}, tags={"v1": COMMIT}),
+        "open/fp8": Repository({"config.json": CONFIG, "hf_quant_config.json": QUANT}),
+        "gated/model": Repository({"config.json": CONFIG}, gated=True),
+        "broken/model": Repository({"config.json": b"<html>"}),
+    }
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
-    yield Hub
-    server.shutdown()
-    server.server_close()
+    with serving(repositories) as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.url)
+        yield served
 
 
-def test_an_id_is_enough_and_is_read_once(hub: type[Hub]) -> None:
+def test_an_id_is_enough_and_is_read_once(hub: Hub) -> None:
     models = {"mine": {"hub_id": "open/model"}}
     model = resolve_model("mine", models)
     assert (model["weights"], model["revision"], model["dtype"]) == ("hub", COMMIT, "bfloat16")
@@ -85,7 +47,7 @@ def test_an_id_is_enough_and_is_read_once(hub: type[Hub]) -> None:
     assert json.loads(Path(LOCK).read_text())["open/model"]["commit"] == COMMIT
 
 
-def test_a_pin_needs_no_hub(hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pin_needs_no_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     models = {"mine": {"hub_id": "open/model"}}
     model = resolve_model("mine", models)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
@@ -93,35 +55,35 @@ def test_a_pin_needs_no_hub(hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> 
     assert resolve_model("mine", models) == model
 
 
-def test_a_tag_becomes_the_commit(hub: type[Hub]) -> None:
+def test_a_tag_becomes_the_commit(hub: Hub) -> None:
     model = resolve_model("mine", {"mine": {"hub_id": "open/model", "revision": "v1"}})
     assert model["revision"] == COMMIT
     assert list(json.loads(Path(LOCK).read_text())) == ["open/model@v1"]
 
 
-def test_a_format_beside_the_config_is_read(hub: type[Hub]) -> None:
+def test_a_format_beside_the_config_is_read(hub: Hub) -> None:
     model = resolve_model("mine", {"mine": {"hub_id": "open/fp8"}})
     shape = ModelArchitecture.from_dict(model["architecture"])
     assert (shape.weight_format, shape.kv_dtype("bfloat16")) == ("fp8", "fp8")
 
 
-def test_a_known_shape_takes_its_commit_from_the_hub(hub: type[Hub]) -> None:
+def test_a_known_shape_takes_its_commit_from_the_hub(hub: Hub) -> None:
     model = resolve_model("mine", {"mine": {"base": "qwen3-8b", "weights": "hub", "hub_id": "open/model"}})
     assert model["revision"] == COMMIT
 
 
-def test_a_gated_model_takes_a_token(hub: type[Hub], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_gated_model_takes_a_token(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     models = {"mine": {"hub_id": "gated/model"}}
     with pytest.raises(UserError, match="does not give gated/model to everybody") as caught:
         resolve_model("mine", models)
     assert "HF_TOKEN" in str(caught.value)
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "token").write_text("right\n")
+    (tmp_path / "home" / "token").write_text(f"{TOKEN}\n")
     assert resolve_model("mine", models)["revision"] == COMMIT
     Path(LOCK).unlink()
-    monkeypatch.setenv("HF_TOKEN", "right")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert resolve_model("mine", models)["revision"] == COMMIT
-    assert "right" not in Path(LOCK).read_text()
+    assert TOKEN not in Path(LOCK).read_text()
 
 
 @pytest.mark.parametrize(
@@ -131,7 +93,7 @@ def test_a_gated_model_takes_a_token(hub: type[Hub], monkeypatch: pytest.MonkeyP
         ("broken/model", ["no JSON object"]),
     ],
 )
-def test_what_the_hub_does_not_give_is_one_sentence(hub: type[Hub], hub_id: str, words: list[str]) -> None:
+def test_what_the_hub_does_not_give_is_one_sentence(hub: Hub, hub_id: str, words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         resolve_model("mine", {"mine": {"hub_id": hub_id}})
     message = str(caught.value)
@@ -141,7 +103,7 @@ def test_what_the_hub_does_not_give_is_one_sentence(hub: type[Hub], hub_id: str,
         assert word in message
 
 
-def test_no_hub_and_damaged_pins(hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_hub_and_damaged_pins(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"cannot read open/model from the hub at http://127\.0\.0\.1:9"):
         resolve_model("mine", {"mine": {"hub_id": "open/model"}})

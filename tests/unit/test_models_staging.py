@@ -1,104 +1,101 @@
 """Models are fetched at a fixed commit where there is a network, and found again where there is none."""
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from memgap.models import load_registry, resolve_model
+from memgap.models.hf_config import to_hf_config
 from memgap.models.staging import CACHE, hub_model_name, ignored, offline_variables
 from memgap.workflow import load_study
+from tests.support.hub import COMMIT, TOKEN, Hub, Repository, serving
 from tests.support.records import small_config
 
 SCRIPT = Path(__file__).resolve().parents[2] / "workflow/scripts/stage_model.py"
-COMMIT = "c" * 40
-FILES = {"config.json": b'{"model_type": "opt"}', "model.safetensors": b"weights", "pytorch_model.bin": b"pickle"}
+CONFIG = json.dumps(to_hf_config(load_registry()["tiny-llama"].architecture, "bfloat16")).encode()
+FILES = {"config.json": CONFIG, "model.safetensors": b"weights", "pytorch_model.bin": b"pickle"}
 MODEL = {"name": "small", "weights": "hub", "hub_id": "someone/small", "revision": COMMIT}
 
 
-class Hub(BaseHTTPRequestHandler):
-    """The few answers of the hub that fetching a snapshot needs."""
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = self.path.split("?")[0]
-        self.server.asked.append(path)  # type: ignore[attr-defined]
-        if path.startswith(f"/api/models/{MODEL['hub_id']}/revision/"):
-            siblings = [{"rfilename": name} for name in FILES]
-            return self._send(json.dumps({"id": MODEL["hub_id"], "sha": COMMIT, "siblings": siblings}).encode())
-        if path.startswith(f"/api/models/{MODEL['hub_id']}/tree/"):
-            tree = [{"type": "file", "path": name, "size": len(data), "oid": "0"} for name, data in FILES.items()]
-            return self._send(json.dumps(tree).encode())
-        name = path.rsplit("/", 1)[-1]
-        if path == f"/{MODEL['hub_id']}/resolve/{COMMIT}/{name}" and name in FILES:
-            return self._send(FILES[name])
-        self.send_error(404)
-        return None
-
-    def _send(self, data: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture
-def hub() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.asked = []  # type: ignore[attr-defined]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+def hub() -> Iterator[Hub]:
+    repositories = {"someone/small": Repository(FILES), "someone/gated": Repository(FILES, gated=True)}
+    with serving(repositories) as served:
+        yield served
 
 
-def stage(folder: Path, port: int, **changes: str) -> subprocess.CompletedProcess[str]:
+def stage(folder: Path, hub: Hub, model: dict[str, Any], **variables: str) -> subprocess.CompletedProcess[str]:
     plan = folder / "model.json"
-    plan.write_text(json.dumps({**MODEL, **changes}))
+    plan.write_text(json.dumps(model))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment |= {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(folder / "home")}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), **variables}
     options = ["--plan", str(plan), "--results", str(folder / "results"), "--out", str(folder / "results/hub/x.json")]
     command = [sys.executable, str(SCRIPT), *options]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
-def test_a_model_is_fetched_once_and_found_without_a_network(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
-    done = stage(tmp_path, hub.server_port)
-    assert done.returncode == 0, done.stderr
-    note = json.loads((tmp_path / "results/hub/x.json").read_text())
-    assert note["commit"] == COMMIT
-    assert set(note["files_bytes"]) == {"config.json", "model.safetensors"}
-    asked = len(hub.asked)  # type: ignore[attr-defined]
-    wanted = "allow_patterns=['*.safetensors']"  # as vLLM asks for weights
-    find = f"import huggingface_hub as h; print(h.snapshot_download('someone/small', revision='{COMMIT}', {wanted}))"
-    environment = {**os.environ, **offline_variables(tmp_path / "results")}
+def found_offline(folder: Path, hub_id: str, revision: str) -> Path:
+    """Return the folder in which an engine without a network finds the weights, as vLLM asks for them."""
+    wanted = "allow_patterns=['*.safetensors']"
+    find = f"import huggingface_hub as h; print(h.snapshot_download({hub_id!r}, revision={revision!r}, {wanted}))"
+    environment = {**os.environ, **offline_variables(folder / "results")}
     found = subprocess.run(
         [sys.executable, "-c", find], capture_output=True, text=True, env=environment, check=False, cwd="/"
     )
     assert found.returncode == 0, found.stderr
-    folder = Path(found.stdout.strip())
+    return Path(found.stdout.strip())
+
+
+def test_a_model_is_fetched_once_and_found_without_a_network(hub: Hub, tmp_path: Path) -> None:
+    done = stage(tmp_path, hub, MODEL)
+    assert done.returncode == 0, done.stderr
+    note = json.loads((tmp_path / "results/hub/x.json").read_text())
+    assert note["commit"] == COMMIT
+    assert set(note["files_bytes"]) == {"config.json", "model.safetensors"}
+    asked = len(hub.asked)
+    folder = found_offline(tmp_path, "someone/small", COMMIT)
     assert folder.is_relative_to(tmp_path / "results" / CACHE)
     assert (folder / "model.safetensors").read_bytes() == b"weights"
-    assert len(hub.asked) == asked  # type: ignore[attr-defined]
+    assert len(hub.asked) == asked
 
 
-def test_a_hub_that_refuses_is_one_sentence(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
-    done = stage(tmp_path, hub.server_port, hub_id="someone/gone")
+def test_a_model_named_by_its_id_is_staged_at_the_commit_that_was_pinned(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    models = {"mine": {"hub_id": "someone/small"}}
+    resolve_model("mine", models)
+    hub.repositories["someone/small"].move_on("d" * 40, {"config.json": CONFIG, "model.safetensors": b"newer"})
+    model = resolve_model("mine", models)
+    assert model["revision"] == COMMIT, "pinned"
+    done = stage(tmp_path, hub, model)
+    assert done.returncode == 0, done.stderr
+    folder = found_offline(tmp_path, "someone/small", model["revision"])
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    assert not [path for path in hub.asked if "d" * 40 in path]
+
+
+def test_a_gated_model_is_staged_with_a_token_that_is_kept_nowhere(hub: Hub, tmp_path: Path) -> None:
+    gated = {**MODEL, "hub_id": "someone/gated"}
+    done = stage(tmp_path, hub, gated)
+    assert done.returncode == 2
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(f"memgap: cannot fetch someone/gated at {COMMIT} from the hub: ") and "401" in said
+    assert stage(tmp_path, hub, gated, HF_TOKEN=TOKEN).returncode == 0
+    assert (found_offline(tmp_path, "someone/gated", COMMIT) / "config.json").read_bytes() == CONFIG
+    assert TOKEN not in (tmp_path / "results/hub/x.json").read_text()
+
+
+def test_a_hub_that_refuses_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
+    done = stage(tmp_path, hub, {**MODEL, "hub_id": "someone/gone"})
     assert done.returncode == 2
     said = done.stderr.splitlines()[-1]
     assert said.startswith(f"memgap: cannot fetch someone/gone at {COMMIT} from the hub: ")

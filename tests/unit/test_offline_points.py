@@ -210,9 +210,18 @@ def test_an_unknown_model_is_named_with_the_near_one() -> None:
 def test_what_is_missing_is_named(name: str) -> None:
     configuration = config()
     del configuration["offline"]["phases"]["fixed"][name]
-    assert refusal_of(configuration) == (
-        f"config: offline.phases: no `{name}` is given, neither in `fixed` nor in experiment 'default'."
-    )
+    nor = "nor a `dataset`" if name.endswith("tokens") else "neither in `fixed` nor in experiment 'default'"
+    assert refusal_of(configuration) == f"config: offline.phases: no `{name}` is given, {nor}."
+
+
+def test_a_batch_can_be_the_first_prompts_of_a_dataset() -> None:
+    refused = "with `dataset` lengths are its own and no step is like another; remove `prompt_tokens`"
+    assert refused in refusal_of(config(dataset="short"))
+    lengths = {"prompt_tokens": None, "output_tokens": None, "dataset": "short"}
+    study = load_study(config(batch=[4], **lengths))
+    (point,) = (one for one in study.points.values() if one.record.get("kind") == "offline")
+    assert point.record["dataset"]["key"] in study.datasets and "prompt_tokens" not in point.record
+    assert "batch 33 is above the 32 requests of short" in refusal_of(config(batch=33, **lengths))
 
 
 def test_a_study_with_the_name_of_a_sweep_is_refused() -> None:

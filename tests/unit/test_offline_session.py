@@ -18,14 +18,17 @@ import pandas as pd
 import pytest
 
 from memgap.canonical import canonical_json
+from memgap.datasets import store_dataset
 from memgap.errors import UserError
 from memgap.kinds.offline.profilers import NcuProfiler, NsysProfiler, profiler_of
 from memgap.kinds.offline.profiles import recorded_files
 from memgap.kinds.offline.steps import COLUMNS, Step, row
+from memgap.kinds.offline.tables import make
 from memgap.profiling.timeline import Recording, timeline_table, windows_table
 from memgap.recorded.export import STEPS_KEPT, TELEMETRY_ROWS, export
 from memgap.recorded.files import all_points
 from memgap.study.study import Study
+from memgap.tables.inputs import Inputs
 from memgap.workflow import load_study
 from tests.support.offline_studies import SYNCHRONOUS, config
 from tests.support.processes import left
@@ -44,7 +47,8 @@ out, spec = Path(arguments["--out"]), json.loads(Path(arguments["--spec"]).read_
 told = json.loads((here / "worker.json").read_text())
 with (here / "starts.jsonl").open("a") as file:
     runs = [run["batch"] for run in spec["runs"]]
-    seen = dict(flags=spec["flags"], runs=runs, variables=dict(os.environ))
+    asked = [(run["lengths"], run.get("prompts")) for run in spec["runs"]]
+    seen = dict(flags=spec["flags"], runs=runs, asked=asked, variables=dict(os.environ))
     file.write(json.dumps(seen) + chr(10))
 print("Using FLASH_ATTN attention backend out of potential backends: ['FLASH_ATTN'].", flush=True)
 if told.get("start"):
@@ -325,6 +329,23 @@ def test_a_batch_that_does_not_fit_is_a_result_and_the_next_one_is_measured(tmp_
     assert point["verdict"]["verdict"] is None
     assert point["summary"]["decode_steps"] == 0
     assert "decode_step_mean_ms" not in point["summary"]
+
+
+def test_a_batch_of_a_dataset_has_its_prompts_and_lengths(tmp_path: Path) -> None:
+    session = Runner(tmp_path, batch=4, dataset="short", prompt_tokens=None, output_tokens=None)
+    (spec,) = (point["record"]["dataset"] for point in session.plan["points"])
+    store_dataset(session.results / f"datasets/{spec['key']}.npz", spec)
+    session.run()
+    ((lengths, prompts),) = session.starts()[0]["asked"]
+    assert lengths == [[12, 8]] * 4 and [len(one) for one in prompts] == [12] * 4
+    assert len({tuple(one) for one in prompts}) == 4
+    summary = session.points()[4]["summary"]
+    assert summary["output_throughput_tok_s"] == pytest.approx(4 * 8 / summary["total_s"])
+    (row,) = make(Inputs(plan=session.study.group_plan("phases"), points=session.results / "points"))[
+        "offline"
+    ].to_dict("records")
+    assert (row["dataset"], row["num_gpu_blocks"], row["kv_block_tokens"]) == ("short", 10, 16)
+    assert row["start_ready_s"] > 0
 
 
 def test_a_profiler_does_not_hide_why_a_point_failed(tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ class Store:
             if "steps.csv.gz" not in files
             else list(csv.DictReader(gzip.decompress(files["steps.csv.gz"]).decode().splitlines()))
         )
-        summary = summarize_steps(rows, {}, entry["record"])
+        lengths = [(entry["record"]["prompt_tokens"], entry["record"]["output_tokens"])]
+        summary = summarize_steps(rows, {}, lengths)
         verdict: dict[str, Any] = {"verdict": "valid", "limit": None, "reasons": []}
         store_point(self.folder, entry["record"], summary, **{"engine": ENGINE, "verdict": verdict, **changes})
         for file, data in files.items():
@@ -386,11 +387,13 @@ def test_a_summary_takes_device_counters_and_clocks_where_there_are_any() -> Non
         "decode": [{"dram_fraction": 0.8, "sm_clock_mhz": 2000.0, "power_w": 300.0}],
     }
     rows = [{name: str(value) for name, value in one.items()} for one in steps([1.0, 2.0, 3.0, 10.0])]
-    found = summarize_steps(rows, device, {"prompt_tokens": 10})
+    found = summarize_steps(rows, device, [(10, 5), (10, 5)])
     assert found["prefill_sm_active_max_fraction"] == 0.5
     assert found["decode_dram_mean_fraction"] == 0.8
     assert found["sm_clock_mean_mhz"] == 1500.0
     assert found["decode_power_mean_w"] == 300.0
     assert (found["decode_step_p50_ms"], found["decode_step_p99_ms"]) == pytest.approx((2.0, 10.0))
     assert found["context_mean_tokens"] == 12.5
+    unequal = summarize_steps(rows, device, [(10, 5), (100, 2), (7, 1)])
+    assert unequal["context_mean_tokens"] == pytest.approx((4 * 12.5 + 101) / 5)
     assert found["total_s"] == pytest.approx(0.026)

@@ -561,3 +561,23 @@ def test_a_bad_fleet_file_is_one_sentence(tmp_path: Path, text: str, sentence: s
 def test_a_missing_fleet_file_ends_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--table", "t.csv", "--fleet", str(tmp_path / "none.yaml"), "--out", str(tmp_path / "p.yaml")]) == 2
     assert capsys.readouterr().err.startswith("memgap: cannot read the fleet ")
+
+
+def test_points_that_are_left_out_are_counted_by_why() -> None:
+    more = rows_of("small", {256: (1600.0, 70.0, 70.0)}, status="oom")
+    more += rows_of("small", {48: (1200.0, 25.0, 30.0)}, verdict="invalid", verdict_reasons="foreign_processes")
+    more += rows_of("small", {64: (math.inf, 30.0, 30.0)}) + rows_of("small", {64: (1300.0, math.nan, 30.0)})
+    plan = plan_for(as_table(rows_of("small", SMALL) + more), fleet(objective="gpus"))
+    assert plan["models"][0]["points"] == {"good": 3, "no number": 2, "failed": 1, "invalid": 1}
+    assert plan["models"][0]["ceiling_tok_s"] == {"a": 1500.0}
+
+
+def test_numbers_of_a_fleet_may_have_exponents_and_texts_need_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text("gpus: [{name: '1e1', count: 1e1, memory_gib: 8e1}]\nmodels: {m: {demand_tok_s: 1.5e3}}\n")
+    found = read_fleet(path)
+    assert [(one.name, one.count, one.memory_gib) for one in found.gpus] == [("1e1", 10, 80.0)]
+    assert found.models[0].demand_tok_s == 1500.0
+    path.write_text("gpus: [{name: 7, count: 1, memory_gib: 80}]\nmodels: {m: {demand_tok_s: 1}}\n")
+    with pytest.raises(UserError, match="name is 7, but must be a non-empty text, in quotes"):
+        read_fleet(path)

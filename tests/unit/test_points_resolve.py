@@ -53,6 +53,7 @@ def test_a_load_test_whose_outputs_do_not_fit_is_refused(engine: str) -> None:
 def test_flags_are_asked_by_their_meaning() -> None:
     sglang = GivenFlags("sglang", {"tp": 2, "pp-size": "2", "max-running-requests": 7})
     assert sglang.gpus == 4
+    assert GivenFlags("vllm", {"tensor-parallel-size": 2, "prefill-context-parallel-size": 2}).gpus == 4
     assert (sglang.whole("max_seqs", 1), sglang.whole("max_model_len", 9)) == (7, 9)
     assert sglang.name("speculation") is None
     assert sglang.get("speculation", "none") == "none"

@@ -139,7 +139,7 @@ def test_bad_faults_are_named(text: str) -> None:
 
 def test_unknown_flag_is_an_error() -> None:
     with pytest.raises(SystemExit):
-        parse_options(["--port", "1", "--model", "m", "--max-num-batched-tokens", "5"])
+        parse_options(["--port", "1", "--model", "m", "--swap-space", "5"])
 
 
 def test_bad_value_is_an_error() -> None:

@@ -22,11 +22,12 @@ def test_all_points_are_measured_once(tmp_path: Path) -> None:
     assert "3 points to measure" in printed
     assert "point 2 of 3 (tiny-opt, cap 2, 6 requests):" in printed
     assert {cap: one["status"] for cap, one in session.points().items()} == {1: "ok", 2: "ok", 4: "ok"}
-    outcome = json.loads((session.results / f"sessions/{session.name}.json").read_text())
-    assert [point["status"] for point in outcome["points"]] == ["ok"] * 3
+    outcome = (session.results / f"sessions/{session.name}.json").read_text()
+    assert [point["status"] for point in json.loads(outcome)["points"]] == ["ok"] * 3
     before = session.written()
     assert "all 3 points are in the store already" in session.run()
     assert session.written() == before
+    assert (session.results / f"sessions/{session.name}.json").read_text() == outcome
     summary = session.points()[4]["summary"]
     assert summary["requests_completed"] == 6
     assert summary["output_tokens"] == 48
@@ -37,12 +38,20 @@ def test_all_points_are_measured_once(tmp_path: Path) -> None:
 def test_a_garbled_point_is_measured_again_and_only_that(tmp_path: Path) -> None:
     session = runner(tmp_path)
     session.run()
-    before = session.written()
+    before, told = session.written(), contents(session)
     key = session.points()[2]["key"]
     (session.results / "points" / key / "point.json").write_text('{"key"')
     session.run()
     after = session.written()
     assert [cap for cap in before if before[cap] != after[cap]] == [2]
+    again = contents(session)
+    assert [one for one in told if told[one] != again[one]] == [key], "what stands for the points says so"
+
+
+def contents(session: Runner) -> dict[str, str]:
+    """Return what a session's outcome says of its points' contents."""
+    outcome = json.loads((session.results / f"sessions/{session.name}.json").read_text())
+    return {point["key"]: point["content"] for point in outcome["points"]}
 
 
 def test_a_server_that_dies_under_load_is_a_result_and_the_next_point_gets_a_new_one(tmp_path: Path) -> None:

@@ -19,9 +19,13 @@ from memgap.engine.sglang import CONFIG_FILE, SglangAdapter
 from memgap.errors import UserError
 from memgap.host.protocol import HostPlan
 from memgap.host.server import EngineServer
+from memgap.load.payload import request_body
+from memgap.load.records import LoadPlan, Prompt
 from memgap.telemetry.histograms import server_latencies
 from memgap.workflow import load_study
+from tests.support.fake_sglang import VERSION, write_fake_sglang
 from tests.support.records import small_config, small_study
+from tests.support.sessions import run_session
 
 PAGE = Path(__file__).with_name("data") / "sglang_metrics.txt"
 LOG = """[2026-01-01 00:00:00] Load weight end. elapsed=1.20 s, type=X, avail mem=70.10 GB, mem usage=2.50 GB.
@@ -94,12 +98,31 @@ def test_a_page_of_its_own_classes_gives_every_column() -> None:
     }
 
 
+def test_a_page_under_load_of_0_5_17() -> None:
+    rank = 'tp_rank="0"'
+    page = "\n".join(
+        (
+            f"sglang:num_running_reqs{{{rank}}} 64.0",
+            f"sglang:token_usage{{{rank}}} 0.01",
+            f"sglang:full_token_usage{{{rank}}} 0.00745",
+            'sglang:prompt_tokens_total{is_streaming="false"} 14.0',
+            'sglang:prompt_tokens_total{is_streaming="true"} 10322.0',
+            f'sglang:realtime_tokens_total{{mode="prefill_compute",{rank}}} 20630.0',
+            f'sglang:realtime_tokens_total{{mode="decode",{rank}}} 39420.0',
+        )
+    )
+    sample = SglangAdapter().metrics_sample(parse_page(page + "\n"))
+    assert sample["kv_cache_usage_fraction"] == 0.00745
+    assert (sample["prompt_tokens"], sample["decoded_tokens"]) == (10336.0, 39420.0)
+    assert (sample["num_preemptions"], sample["prefix_cache_hits"]) == (0.0, 0.0)
+
+
 def test_other_ranks_and_priorities_are_not_counted_twice() -> None:
     rows = "".join(
         f'sglang:num_running_reqs{{tp_rank="{rank}",priority="{priority}"}} 5.0\n'
         for rank, priority in ((0, ""), (0, "1"), (1, ""))
     )
-    assert SglangAdapter().metrics_sample(parse_page(rows)) == {"num_requests_running": 5.0}
+    assert SglangAdapter().metrics_sample(parse_page(rows))["num_requests_running"] == 5.0
 
 
 def test_its_histograms_are_found() -> None:
@@ -177,10 +200,47 @@ def test_facts_without_answers_come_from_the_log(url: str) -> None:
 
 
 def test_the_cache_is_emptied_with_the_key(url: str) -> None:
-    ANSWERS["/flush_cache"] = (True, "")
+    ANSWERS["/flush_cache?timeout=5"] = (True, "")
     assert SglangAdapter().reset_prefix_cache(url, "SECRET")
     assert not SglangAdapter().reset_prefix_cache(url, "another")
-    assert ("/flush_cache", "Bearer SECRET") in SEEN
+    assert ("/flush_cache?timeout=5", "Bearer SECRET") in SEEN
+
+
+def test_seats_and_graphs_are_those_of_the_running_server(url: str) -> None:
+    graphs = {"decode": {"backend": "full", "max_bs": 256, "bs": [1]}, "prefill": {"backend": "breakable"}}
+    states = [{"effective_max_running_requests_per_dp": 4096, "x": 1}]
+    ANSWERS["/server_info"] = (False, json.dumps({"cuda_graph_config": graphs, "internal_states": states}))
+    ANSWERS["/metrics"] = (False, 'sglang:context_len{tp_rank="0"} 8192.0\n')
+    facts = SglangAdapter().facts(url, record(), LOG)
+    assert facts.max_model_len == 8192
+    assert facts.resolved["server_args"] == {
+        "effective_max_running_requests_per_dp": 4096,
+        "cuda_graph_decode_backend": "full",
+        "cuda_graph_decode_max_bs": 256,
+        "cuda_graph_prefill_backend": "breakable",
+    }
+
+
+def test_its_health_check_runs_no_token_and_its_profiler_is_told_the_folder() -> None:
+    assert launched().env["SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION"] == "false"
+    told = json.loads(SglangAdapter().profile_request(Path("/somewhere")))
+    assert told["output_dir"] == "/somewhere"
+
+
+def test_a_streaming_chat_is_not_asked_for_token_ids() -> None:
+    for endpoint, asked in (("completions", True), ("chat", False)):
+        plan = LoadPlan("m", "closed", 1, 1, endpoint=endpoint, token_ids=endpoint in SglangAdapter.token_id_endpoints)
+        assert ("return_token_ids" in request_body(plan, Prompt(4, None, "text"))) is asked
+
+
+def test_replicas_divide_a_pool_of_tokens_and_no_share_of_what_is_free() -> None:
+    config = small_config(engine="sglang", batch_cap=4, replicas=2, server={"max-total-tokens": 4000})
+    config["engines"]["sglang"] = {"adapter": "sglang", "version": "0.5.17"}
+    (point,) = load_study(config).points.values()
+    assert point.record["server"]["args"] == {"max-total-tokens": 2000}
+    config["sweeps"]["small"]["fixed"]["server"] = {"mem-fraction-static": 0.8}
+    with pytest.raises(UserError, match="mem-fraction-static is a share of what is free"):
+        load_study(config)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +249,7 @@ def test_the_cache_is_emptied_with_the_key(url: str) -> None:
         ("RuntimeError: Not enough memory. Please try to increase --mem-fraction-static. Current value: 0.1", "oom"),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", "oom"),
         ("RuntimeError: Decode out of memory. Try to lower your batch size.", "oom"),
+        ("ValueError: Loaded weights leave no GPU memory for the KV cache under --mem-fraction-static=0.5.", "oom"),
         (
             "[Errno 98] error while attempting to bind on address ('127.0.0.1', 30000): address already in use",
             "port_in_use",
@@ -217,3 +278,19 @@ def test_a_sweep_uses_its_own_flag_names() -> None:
 
 def test_what_it_calls_a_text() -> None:
     assert (adapter_for("sglang").detokenized_field, adapter_for("vllm").detokenized_field) == ("text", "prompt")
+
+
+@pytest.mark.parametrize("endpoint", ["completions", "chat"])
+def test_a_point_is_measured_through_the_adapter(tmp_path: Path, endpoint: str) -> None:
+    load = {"requests": 12, "warmup_requests": 1, "endpoint": endpoint}
+    flags = {"max-total-tokens": 4000, "context-length": 64, "disable-radix-cache": True}
+    config = small_config(engine="sglang", batch_cap=4, cap_side="server", server=flags, load=load)
+    python = str(write_fake_sglang(tmp_path))
+    config["engines"] = {"sglang": {"adapter": "sglang", "python": python, "version": VERSION}}
+    point = run_session(load_study(config), tmp_path)
+    assert (point["status"], point["verdict"]["verdict"] == "invalid") == ("ok", False)
+    assert point["client"]["token_source"] == ("token_ids" if endpoint == "completions" else "usage")
+    assert point["engine"]["kv_pool_tokens"] == 4000
+    assert point["engine"]["resolved"]["server_args"]["effective_max_running_requests_per_dp"] == 4
+    assert point["summary"]["server_output_tokens"] == point["summary"]["output_tokens"] == 96
+    assert point["summary"]["preemptions"] == 0

@@ -174,8 +174,7 @@ def test_figure_11_names_the_paper_where_it_lacks_the_first_model(tmp_path: Path
     (tmp_path / "fig11.csv").write_text("model,component,memory_gb\nopt-1.3b,model_weights,3.0\n")
     advice = {"other-model": ADVICE["opt-1.3b"], **ADVICE}
     figure, _ = draw("fig11", of_sweep(online(), advice, paper_reference=tmp_path))
-    legend = figure.axes[0].get_legend()
-    assert legend is not None
+    (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()].count("unfilled: paper (H100, 64 GB)") == 1
 
 

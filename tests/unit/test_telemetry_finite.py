@@ -8,6 +8,8 @@ import pytest
 from memgap.engine.prometheus import parse_page, total
 from memgap.engine.sglang import SglangAdapter
 from memgap.engine.vllm import LATENCY_HISTOGRAMS, VllmAdapter
+from memgap.kinds.locust import locust_csv
+from memgap.session.phases import counter_changes
 from memgap.telemetry import window
 from memgap.telemetry.histograms import server_latencies
 from memgap.telemetry.sampler import read_rows
@@ -109,3 +111,54 @@ def test_a_session_keeps_a_point_whose_metrics_page_is_odd_now_and_then(tmp_path
     assert point["summary"]["num_requests_running_left_out"] >= 1
     assert 0 < point["summary"]["mean_running_reqs"] <= 4
     assert point["summary"]["kv_cache_usage_mean_fraction"] > 0
+
+
+def test_lines_and_cells_of_locusts_files_that_say_nothing_are_counted(tmp_path: Path) -> None:
+    head = "Timestamp,Type,Name,Requests/s,50%,95%\n"
+    lines = [
+        "10,POST,/v1,1.5,N/A,N/A",
+        "11,POST,/v1,NaN,3,4",
+        "12,POST,/v1,2.5,inf,many",
+        "13,POST",
+        "14,POST,/v1,2,3,4",
+    ]
+    (tmp_path / "locust_stats_history.csv").write_text(head + "\n".join(lines) + "\n")
+    assert locust_csv.left_out(tmp_path) == 4, (
+        "three cells and a line; N/A is what Locust says of what it does not know"
+    )
+    assert [row["time_s"] for row in locust_csv.history(tmp_path, "POST", 10.0)] == [0.0, 1.0, 2.0, 4.0]
+    assert locust_csv.left_out(tmp_path / "nowhere") == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "kept"),
+    [
+        ("kv_cache_usage_fraction", 1.0005, True),
+        ("kv_cache_usage_fraction", 43.0, False),
+        ("kv_cache_usage_fullest_fraction", 1.7, False),
+        ("kv_cache_usage_fraction", -0.1, False),
+        ("num_requests_running", -1.0, False),
+        ("num_requests_waiting", 0.0, True),
+        ("time_s", -3.0, True),
+        ("gpu_power_w", 300.0, True),
+    ],
+)
+def test_what_cannot_be_is_left_out_and_counted(column: str, value: float, kept: bool) -> None:
+    assert window.finite_cells({column: value}) == ({column: value} if kept else {window.left_out(column): 1.0})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sampled", "expected"),
+    [
+        ({"num_preemptions": 1.0}, {"num_preemptions": 3.0}, {}, {"preemptions": 2.0}),
+        ({}, {"num_preemptions": 3.0}, {}, {"num_preemptions_left_out": 1.0}),
+        ({"num_preemptions": 3.0}, {"num_preemptions": 1.0}, {}, {"num_preemptions_left_out": 1.0}),
+        ({"num_preemptions": math.nan}, {"num_preemptions": 1.0}, {}, {"num_preemptions_left_out": 1.0}),
+        ({}, {}, {"num_preemptions": 1.0}, {"num_preemptions_left_out": 1.0}),
+        ({}, {}, {"num_requests_running": 1.0}, {}),
+    ],
+)
+def test_a_counter_that_cannot_be_read_on_both_sides_is_unknown(
+    before: dict[str, float], after: dict[str, float], sampled: dict[str, float], expected: dict[str, float]
+) -> None:
+    assert counter_changes(before, after, [sampled]) == expected

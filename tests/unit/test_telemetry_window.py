@@ -116,3 +116,17 @@ def test_gpus_are_summed_and_a_missing_counter_is_only_missing(monkeypatch: pyte
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     with nvml.Nvml() as gpu:
         assert gpu.devices == [1]
+
+
+def test_what_an_engine_does_while_it_is_full_is_not_what_reaches_the_client() -> None:
+    running = [10.0, 10.0, 10.0, 2.0, 10.0, 9.5]
+    decoded = [0.0, 100.0, 200.0, 210.0, 220.0, 320.0]
+    rows = [
+        {"time_s": float(number), "num_requests_running": many, "generation_tokens": 0.0, "decoded_tokens": tokens}
+        for number, (many, tokens) in enumerate(zip(running, decoded, strict=True))
+    ]
+    assert window.full_rate(rows, 5.0) == 100.0
+    without = [{name: one for name, one in row.items() if name != "decoded_tokens"} for row in rows]
+    assert window.full_rate(without, 5.0) == 0.0, "an engine that counts as tokens come has one counter"
+    assert window.full_rate(rows[:1], 5.0) is None
+    assert window.full_rate([{"time_s": 1.0}], 5.0) is None

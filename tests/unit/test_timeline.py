@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from memgap.kinds.offline.profilers import profiler_of
+from memgap.profiling import kept
+from memgap.profiling.kept import kept_traces
 from memgap.profiling.kernel_trace import read_kernels
 from memgap.profiling.overlap import length_s, shares, union
 from tests.support.records import small_study
@@ -63,9 +66,13 @@ def test_a_profiled_point_keeps_its_kernels_and_says_that_its_rates_do_not_count
         replicas=2,
         batch_cap=[4],
         load={"requests": 32, "warmup_requests": 1},
-        profile={"after_s": 0.2, "seconds": 0.2},
+        profile={"after_s": 0.2, "seconds": 0.2, "keep": True},
     )
     point = run_session(study, tmp_path)
+    assert point["profile"]["traces"] == ["trace-1.json.gz", "trace-2.json.gz"]
+    for name in point["profile"]["traces"]:
+        trace = json.loads(gzip.decompress((tmp_path / "results/points" / point["key"] / name).read_bytes()))
+        assert trace["traceEvents"]
     assert point["status"] == "ok"
     assert point["profile"]["error"] is None
     assert "profiled" in point["flags"]
@@ -75,6 +82,27 @@ def test_a_profiled_point_keeps_its_kernels_and_says_that_its_rates_do_not_count
     assert kernels["start_s"].min() == 0.0
     assert kernels["duration_s"].median() == pytest.approx(0.016)
     assert 5 <= len(kernels) <= 40
+
+
+def test_of_kept_traces_only_so_much_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "prefill.trace.json").write_text("{}")
+    (tmp_path / "decode.trace.json.gz").write_bytes(gzip.compress(b"{}"))
+    names = {"trace-1": tmp_path / "prefill.trace.json", "trace-2": tmp_path / "decode.trace.json.gz"}
+    files, said = kept_traces(names)
+    assert [gzip.decompress(data) for data in files.values()] == [b"{}", b"{}"]
+    assert said == {"traces": ["trace-1.json.gz", "trace-2.json.gz"]}
+    monkeypatch.setattr(kept, "MOST_BYTES", 30)
+    files, said = kept_traces({**names, "gone": tmp_path / "gone"})
+    assert said["traces"] == list(files) == ["trace-1.json.gz"]
+    assert "decode.trace.json.gz of 0 MiB is beyond" in said["traces_left_out"] and "gone" in said["traces_left_out"]
+    assert set(profiler_of({"source": "torch", "keep": True}, []).kept(tmp_path)[0]) == {"trace-decode.json.gz"}
+    assert profiler_of({"source": "torch"}, []).kept(tmp_path) == ({}, {})
+
+
+def test_without_keep_a_profile_has_the_key_that_it_had() -> None:
+    moment = {"after_s": 0.2, "seconds": 0.2}
+    plain, told = (list(small_study(profile=one).points) for one in (moment, {**moment, "keep": False}))
+    assert plain == told
 
 
 def test_a_load_that_ends_before_its_moment_says_so(tmp_path: Path) -> None:

@@ -53,6 +53,15 @@ def test_organisations_are_kept_and_experiments_may_share_a_name() -> None:
     assert list(config["tuning"]["two_tiers"]["tiers"]["tier1"]["experiments"]) == ["tier1-small", "tier1-small-2"]
 
 
+def test_a_model_of_the_hub_needs_nothing_but_its_name() -> None:
+    found = convert(FILE, Options())
+    assert found.config["models"]["first-org--model-1b"] == {"weights": "hub", "hub_id": "first-org/model-1b"}
+    check_config(found.config)
+    (note,) = (one for one in found.notes if "first-org" in one)
+    assert "read from the hub at the first run and pinned in models.lock.json" in note
+    assert "--shape first-org/model-1b=config.json and --revision first-org/model-1b=COMMIT" in note
+
+
 def test_values_are_taken_over_exactly() -> None:
     experiments = convert(FILE, Options()).config["tuning"]["two_tiers"]["tiers"]["tier1"]["experiments"]
     server = experiments["tier1-small"]["server"]
@@ -79,7 +88,7 @@ def test_what_was_copied_by_hand_from_an_earlier_tier_can_be_left_to_its_winner(
 def test_the_notes_say_what_is_missing_or_has_no_meaning(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["convert", str(FILE), "--out", str(tmp_path / "made.yaml")]) == 0
     told = capsys.readouterr().err
-    assert "models.first-org--model-1b needs its commit on the hub" in told
+    assert "models.first-org--model-1b is read from the hub at the first run" in told
     assert "qos, time" in told and "stands for the prompts by made-up tokens" in told
     assert yaml.safe_load((tmp_path / "made.yaml").read_text())["tuning"]["two_tiers"]["seed"] == 42
 
@@ -223,7 +232,11 @@ def test_revisions_and_code_of_a_model_are_its_own(tmp_path: Path) -> None:
     found = made(tmp_path, fixed)
     assert found.config["models"]["a--b"]["revision"] == "c0ffee"
     assert found.config["models"]["a--b"]["trust_remote_code"] is True
-    assert not any("commit" in note or "model-revision" in note for note in found.notes)
+    (note,) = (one for one in found.notes if "models.a--b" in one)
+    assert note.endswith("where no hub can be reached, give --shape a/b=config.json"), "the commit is there"
+    for where in (fixed, {**fixed, "model-name-or-path": "facebook/opt-1.3b"}):
+        noted = made(tmp_path, where, {"name": "x", "args": {"model-name-or-path": "facebook/opt-1.3b"}}).notes
+        assert any("opt-1.3b is in the registry with a revision of its own" in note for note in noted)
     told = made(tmp_path, fixed, options=Options(revisions={"a/b": "beef", "no/such": "x"}))
     assert told.config["models"]["a--b"]["revision"] == "beef"
     assert any("no/such: no experiment has that model" in note for note in told.notes)

@@ -35,6 +35,7 @@ use rule session as verify with:
         advice="results/advisor/{model}.yaml",
         table=ASK.advised_table,
         script=script("verify_advice.py"),
+        code=RESTORED_BY,
     output:
         yaml=advice_in_report("verified.yaml"),
         html=advice_in_report("verified.html"),

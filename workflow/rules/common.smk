@@ -21,6 +21,17 @@ except UserError as error:
 CONFIG = STUDY.config
 LOCUST_NOTE, LOCUST_LOCK = locust_files(workflow.basedir)
 ASK = Rules(STUDY, WorkflowError, LOCUST_NOTE)
+# what recorded points are restored by, such as the rule of the steady part
+RESTORED_BY = (
+    code_of(
+        "memgap.stats.averaging",
+        "memgap.recorded.load",
+        "memgap.kinds.kind",
+        "memgap.kinds.offline.kind",
+    )
+    if CONFIG["recorded"]
+    else []
+)
 
 
 # set above; a job that is run elsewhere has it too

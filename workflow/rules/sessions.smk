@@ -38,6 +38,7 @@ if CONFIG["recorded"] and STUDY.sessions:
     rule recorded_sessions:
         input:
             script=ancient(script("restore_sessions.py")),
+            code=RESTORED_BY,
         output:
             expand("results/sessions/{session}.json", session=STUDY.sessions),
         log:

@@ -3,6 +3,7 @@ use rule session as tuning_race with:
     input:
         ASK.race_before,
         script=ancient(script("run_tuning.py")),
+        code=RESTORED_BY,
     output:
         "results/tuning/{tuning}/{model}/{dataset}/{tier}.json",
     log:

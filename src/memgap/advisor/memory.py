@@ -19,6 +19,7 @@ class MemoryNeed:
     kv_pool_bytes: int | None
     kv_at_b_opt_bytes: int | None
     kv_with_margin_bytes: int | None
+    kv_with_margin_tokens: int | None
     kv_freed_bytes: int | None
     weights_bytes: int | None
     other_bytes: int | None
@@ -40,6 +41,7 @@ def memory_need(
     utilization: float | None,
     margin: float,
     limit_fraction: float,
+    kv_token_bytes: float | None = None,
 ) -> MemoryNeed:
     """Return the memory that B_opt needs.
 
@@ -51,7 +53,7 @@ def memory_need(
     if usage_fraction is None or kv_pool_bytes is None:
         notes.append("The engine reported no KV-cache usage or pool, so no memory is advised.")
         return MemoryNeed(
-            device, _whole(kv_pool_bytes), None, None, None, _whole(weights_bytes), None, None, None, None, notes
+            device, _whole(kv_pool_bytes), None, None, None, None, _whole(weights_bytes), None, None, None, None, notes
         )
     used = usage_fraction * kv_pool_bytes
     padded = _up_to_blocks(max(used * (1 + margin), kv_one_request_bytes or 0.0), kv_block_bytes)
@@ -69,6 +71,7 @@ def memory_need(
         kv_pool_bytes=_whole(kv_pool_bytes),
         kv_at_b_opt_bytes=_whole(used),
         kv_with_margin_bytes=_whole(padded),
+        kv_with_margin_tokens=math.ceil(padded / kv_token_bytes) if kv_token_bytes else None,
         kv_freed_bytes=_whole(max(0.0, kv_pool_bytes - padded)),
         weights_bytes=_whole(weights_bytes),
         other_bytes=_whole(other),

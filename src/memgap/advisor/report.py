@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -13,8 +14,9 @@ from memgap.advisor.bca import Decision, Profile, advise
 from memgap.advisor.flags import advised_arguments, advised_flags
 from memgap.advisor.memory import MemoryNeed, memory_need
 from memgap.advisor.stability import stability
+from memgap.engine.adapters import adapter_for
+from memgap.engine.base import FlagNames
 from memgap.engine.ranks import Sizes
-from memgap.engine.vllm import VllmAdapter
 from memgap.errors import UserError
 from memgap.stats.averaging import STEADY, WINDOW, is_of_window
 from memgap.stats.intervals import column_interval
@@ -34,11 +36,19 @@ def model_rows(table: pd.DataFrame, model: str) -> pd.DataFrame:
     return rows
 
 
+def use_of(rows: pd.DataFrame, latency: str) -> "pd.Series[str]":
+    """Return for each row its fate, where that is "good" but without a finite throughput and latency "no number"."""
+    uses = fate(rows)
+    numbers = rows[[THROUGHPUT, latency]].astype("float64")
+    known = numbers.replace([np.inf, -np.inf], np.nan).notna().all(axis=1)
+    return uses.mask((uses == GOOD) & ~known, "no number")
+
+
 def profile_of(rows: pd.DataFrame, latency: str) -> list[Profile]:
     """Return one entry a cap: means over repeats and experiments of the points that are fit to be candidates."""
     profile = []
     for cap, group in rows.groupby("batch_cap"):
-        good = group[(fate(group) == GOOD) & group[THROUGHPUT].notna() & group[latency].notna()]
+        good = group[use_of(group, latency) == GOOD]
         if good.empty:
             profile.append(Profile(int(str(cap)), None, None, _why_not(group, latency)))
         else:
@@ -126,10 +136,12 @@ def write_advice(advice: Mapping[str, Any]) -> str:
 def _configuration(rows: pd.DataFrame, decision: Decision, settings: Mapping[str, Any]) -> dict[str, Any]:
     assert decision.b_opt is not None
     chosen = rows[(rows["batch_cap"] == decision.b_opt) & (fate(rows) == GOOD)]
+    names = flag_names(chosen, settings)
     need = memory_at(chosen, settings)
     measured = json.loads(str(chosen["server_args"].iloc[0]))
-    flags = advised_flags(measured, decision.b_opt, need)
-    memory = {name: value for name, value in asdict(need).items() if name not in ("notes", "device")}
+    flags = advised_flags(measured, decision.b_opt, need, names)
+    left_out = {"notes", "device"} | (set() if names.fraction_is_of_free else {"kv_with_margin_tokens"})
+    memory = {name: value for name, value in asdict(need).items() if name not in left_out}
     return {
         "expected": {
             name: _rounded(_mean(chosen, name))
@@ -137,8 +149,8 @@ def _configuration(rows: pd.DataFrame, decision: Decision, settings: Mapping[str
         },
         "averaging": {name: _averaging(chosen, name) for name in (THROUGHPUT, settings["latency"])},
         "server_flags": flags,
-        "server_args": advised_arguments(measured, decision.b_opt, need),
-        "command": f"vllm serve MODEL {shlex.join(flags)}",
+        "server_args": advised_arguments(measured, decision.b_opt, need, names),
+        "command": f"{names.command} {shlex.join(flags)}",
         "memory": {**memory, "margin": settings["memory_margin"], "limit_fraction": settings["memory_limit_fraction"]},
         "memory_notes": need.notes,
     }
@@ -163,16 +175,26 @@ def _averaging_notes(rows: pd.DataFrame, latency: str) -> list[str]:
     return notes
 
 
+def flag_names(chosen: pd.DataFrame, settings: Mapping[str, Any]) -> FlagNames:
+    """Return the names of flags of the engine that points are of; `settings["adapters"]` are adapters by engine."""
+    return adapter_for(settings.get("adapters", {}).get(str(chosen["engine"].iloc[0]), "vllm")).flags
+
+
 def memory_at(chosen: pd.DataFrame, settings: Mapping[str, Any]) -> MemoryNeed:
     """Return the memory that the good points of one cap need, with `memory_margin` and `memory_limit_fraction`.
 
     It is that of all GPUs of the server; each data-parallel engine has to hold one request, and is as full as the
-    fullest one.
+    fullest one. What an engine takes whose share is of free memory is what was seen on the GPU.
     """
+    names = flag_names(chosen, settings)
+    utilization, memory = _median(chosen, "gpu_memory_utilization"), _median(chosen, "gpu_memory_bytes")
+    if names.fraction_is_of_free:
+        used = _median(chosen, "gpu_mem_used_max_bytes")
+        utilization = used / memory if used and memory else None
     block_tokens, token_bytes = _median(chosen, "kv_block_tokens"), _median(chosen, "kv_bytes_per_token")
     longest = _median(chosen, "max_model_len")
     usage = chosen["kv_cache_usage_max_fraction"].dropna()
-    engines = Sizes.of(VllmAdapter.flags, json.loads(str(chosen["server_args"].iloc[0]))).engines
+    engines = Sizes.of(names, json.loads(str(chosen["server_args"].iloc[0]))).engines
     return memory_need(
         device=str(chosen["device"].iloc[0]),
         usage_fraction=float(usage.max()) if len(usage) else None,
@@ -180,8 +202,9 @@ def memory_at(chosen: pd.DataFrame, settings: Mapping[str, Any]) -> MemoryNeed:
         kv_block_bytes=block_tokens * token_bytes if block_tokens and token_bytes else None,
         kv_one_request_bytes=engines * longest * token_bytes if longest and token_bytes else None,
         weights_bytes=_median(chosen, "weights_bytes"),
-        device_memory_bytes=_median(chosen, "gpu_memory_bytes"),
-        utilization=_median(chosen, "gpu_memory_utilization"),
+        device_memory_bytes=memory,
+        utilization=utilization,
+        kv_token_bytes=token_bytes,
         margin=settings["memory_margin"],
         limit_fraction=settings["memory_limit_fraction"],
     )

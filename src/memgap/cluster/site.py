@@ -14,9 +14,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from memgap.config.numbers import as_number
 from memgap.config.reading import Written, read_yaml
 from memgap.errors import UserError
+from memgap.own_yaml import as_number
 
 VARIABLE = "MEMGAP_SITE"
 FILE = "site.yaml"

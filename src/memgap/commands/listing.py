@@ -5,19 +5,22 @@ import json
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from memgap.advisor.verify import verification_plan
 from memgap.config.files import read_config_files
 from memgap.config.load import known
+from memgap.errors import UserError
 from memgap.kinds.registry import kind_of
 from memgap.points.point import Point
 from memgap.session.progress import clock
 from memgap.store.results import Results
 from memgap.study.estimate import ASSUMED_START_S, guessed_s, tpot_by_model
 from memgap.study.study import Study
+from memgap.tables.documents import read_advice
 from memgap.workflow import load_study
 
 
@@ -46,24 +49,47 @@ def list_points(study: Study, results: Path, sweep: str | None = None) -> list[R
     """Return a row for each point of all sweeps, studies, load tests and tunings, or of one of them.
 
     Of a race that was not run yet these are the points of its first blocks, which it needs but for what fails or is
-    screened; one that builds on a race that was not run has none yet. Raises UserError for an unknown name.
+    screened; one that builds on a race that was not run has none yet. The verification of an advice is a point of its
+    sweep once there is the advice. Raises UserError for an unknown name.
     """
     if sweep is not None:
         known(sweep, study.groups, "sweep", "list")
     store = Results(results).store
     raced = {name: list(kind.known_points(plan, results)) for name, (kind, plan) in study.plans.items()}
-    points = {**study.points, **{point.key: point for found in raced.values() for _, point in found}}
+    verified = list(_verifications(study, results))
+    further = [point for _, point in (*verified, *(one for found in raced.values() for one in found))]
+    points = {**study.points, **{point.key: point for point in further}}
     states = {key: store.status(key) for key in points}
     measured = {key: store.read(key) or {} for key, state in states.items() if state not in ("missing", "garbled")}
     tpot_ms = tpot_by_model(measured.values())
     races = {name: [(experiment, point.key) for experiment, point in found] for name, found in raced.items()}
-    groups = {name: group.members for name, group in study.groups.items()} | races
+    groups = {name: list(group.members) for name, group in study.groups.items()} | races
+    for name, point in verified:
+        groups[name].append(("verification", point.key))
     return [
         _row(name, experiment, points[key], states[key], measured.get(key, {}), tpot_ms)
         for name, members in groups.items()
         if sweep in (None, name)
         for experiment, key in members
     ]
+
+
+def _verifications(study: Study, results: Path) -> Iterator[tuple[str, Point]]:
+    """Yield (sweep, point) of each advised server that the configuration lets measure, once there is its advice.
+
+    Recorded data that lack such a point will not get it, so it is none to come.
+    """
+    models = [(sweep, model) for sweep in study.figure_sweeps() for model in study.models_of(sweep)]
+    for sweep, model in models if study.config["advisor"]["verify"] else []:
+        try:
+            advice = read_advice([results / "advisor" / f"{model}.yaml"])[model]
+            plan = verification_plan(study.verification_plan(model), advice)
+        except (OSError, KeyError, UserError):  # none yet, or one of another configuration
+            continue
+        if plan is not None and study.advised_sweep(model) == sweep:
+            point = Point(**plan["points"][0], session=plan["session"])
+            if study.config["recorded"] is None or Results(results).store.status(point.key) != "missing":
+                yield sweep, point
 
 
 def cost(rows: Sequence[Row], results: Path, again: Collection[str] = ()) -> tuple[int, int, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 
-from memgap.config.numbers import in_form, text_hint
+from memgap.config.numbers import in_form, text_hint, with_endless_rates
 from memgap.config.safety import check_safe
 from memgap.declared import figures, setting_of, tables
 from memgap.engine.adapters import ADAPTERS
@@ -114,6 +114,7 @@ def check_config(config: Mapping[str, Any]) -> Config:
 
     Raises UserError with one sentence that names the place and, for unknown names, the known ones.
     """
+    config = _without_overlays(with_endless_rates(config))
     check_safe(config)
     checked: Config = in_form(deepcopy(dict(config)), schema(), schema()["$defs"], _fits)
     if not has_points(checked):
@@ -129,6 +130,31 @@ def check_config(config: Mapping[str, Any]) -> Config:
             checked[folder] = None
     _check_references(checked)
     return checked
+
+
+def checked_part(value: Any, definition: str, where: str) -> Any:
+    """Return a part of a configuration that a definition of the schema describes, its numbers in their form.
+
+    Raises UserError with one sentence that begins with `where`.
+    """
+    node = schema()["$defs"][definition]
+    formed = in_form(deepcopy(value), node, schema()["$defs"], _fits)
+    validator = jsonschema.Draft202012Validator({**node, "$defs": schema()["$defs"]})
+    errors = sorted(validator.iter_errors(formed), key=lambda error: (-len(error.absolute_path), str(error.path)))
+    if errors:
+        raise UserError(_sentence(_most_specific(errors[0]), where))
+    return formed
+
+
+def _without_overlays(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a configuration without labs that have no question: a file of sizes changes labs that others describe."""
+    labs = config.get("labs")
+    if not isinstance(labs, Mapping):
+        return config
+    asked = {name: one for name, one in labs.items() if not isinstance(one, Mapping) or "question" in one}
+    if labs and not asked:
+        raise UserError("config: labs: none has a `question`; give the file of a lab before that of a size.")
+    return {**config, "labs": asked}
 
 
 def has_points(config: Mapping[str, Any]) -> bool:
@@ -160,8 +186,9 @@ def _most_specific(error: jsonschema.ValidationError) -> jsonschema.ValidationEr
     return error
 
 
-def _sentence(error: jsonschema.ValidationError) -> str:
-    where = "config: " + (".".join(str(part) for part in error.absolute_path) or "top level")
+def _sentence(error: jsonschema.ValidationError, inside: str = "") -> str:
+    place = ".".join(str(part) for part in error.absolute_path)
+    where = f"{inside}{place and f': {place}'}" if inside else f"config: {place or 'top level'}"
     rule, node = error.validator, error.schema
     if not isinstance(node, Mapping):
         return f"{where}: {error.message}."

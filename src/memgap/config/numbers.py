@@ -4,16 +4,19 @@ YAML 1.1 takes 1e3 for a text (it wants 1.0e+3) and 1.0e+3 for 1000.0, where JSO
 """
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from memgap.own_yaml import as_number
+
 Node = Mapping[str, Any]
-_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+ENDLESS = "inf"
+RATES = ("rate_req_s", "rate_of_capacity")
 WHOLE_FLAGS = frozenset(
     (
         *("max-num-seqs", "max-num-batched-tokens", "max-model-len", "block-size", "seed", "kv-cache-memory-bytes"),
         *("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size", "num-gpu-blocks-override"),
+        "prefill-context-parallel-size",
         *("max-running-requests", "max-total-tokens", "max-prefill-tokens", "chunked-prefill-size", "context-length"),
         *("tp-size", "pp-size", "dp-size", "api-server-count", "max-num-partial-prefills"),
     )
@@ -21,14 +24,13 @@ WHOLE_FLAGS = frozenset(
 """Flags of servers whose values are whole numbers: 1024.0 is 1024 there. Others may be fractions and stay."""
 
 
-def as_number(text: str) -> int | float | None:
-    """Return what a text such as 1e3 or 2.5E-4 stands for, whole where it is; None for any other text."""
-    if not _EXPONENT.fullmatch(text):
-        return None
-    number = float(text)
-    if not math.isfinite(number):
-        return None
-    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+def with_endless_rates(value: Any, key: str = "") -> Any:
+    """Return `value` with an infinite request rate as the text `inf`, since JSON, which plans are kept in, has none."""
+    if isinstance(value, Mapping):
+        return {name: with_endless_rates(one, str(name)) for name, one in value.items()}
+    if isinstance(value, list):
+        return [with_endless_rates(one, key) for one in value]
+    return ENDLESS if value == math.inf and key.rpartition(".")[2] in RATES else value
 
 
 def in_form(value: Any, node: Node, definitions: Mapping[str, Node], fits: Callable[[Any, Node], bool]) -> Any:
@@ -81,10 +83,12 @@ def text_hint(value: Any, node: Node) -> str | None:
     """Return what to write where a text belongs and YAML found something else; None where that is not the fault."""
     branches = [node, *node.get("anyOf", ())]
     if isinstance(value, list):
-        value = next((one for one in value if not isinstance(one, str)), None)
+        value = next((one for one in value if not isinstance(one, str)), "")
         branches = [one.get("items", {}) for one in branches]
-    if value is None or not isinstance(value, bool | int | float) or not any(_is_text(one) for one in branches):
+    if not isinstance(value, bool | int | float | None) or not any(_is_text(one) for one in branches):
         return None
+    if value is None:
+        return "nothing stands there; write '' for an empty text"
     kind, written = ("a truth value", str(value).lower()) if isinstance(value, bool) else ("a number", str(value))
     return f"{written} is not of type 'string': YAML reads {kind}; put it in quotes as it is meant, such as '{written}'"
 

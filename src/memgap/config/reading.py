@@ -45,7 +45,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
         value: int | float = self.construct_yaml_int(node) if node.tag == _INT else self.construct_yaml_float(node)
-        if self.refuses_numbers and _OTHERWISE.fullmatch(node.value) and not re.fullmatch(r"[-+]?0[xb.].*", node.value):
+        if self.refuses_numbers and _misleads(node):
             number = f"the number {value}" if node.style is None else "a number"
             raise _MisleadingError(
                 node.start_mark.line + 1,
@@ -67,16 +67,15 @@ class _Yaml11(_Loader):
 class _AsWritten(_Loader):
     """Gives every scalar as `Written`, and keys as their text."""
 
+    refuses_numbers = False
+
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         if not isinstance(node, yaml.ScalarNode):
             return super().construct_object(node, deep)
         text = str(node.value)
-        if node.tag not in (_NULL, _BOOL, _INT, _FLOAT):
+        if node.tag not in (_NULL, _BOOL, _INT, _FLOAT) or (node.tag in (_INT, _FLOAT) and _misleads(node)):
             return Written(text, text)
-        try:
-            return Written(super().construct_object(node, deep), text)
-        except _MisleadingError:
-            return Written(text, text)
+        return Written(super().construct_object(node, deep), text)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         found = super().construct_mapping(node, deep)
@@ -118,6 +117,12 @@ def check_files(paths: Iterable[Path | str]) -> None:
             read_yaml(text, str(path))
         except (OSError, UnicodeDecodeError):
             continue
+
+
+def _misleads(node: yaml.ScalarNode) -> bool:
+    """Whether YAML 1.1 reads a plain number otherwise than it looks."""
+    looks = _OTHERWISE.fullmatch(node.value) is not None
+    return looks and not re.fullmatch(r"[-+]?0[xb.].*", node.value)
 
 
 def _refuse_twice(node: yaml.MappingNode) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from memgap.datasets.lengths import Lengths, random_lengths, sharegpt_like_lengths
 from memgap.datasets.sharegpt import read_conversations
 from memgap.datasets.spec import RESERVED_IDS, WARMUP_OUTPUT_TOKENS, WARMUP_RESERVE, start_digits
+from memgap.datasets.texts import read_texts
 from memgap.datasets.traces import read_trace
 from memgap.datasets.workloads import (
     MakeIds,
@@ -34,7 +35,7 @@ _STRUCTURE: Final = 4
 
 @dataclass(frozen=True)
 class Prompt:
-    """One request: the prompt's token ids and how many tokens to generate.
+    """One request: the prompt's token ids, or none and its text, and how many tokens to generate.
 
     `due_s`: when a trace says that it comes; `conversation`: requests with the same number follow one another;
     `group`: number of its part or prefix in a mixture.
@@ -45,6 +46,7 @@ class Prompt:
     due_s: float | None = None
     conversation: int | None = None
     group: int | None = None
+    text: str | None = None
 
 
 def build_dataset(spec: Mapping[str, Any], vocabulary_size: int | None = None) -> list[Prompt]:
@@ -73,6 +75,10 @@ def _made(spec: Mapping[str, Any]) -> list[Prompt]:
             np.array([len(prompt) for prompt, _ in conversations], dtype=np.int64),
             np.array([output for _, output in conversations], dtype=np.int64),
         )
+    elif spec["kind"] == "texts":
+        texts = read_texts(spec, _stream(spec, _STRUCTURE))
+        drawn = random_lengths({**spec, "prompt_tokens": spec["output_tokens"]}, _stream(spec, _MEASURED_LENGTHS))
+        return [Prompt([], int(output), text=text) for text, output in zip(texts, drawn.output, strict=True)]
     elif spec["kind"] == "mixed":
         lengths, parts = mixed_lengths(spec, _stream(spec, _MEASURED_LENGTHS))
         return _grouped(_prompts(spec, lengths, np.arange(spec["requests"]), _stream(spec, _MEASURED_IDS)), parts)
@@ -132,12 +138,19 @@ def warmup_prompts(
 
     Their lengths are spread evenly over those of `like`, the shortest and the longest among them, so that every shape
     was served once; without `like` they are the dataset's typical ones. At most `WARMUP_OUTPUT_TOKENS` tokens are
-    generated for each. For real text they are random ids all the same. Raises UserError for more than
-    `WARMUP_RESERVE` prompts.
+    generated for each. For real text they are random ids all the same; for prompts that are sent as text, such texts
+    after a number. Raises UserError for more than `WARMUP_RESERVE` prompts.
     """
     _check_vocabulary(spec, vocabulary_size)
     if not 0 <= n <= WARMUP_RESERVE:
         raise UserError(f"{n} warm-up requests are asked for, but there must be 0 to {WARMUP_RESERVE}")
+    if spec["kind"] == "texts":
+        ordered = sorted(like or built(spec)[0], key=lambda one: len(one.text or ""))
+        chosen = [ordered[round(place)] for place in np.linspace(0, len(ordered) - 1, n)]
+        return [
+            Prompt([], min(one.output_tokens, WARMUP_OUTPUT_TOKENS), text=f"({number}) {one.text}")
+            for number, one in enumerate(chosen, 1)
+        ]
     pairs = sorted((len(one.token_ids), one.output_tokens) for one in like) or [_typical_lengths(spec)]
     middle = pairs[len(pairs) // 2]
     spread = [pairs[round(place)] for place in np.linspace(0, len(pairs) - 1, n)] if n > 1 else [middle] * n

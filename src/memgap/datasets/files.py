@@ -2,6 +2,7 @@
 
 The npz holds `prompt_offsets` int64 (requests + 1,), `prompt_ids` int32 (all prompts end to end) and
 `output_tokens` int32 (requests,); where the workload has them also `due_s` float64, `conversation` and `group` int32.
+Of prompts that are sent as text there is `text` (strings), and no ids.
 The JSON holds the description, the realised statistics, the SHA-256 of the npz, and size and SHA-256 of every file that
 lengths or text came from.
 """
@@ -29,7 +30,12 @@ _ARRAYS: Mapping[str, npt.DTypeLike] = {
     "prompt_ids": np.int32,
     "output_tokens": np.int32,
 }
-_EXTRA: Mapping[str, npt.DTypeLike] = {"due_s": np.float64, "conversation": np.int32, "group": np.int32}
+_EXTRA: Mapping[str, npt.DTypeLike] = {
+    "due_s": np.float64,
+    "conversation": np.int32,
+    "group": np.int32,
+    "text": np.str_,
+}
 """Arrays of one value a request that only some workloads have."""
 
 
@@ -56,7 +62,8 @@ def sidecar_path(path: Path) -> Path:
 def statistics_of(prompts: Sequence[Prompt]) -> dict[str, Any]:
     """Return {"requests", "prompt_tokens": {...}, "output_tokens": {...}}.
 
-    Each side has total, mean, median, p95, min and max, in tokens; `prompts` must not be empty.
+    Each side has total, mean, median, p95, min and max, in tokens; `prompts` must not be empty. Of texts there is
+    "prompt_characters" instead, since only a server knows their tokens.
     """
 
     def side(lengths: Sequence[int]) -> dict[str, float | int]:
@@ -70,9 +77,11 @@ def statistics_of(prompts: Sequence[Prompt]) -> dict[str, Any]:
             "max": int(values.max()),
         }
 
+    texts = [prompt.text for prompt in prompts if prompt.text is not None]
     return {
         "requests": len(prompts),
-        "prompt_tokens": side([len(prompt.token_ids) for prompt in prompts]),
+        **({"prompt_characters": side([len(text) for text in texts])} if texts else {}),
+        **({} if texts else {"prompt_tokens": side([len(prompt.token_ids) for prompt in prompts])}),
         "output_tokens": side([prompt.output_tokens for prompt in prompts]),
     }
 
@@ -153,9 +162,10 @@ def load_dataset(path: Path) -> StoredDataset:
         raise garbled
     if len(offsets) != len(outputs) + 1 or len(outputs) != spec["requests"] or len(outputs) == 0:
         raise garbled
-    if offsets[0] != 0 or offsets[-1] != len(ids) or (np.diff(offsets) < 1).any() or (outputs < 1).any():
+    shortest = 0 if "text" in extra else 1
+    if offsets[0] != 0 or offsets[-1] != len(ids) or (np.diff(offsets) < shortest).any() or (outputs < 1).any():
         raise garbled
-    if ids.min() < 0 or ids.max() >= spec["vocabulary_size"]:
+    if len(ids) and (ids.min() < 0 or ids.max() >= spec["vocabulary_size"]):
         raise garbled
     if any(len(values) != len(outputs) for values in extra.values()):
         raise garbled

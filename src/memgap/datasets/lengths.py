@@ -27,12 +27,13 @@ class Lengths:
 
 
 def random_lengths(spec: Mapping[str, Any], stream: np.random.RandomState) -> Lengths:
-    """Return lengths drawn evenly from the two ranges of a `random` dataset, both ends included."""
+    """Return lengths drawn evenly from the two ranges, ends included, or the choices of a `random` dataset."""
 
-    def draw(limits: Mapping[str, int]) -> npt.NDArray[np.int64]:
-        low, high = limits["min"], limits["max"] + 1
+    def draw(limits: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+        choices = limits.get("choices")
+        low, high = (0, len(choices)) if choices else (limits["min"], limits["max"] + 1)
         drawn: npt.NDArray[np.int64] = stream.randint(low, high, size=spec["requests"], dtype=np.int64)
-        return drawn
+        return np.array(choices, dtype=np.int64)[drawn] if choices else drawn
 
     return Lengths(draw(spec["prompt_tokens"]), draw(spec["output_tokens"]))
 

@@ -16,6 +16,7 @@ from memgap.errors import UserError
 
 SPEAKERS = ((("human",), ("gpt",)), (("user", "human"), ("assistant", "gpt", "chatgpt", "model")))
 """Who asks and who answers: as in the published file, and where nobody is named so, as in others."""
+SYSTEM = ("system",)
 _BATCH = 512
 """Conversations tokenised at once."""
 
@@ -66,6 +67,8 @@ def source_files(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return path, size and SHA-256 of each file the dataset is made from; nothing for made-up kinds."""
     if spec["kind"] == "trace":
         files = [_existing(Path(spec["path"]), "the trace")]
+    elif spec["kind"] == "texts" and spec["path"] is not None:
+        files = [_existing(Path(spec["path"]), "the file of prompts")]
     elif spec["kind"] == "sharegpt":
         files = [conversation_file(spec), *tokenizer_files(spec)]
     else:
@@ -150,20 +153,18 @@ def _load_tokenizer(files: Sequence[Path]) -> Any:
 def _first_turns(file: Path) -> list[tuple[str, str]]:
     """Return question and answer of the conversations of a file, as its first writers named the speakers.
 
-    Files of other forms (`role` and `content`, `user` and `assistant`, `messages`) are read where none is named so.
-    Raises UserError for a file without any.
+    Files of other forms (`role` and `content`, `user` and `assistant`, `messages`) are read where none is named so, and
+    where none is without one, a system's message before the question is passed over. Raises UserError for a file
+    without any.
     """
-    try:
-        content = json.loads(file.read_bytes().removeprefix(codecs.BOM_UTF8))
-    except (ValueError, RecursionError):
-        raise UserError(f"{file} is no valid JSON; a ShareGPT file is a list of conversations") from None
-    if not isinstance(content, list):
-        raise UserError(f"{file} must hold a list of conversations")
-    turns = [found for item in content if (found := _two_turns(item)) is not None]
-    for asks, answers in SPEAKERS:
-        pairs = [(first[1], second[1]) for first, second in turns if first[0] in asks and second[0] in answers]
-        if pairs:
-            return pairs
+    content = _contents(file)
+    turns: list[tuple[tuple[str, str], tuple[str, str]]] = []
+    for system in ((), SYSTEM):
+        turns = [found for item in content if (found := _two_turns(item, system)) is not None]
+        for asks, answers in SPEAKERS:
+            pairs = [(first[1], second[1]) for first, second in turns if first[0] in asks and second[0] in answers]
+            if pairs:
+                return pairs
     seen = sorted({f"{first[0]} and {second[0]}" for first, second in turns})
     known = "; ".join(f"{asks[0]} and {answers[0]}" for asks, answers in SPEAKERS)
     raise UserError(
@@ -172,9 +173,27 @@ def _first_turns(file: Path) -> list[tuple[str, str]]:
     )
 
 
-def _two_turns(item: Any) -> tuple[tuple[str, str], tuple[str, str]] | None:
-    """Return speaker and text of a conversation's first two turns; None where it has not two with a text."""
+def _contents(file: Path) -> list[Any]:
+    """Return the entries of a file, a JSON array or JSON lines; raises UserError for anything else."""
+    data = file.read_bytes().removeprefix(codecs.BOM_UTF8)
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        try:
+            content = [json.loads(line) for line in data.splitlines() if line.strip()]
+        except (ValueError, RecursionError):
+            raise UserError(f"{file} is no valid JSON; a ShareGPT file is a list of conversations") from None
+    if not isinstance(content, list):
+        raise UserError(f"{file} must hold a list of conversations")
+    return content
+
+
+def _two_turns(item: Any, passed_over: Sequence[str]) -> tuple[tuple[str, str], tuple[str, str]] | None:
+    """Return speaker and text of a conversation's first two turns, one by those passed over left out; None where it has
+    not two with a text."""
     turns = (item.get("conversations") or item.get("messages")) if isinstance(item, dict) else None
+    if isinstance(turns, list) and turns and isinstance(turns[0], dict):
+        turns = turns[1:] if turns[0].get("from", turns[0].get("role")) in passed_over else turns
     if not isinstance(turns, list) or len(turns) < 2:
         return None
     found = []

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memgap.canonical import content_key
+from memgap.datasets.texts import check_own, own_texts
 from memgap.datasets.trace_units import SECONDS
 from memgap.errors import UserError
 from memgap.models.architecture import MINIMUM_VOCABULARY
@@ -19,9 +20,9 @@ from memgap.models.synthetic import speaks_words
 GENERATOR = 1
 """Raised whenever the same description would build other prompts."""
 
-KINDS = ("random", "sharegpt", "sharegpt-like", "shared-prefix", "multi-turn", "mixed", "trace")
-SHARED_PREFIX_KINDS = ("shared-prefix", "multi-turn", "trace")
-"""Kinds whose prompts share prefixes on purpose, so that prefix-cache hits belong to the workload."""
+KINDS = ("random", "sharegpt", "sharegpt-like", "shared-prefix", "multi-turn", "mixed", "trace", "texts")
+SHARED_PREFIX_KINDS = ("shared-prefix", "multi-turn", "trace", "texts")
+"""Kinds whose prompts share prefixes on purpose or by nature, so that prefix-cache hits belong to the workload."""
 
 RESERVED_IDS = 10
 """Made-up prompts use no id below this one: models keep their special tokens there."""
@@ -57,6 +58,7 @@ _KNOWN: Mapping[str, tuple[str, ...]] = {
     "multi-turn": ("prompt_tokens", "output_tokens", "turns"),
     "mixed": ("parts",),
     "trace": ("path", "speed", "time_unit", "block_tokens", *_PRUNING),
+    "texts": ("path", "output_tokens"),
     "sharegpt": ("path", "hub_id", "hub_file", "revision", "tokenizer", "token_ids", *_PRUNING),
 }
 
@@ -112,9 +114,12 @@ def resolve_dataset(
         spec |= _trace(given, max_model_len)
     elif kind == "sharegpt-like":
         spec |= _sharegpt_like(given, max_model_len)
+    elif kind == "texts":
+        spec |= _texts(given, requests, max_model_len)
     else:
         spec |= _sharegpt(given, max_model_len, model)
-    _check_distinct_starts(spec, where)
+    if kind != "texts":
+        _check_distinct_starts(spec, where)
     return {"name": name, **spec, "key": content_key(spec)}
 
 
@@ -176,6 +181,16 @@ def _trace(given: Fields, max_model_len: int | None) -> dict[str, Any]:
     return {**spec, **_pruning(given, max_model_len)}
 
 
+def _texts(given: Fields, requests: int, max_model_len: int | None) -> dict[str, Any]:
+    """Return the fields of prompts of text; `edition` stands for the content of the project's own."""
+    path, limits = given.optional_text("path"), _range(given, "output_tokens")
+    if path is None:
+        check_own(requests, given.where)
+    if max_model_len is not None and limits["max"] >= max_model_len:
+        raise given.error("output_tokens", f"below the server's max-model-len of {max_model_len}")
+    return {"path": path, "edition": own_texts()[1] if path is None else None, "output_tokens": limits}
+
+
 def _sharegpt_like(given: Fields, max_model_len: int | None) -> dict[str, Any]:
     limits = _pruning(given, max_model_len)
     spec = {
@@ -223,7 +238,7 @@ def _structured(given: Fields, kind: str, requests: int, max_model_len: int | No
     prompt, output = spec["prompt_tokens"]["max"], spec["output_tokens"]["max"]
     if kind == "shared-prefix":
         spec["prefixes"] = given.integer("prefixes", minimum=1)
-        spec["prefix_tokens"] = given.integer("prefix_tokens", minimum=1)
+        spec["prefix_tokens"] = given.integer("prefix_tokens", minimum=0)
         longest = spec["prefix_tokens"] + prompt + output
     else:
         spec["turns"] = given.integer("turns", minimum=2)
@@ -244,16 +259,25 @@ def _parts(given: Fields, max_model_len: int | None) -> list[dict[str, Any]]:
         raise given.error("parts", "a list of at least two mappings with weight, prompt_tokens and output_tokens")
     parts = []
     for number, entry in enumerate(value):
-        part = Fields(entry, f"{given.where}.parts[{number}]", ("weight", "prompt_tokens", "output_tokens"))
-        parts.append({"weight": part.number("weight", above=0.0), **_random(part, max_model_len)})
+        part = Fields(entry, f"{given.where}.parts[{number}]", ("name", "weight", "prompt_tokens", "output_tokens"))
+        named = {"name": part.text("name")} if part.given("name") else {}
+        parts.append({**named, "weight": part.number("weight", above=0.0), **_random(part, max_model_len)})
+    names = [part["name"] for part in parts if "name" in part]
+    if len(set(names)) < len(names):
+        raise given.error("parts", "parts of different names")
     return parts
 
 
-def _range(given: Fields, name: str) -> dict[str, int]:
+def _range(given: Fields, name: str) -> dict[str, Any]:
     value = given.values.get(name)
     if not isinstance(value, Mapping):
         length = given.integer(name, minimum=1)
         return {"min": length, "max": length}
+    if "choices" in value:
+        choices = Fields(value, f"{given.where}.{name}", ("choices",)).values["choices"]
+        if not isinstance(choices, list) or not choices or any(type(one) is not int or one < 1 for one in choices):
+            raise given.error(name, "lengths of at least 1 in `choices`")
+        return {"min": min(choices), "max": max(choices), "choices": choices}
     limits = Fields(value, f"{given.where}.{name}", ("min", "max"))
     least = limits.integer("min", minimum=1)
     return {"min": least, "max": limits.integer("max", minimum=least)}
@@ -295,7 +319,9 @@ def _tokenizer(given: Fields, model: Mapping[str, Any] | None) -> dict[str, str 
         return {"path": str(model["path"]), "hub_id": None, "revision": None}
     if model is not None and model.get("weights") == "hub":
         return {"path": None, "hub_id": str(model["hub_id"]), "revision": str(model["revision"])}
+    why, other = "has synthetic weights and so no tokenizer for real text", "sharegpt-like"
+    if model is not None and model.get("weights") == "package":
+        why, other = "is made from a package, so that its tokenizer is not there yet", "texts"
     raise UserError(
-        f"{given.where}: tokenizer is missing; the model has synthetic weights and so no tokenizer for real "
-        "text: give the folder of a real one, or use kind sharegpt-like"
+        f"{given.where}: tokenizer is missing; the model {why}: give the folder of a real one, or use kind {other}"
     )

@@ -18,6 +18,8 @@ from memgap.errors import DAMAGE, UserError
 
 Entry = Mapping[str, Any]
 DELIMITERS = (",", ";", "\t", "|")
+PREAMBLE = ("#", "sep=")
+"""What lines before a CSV file's header begin with: comments, and the delimiter that a spreadsheet is told."""
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _GZIP = b"\x1f\x8b"
 _SEPARATORS = re.compile(r"[\s_()\[\]-]+")
@@ -59,8 +61,10 @@ def _opened(path: Path) -> TextIO:
     try:
         if raw.peek(2)[:2] == _GZIP:
             raw = io.BufferedReader(gzip.GzipFile(fileobj=raw))
-        encoding = "utf-16" if raw.peek(2)[:2] in _UTF16 else "utf-8-sig"
-        return io.TextIOWrapper(raw, encoding=encoding, newline="")
+        if raw.peek(2)[:2] in _UTF16:
+            return io.TextIOWrapper(raw, encoding="utf-16", newline="")
+        # letters of another encoding stand in names, which are not read
+        return io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="")
     except BaseException:
         raw.close()
         raise
@@ -98,12 +102,14 @@ def _named(found: Mapping[str, Any]) -> Entry:
 
 
 def _csv(lines: Iterator[tuple[int, str]], is_header: Callable[[set[str]], bool]) -> Iterator[tuple[int, Entry | None]]:
-    number, header = next(lines)
+    number, header = next((one for one in lines if not one[1].startswith(PREAMBLE)), (1, ""))
     delimiter = next((one for one in DELIMITERS if is_header(set(_header(header, one)))), DELIMITERS[0])
     names = _header(header, delimiter)
     if not is_header(set(names)):
         yield number, dict.fromkeys(names, "")
         return
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise UserError(f"the trace has two columns {twice[0]}; keep the one that is meant.")
     reader = csv.reader((line for _, line in lines), delimiter=delimiter, skipinitialspace=True)
     for cells in reader:
         if any(cell.strip() for cell in cells):

@@ -23,7 +23,12 @@ def mixed_lengths(spec: Mapping[str, Any], stream: np.random.RandomState) -> tup
     def draw(name: str) -> Ids:
         low = np.array([one[name]["min"] for one in parts])[chosen]
         high = np.array([one[name]["max"] for one in parts])[chosen]
-        drawn: Ids = low + np.floor(stream.random_sample(len(chosen)) * (high - low + 1)).astype(np.int64)
+        share = stream.random_sample(len(chosen))
+        drawn: Ids = low + np.floor(share * (high - low + 1)).astype(np.int64)
+        for number, part in enumerate(parts):
+            if choices := part[name].get("choices"):
+                mine = chosen == number
+                drawn[mine] = np.array(choices)[(share[mine] * len(choices)).astype(np.int64)]
         return drawn
 
     return Lengths(draw("prompt_tokens"), draw("output_tokens")), chosen
@@ -34,11 +39,12 @@ def with_shared_prefixes(
 ) -> tuple[list[list[int]], Ids]:
     """Return prompts of a prefix and an own suffix each, and the number of each prompt's prefix.
 
-    Every prefix is used about equally often, in random order.
+    Every prefix is used about equally often, in random order. Without a length there is none, and the numbers remain.
     """
     count = spec["prefixes"]
     numbers = spec["requests"] + np.arange(count)
-    prefixes = make_ids(np.full(count, spec["prefix_tokens"]), numbers)
+    length = spec["prefix_tokens"]
+    prefixes = make_ids(np.full(count, length), numbers) if length else [[]] * count
     chosen = stream.permutation(np.arange(len(suffixes)) % count)
     return [[*prefixes[which], *suffix] for which, suffix in zip(chosen, suffixes, strict=True)], chosen
 

@@ -36,6 +36,8 @@ SETTINGS: Mapping[str, Setting] = {
     "studies": Setting("offline", "offline study", "Names of offline studies.", many=True),
     "loadtest": Setting("loadtests", "load test", "Name of the load test."),
     "tuning": Setting("tuning", "tuning", "Name of the tuning."),
+    "lab": Setting("labs", "lab", "Name of the lab."),
+    "labs": Setting("labs", "lab", "Names of labs.", many=True),
     "predictions": Setting("predictions", "predictions", "Name of the predictions that are drawn."),
 }
 """Settings in other words than their section's name."""

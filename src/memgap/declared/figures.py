@@ -19,7 +19,8 @@ class FigureSpec:
     configuration names the figure under `figures`, else the setting (`loadtest`, `tuning`) whose every group has the
     figure. `file`: its path below figures/ without the ending. `paper`: the paper's numbers are overlaid where there
     are some. `settings` describes settings in other words than `memgap.declared.SETTINGS`. `target`: one of Snakemake's
-    targets beside `figures` that the figure belongs to.
+    targets beside `figures` that the figure belongs to. `plan`: a kind of plan that it gets (see `memgap.study.plan`):
+    its group's, or the one for the whole configuration.
     """
 
     name: str
@@ -32,6 +33,7 @@ class FigureSpec:
     category: str = "Figures"
     settings: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
+    plan: str = ""
 
     def path(self, group: str) -> str:
         """Return the path below figures/ without its ending."""

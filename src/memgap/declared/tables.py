@@ -11,7 +11,7 @@ from typing import Any
 from memgap.declared import declared, setting_of, settings_schema
 
 COMMAND = "memgap.tables.command"
-FOLDERS = ("tables", "kinds/*", "tuning")
+FOLDERS = ("tables", "kinds/*", "tuning", "labs")
 GROUP = "{group}"
 
 
@@ -23,8 +23,9 @@ class TableSpec:
     file that is called `points` here. `of`: the setting (`sweep`, `study`, `loadtest`, `tuning`, `predictions`) whose
     every group has the table; "" where the configuration names it under `tables`. `plan`: the kind of plan that it gets
     (see `memgap.study.plan`). `wanted`: the files that the target `tables` asks for, where the section `when` of the
-    configuration is not empty; the others are made where something reads them. `shown`: the files in the report.
-    `digits`: significant digits of numbers in CSV files, all that tell a number apart where 0.
+    configuration is not empty; the others are made where something reads them. Without `of`, `when` is the section
+    whose groups the table is of, all of them, where the configuration does not name it. `shown`: the files in the
+    report. `digits`: significant digits of numbers in CSV files, all that tell a number apart where 0.
     """
 
     name: str

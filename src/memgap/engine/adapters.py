@@ -4,9 +4,11 @@ from memgap.engine import capabilities
 from memgap.engine.base import EngineAdapter, Record
 from memgap.engine.capabilities import Capabilities
 from memgap.engine.hf import HfAdapter
+from memgap.engine.lmdeploy import LmdeployAdapter
 from memgap.engine.mock import MockAdapter
 from memgap.engine.openai import OpenaiAdapter
 from memgap.engine.sglang import SglangAdapter
+from memgap.engine.trtllm import TrtllmAdapter
 from memgap.engine.vllm import VllmAdapter
 from memgap.errors import UserError
 
@@ -16,6 +18,8 @@ ADAPTERS: dict[str, EngineAdapter] = {
     "hf": HfAdapter(),
     "sglang": SglangAdapter(),
     "openai": OpenaiAdapter(),
+    "lmdeploy": LmdeployAdapter(),
+    "trtllm": TrtllmAdapter(),
 }
 
 

@@ -40,6 +40,8 @@ class FlagNames:
     memory_fraction: str | None
     kv_bytes: str | None
     reserved: tuple[str, ...]
+    fraction_is_of_free: bool = False
+    """The share of memory is of what is free when the server starts, so that it cannot be divided among replicas."""
     reserved_variables: tuple[str, ...] = ()
     kv_blocks: str | None = None
     kv_tokens: str | None = None
@@ -48,6 +50,8 @@ class FlagNames:
     chunked_prefill: str | None = None
     tensor_parallel: str | None = None
     pipeline_parallel: str | None = None
+    context_parallel: str | None = None
+    """Ranks that share prompts, each group of them with all weights."""
     data_parallel: str | None = None
     data_parallel_local: str | None = None
     data_parallel_attention: str | None = None
@@ -62,10 +66,14 @@ class FlagNames:
     eager: str | None = None
     async_scheduling: str | None = None
     compilation: str | None = None
+    command: str = ""
+    """What starts a server by hand, up to its flags; MODEL stands for the model."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other spellings that the engine takes, each with the name above."""
     told: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Meaning -> where the settings that a running server reports have the value that it took without the flag."""
+    told_inverted: tuple[str, ...] = ()
+    """Those meanings of `told` whose setting says the contrary."""
 
 
 @dataclass
@@ -84,6 +92,7 @@ class EngineFacts:
     max_model_len: int | None = None
     weights_bytes: int | None = None
     weights_bytes_source: str | None = None
+    graph_memory_bytes: int | None = None
     resolved: dict[str, Any] = field(default_factory=dict)
 
 
@@ -95,6 +104,14 @@ class EngineAdapter(Protocol):
     capabilities: Capabilities
     flags: FlagNames
     ready_path: str
+    """Answers 200 once requests are served, and costs the engine nothing."""
+    alive_path: str
+    """Answers 200 where the engine itself works, which may take it a second."""
+    token_id_endpoints: tuple[str, ...]
+    """Endpoints whose streams have the ids of their tokens on request."""
+    takes_token_ids: bool
+    """Whether a completion's prompt may be token ids; else they are sent as the text that they stand for."""
+    metrics_path: str
     socket_folder_variable: str | None
     """Variable that names the folder for the sockets of the server's processes, which would stay in /tmp otherwise."""
     latency_histograms: Mapping[str, tuple[str, ...]]
@@ -109,7 +126,8 @@ class EngineAdapter(Protocol):
         """Return how to start the server of a server record on 127.0.0.1:`port`."""
 
     def metrics_sample(self, page: Page) -> dict[str, float]:
-        """Return the engine columns of the telemetry (see memgap.telemetry.sampler) from a metrics page."""
+        """Return the engine columns of the telemetry (see memgap.telemetry.sampler) from a metrics page, and further
+        counters whose change in a window is kept."""
 
     def facts(self, base_url: str, server: Record, log: str, api_key: str = "") -> EngineFacts:
         """Return what the running server says of itself, from its endpoints and its log."""
@@ -119,6 +137,9 @@ class EngineAdapter(Protocol):
 
     def profiler_flags(self, folder: Path) -> list[str]:
         """Return the flags that let /start_profile and /stop_profile write traces of torch.profiler into a folder."""
+
+    def profile_request(self, folder: Path) -> bytes:
+        """Return what /start_profile is sent, so that the trace comes into a folder."""
 
     def measures_free_memory(self, server: Record) -> bool:
         """Whether a starting server sizes its KV cache by the memory that it finds free, so that its neighbours on the

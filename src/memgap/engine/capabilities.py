@@ -27,7 +27,8 @@ DESCRIPTIONS: Mapping[str, str] = {
 class Capabilities:
     """What an adapter can do, one field for each of `DESCRIPTIONS`; nothing unless it says so.
 
-    `measured`: whether points were measured on the real engine with it, not only its parts tested.
+    `measured`: the versions of the real engine that points were measured on with it; empty where only its parts were
+    tested.
     """
 
     serves: bool = False
@@ -43,7 +44,7 @@ class Capabilities:
     reports_settings: bool = False
     has_histograms: bool = False
     is_advised: bool = False
-    measured: bool = False
+    measured: str = ""
 
 
 def can(capabilities: Capabilities, name: str) -> bool:

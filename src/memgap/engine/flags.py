@@ -21,6 +21,11 @@ def flag_list(arguments: Mapping[str, Any]) -> list[str]:
     return flags
 
 
+def without_false(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments without those that are false, for an engine whose flags have no `--no-` form."""
+    return {name: value for name, value in arguments.items() if value is not False}
+
+
 def flag(name: str, value: Any) -> list[str]:
     """Return a flag with its value; a text that begins with a hyphen is tied to it, or it would be read as a flag."""
     tied = isinstance(value, str) and value.startswith("-")

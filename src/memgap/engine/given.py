@@ -5,10 +5,11 @@ from typing import Any
 
 from memgap.engine.adapters import adapter_for
 from memgap.engine.base import FlagNames
+from memgap.engine.disaggregation import PREFILL
 from memgap.errors import UserError
 from memgap.models.architecture import ModelArchitecture
 
-PARALLEL = ("tensor_parallel", "pipeline_parallel", "data_parallel")
+PARALLEL = ("tensor_parallel", "pipeline_parallel", "context_parallel", "data_parallel")
 """The GPUs of one server are the product of these; replicas share one set of GPUs."""
 
 
@@ -18,16 +19,21 @@ class GivenFlags:
     `where` names the place in the configuration for sentences about a value that cannot be.
     """
 
-    def __init__(self, adapter: str, flags: Mapping[str, Any], where: str = "") -> None:
+    def __init__(
+        self, adapter: str, flags: Mapping[str, Any], where: str = "", members: Sequence["GivenFlags"] = ()
+    ) -> None:
         self.names: FlagNames = adapter_for(adapter).flags
         hyphened = {name.replace("_", "-"): value for name, value in flags.items()}
         self._flags = {self.names.aliases.get(name, name): value for name, value in hyphened.items()}
         self._where = where
+        self._members = members
 
     @classmethod
     def of(cls, record: Mapping[str, Any], where: str = "") -> "GivenFlags":
-        """Return the flags of a point's server."""
-        return cls(record["engine"]["adapter"], record["server"]["args"], where or f"model {record['model']['name']}")
+        """Return the flags of a point's server; of a group those that its members share."""
+        adapter, where = record["engine"]["adapter"], where or f"model {record['model']['name']}"
+        members = [cls(adapter, arguments, where) for arguments in member_flags(record["server"]).values()]
+        return cls(adapter, record["server"]["args"], where, members)
 
     def name(self, meaning: str) -> str | None:
         """Return what the engine calls a flag, None where it has none."""
@@ -56,15 +62,18 @@ class GivenFlags:
 
     @property
     def gpus(self) -> int:
-        """How many GPUs the flags spread one server over; raises UserError for no whole number."""
-        return self._product(PARALLEL if not self.get("data_parallel_attention") else PARALLEL[:2])
+        """How many GPUs the flags spread one server over, of a group all its members; raises UserError for no whole
+        number."""
+        if self._members:
+            return sum(one.gpus for one in self._members)
+        return self._product(PARALLEL if not self.get("data_parallel_attention") else PARALLEL[:-1])
 
     @property
     def gpus_here(self) -> int:
         """How many of them are on one machine, where the flags say how many data-parallel engines are."""
-        if "data_parallel_local" not in self:
+        if self._members or "data_parallel_local" not in self:
             return self.gpus
-        return self._product((*PARALLEL[:2], "data_parallel_local"))
+        return self._product((*PARALLEL[:-1], "data_parallel_local"))
 
     def _product(self, meanings: Sequence[str]) -> int:
         product = 1
@@ -78,6 +87,20 @@ class GivenFlags:
     def longest(self, model: Mapping[str, Any]) -> int:
         """Return the most tokens of a request: the server's bound, or else the model's own."""
         return self.whole("max_model_len", ModelArchitecture.from_dict(model["architecture"]).max_length)
+
+
+def member_flags(server: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return by name, in the order of names, the flags of each member of a group of servers; empty without a group."""
+    members = server.get("topology", {}).get("members", {})
+    return {name: without_none({**server["args"], **one.get("server", {})}) for name, one in sorted(members.items())}
+
+
+def answering(server: Mapping[str, Any]) -> int:
+    """Return how many servers of a server record answer: its replicas, or the members that do not only prefill."""
+    members = server.get("topology", {}).get("members")
+    if members is None:
+        return int(server["replicas"])
+    return sum(one.get("role") != PREFILL for one in members.values())
 
 
 def without_none(flags: Mapping[str, Any]) -> dict[str, Any]:

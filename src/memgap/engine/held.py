@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from memgap.engine.base import FlagNames
-from memgap.errors import UserError
-from memgap.models.architecture import ModelArchitecture, dtype_bytes
+from memgap.models.architecture import ModelArchitecture
+from memgap.models.cache import CACHE_TYPES
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,7 @@ class Held:
     @property
     def kv_bytes_per_token(self) -> int | None:
         """Bytes of a token's keys and values in all layers; None for a type of cache that is not known here."""
-        try:
-            dtype_bytes(self.kv_dtype)
-        except UserError:
+        if self.kv_dtype not in CACHE_TYPES:
             return None
         return self.architecture.kv_bytes_per_token(self.kv_dtype)
 

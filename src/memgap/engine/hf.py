@@ -29,11 +29,14 @@ class HfAdapter:
     """Knows what the static batches' worker says; there is no server, so nothing to launch or to ask."""
 
     package = "transformers"
-    capabilities = Capabilities(static_batches=True, measured=True)
+    capabilities = Capabilities(static_batches=True, measured="5.17.0")
     flags = FlagNames(
         max_seqs=None, max_model_len="max-model-len", memory_fraction=None, kv_bytes=None, reserved=("dtype", "model")
     )
-    ready_path = ""
+    ready_path = alive_path = ""
+    token_id_endpoints: tuple[str, ...] = ()
+    takes_token_ids = True
+    metrics_path = "/metrics"
     socket_folder_variable: str | None = None
     latency_histograms: Mapping[str, tuple[str, ...]] = {}
     startup_marks: Mapping[str, str] = {}
@@ -58,6 +61,10 @@ class HfAdapter:
     def profiler_flags(self, folder: Path) -> list[str]:
         """See EngineAdapter."""
         return []
+
+    def profile_request(self, folder: Path) -> bytes:
+        """See EngineAdapter."""
+        return b""
 
     def measures_free_memory(self, server: Record) -> bool:
         """See EngineAdapter."""

@@ -23,14 +23,15 @@ IMAGE_ENGINE = Path("/opt/memgap-engine")
 def engine_record(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the "engine" part of a point's record from the configuration of the engine.
 
-    With `version: auto` it is the version that the installer noted, or "not-installed". A declared version or an image
-    belongs to another machine: unless it is the one installed here, its package is the adapter's usual one. An image
-    is recorded by its digest, which says its version too: "auto" stays. Raises UserError for an image without one.
+    With `version: auto` it is the version that the installer noted beside the interpreter, or "not-installed". A
+    declared version or an image belongs to another machine: unless it is the one installed here, its package is the
+    adapter's usual one. An image is recorded by its digest, which says its version too: "auto" stays. Raises UserError
+    for an image without one.
     """
     if settings["image"] is not None:
         return _image_record(name, settings)
     usual = adapter_for(settings["adapter"]).package
-    installed = _installed(settings["adapter"], usual)
+    installed = _installed(settings["adapter"], usual, settings.get("python", "auto"))
     version = installed["version"] if settings["version"] == "auto" else settings["version"]
     here = version == installed["version"]
     return {
@@ -96,10 +97,17 @@ def _engine_folder() -> Path | None:
     return None
 
 
-def _installed(adapter: str, usual: str) -> dict[str, str]:
-    """Return package and version as the installer noted them; of a package beside vLLM, what its environment holds."""
+def _installed(adapter: str, usual: str, python: str) -> dict[str, str]:
+    """Return package and version as the installer noted them, else what the environment holds.
+
+    An interpreter that a configuration names is in an environment of its own, as versions have that are compared.
+    """
     if adapter == "mock":
         return {"package": usual, "version": __version__}
+    named = Path(python).parents[1] if python != "auto" and len(Path(python).parents) > 1 else None
+    if named is not None:
+        found = (adapter == "vllm" and _noted(named)) or _in_environment(named, usual)
+        return found or {"package": usual, "version": NOT_INSTALLED}
     for folder in filter(None, (_declared_folder(), _engine_folder())):
         found = _noted(folder) if adapter == "vllm" else _in_environment(folder, usual)
         if found is not None:

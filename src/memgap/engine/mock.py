@@ -15,7 +15,7 @@ class MockAdapter(VllmAdapter):
     """Starts the mock server; what it measures is the simulation and says so in the engine's name."""
 
     package = "memgap-mock"
-    capabilities = replace(VllmAdapter.capabilities, in_process=False, needs_free_share=False, measured=False)
+    capabilities = replace(VllmAdapter.capabilities, in_process=False, needs_free_share=False, measured="")
     flags = replace(VllmAdapter.flags, reserved_variables=("MEMGAP_MOCK_API_KEY",))
     startup_marks: Mapping[str, str] = {"process": r"^INFO "}
     socket_folder_variable: str | None = None

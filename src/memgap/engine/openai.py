@@ -14,7 +14,10 @@ class OpenaiAdapter:
     package = "openai-compatible"
     capabilities = Capabilities()
     flags = FlagNames(max_seqs=None, max_model_len=None, memory_fraction=None, kv_bytes=None, reserved=())
-    ready_path = "/v1/models"
+    ready_path = alive_path = "/v1/models"
+    token_id_endpoints: tuple[str, ...] = ()
+    takes_token_ids = True
+    metrics_path = "/metrics"
     socket_folder_variable: str | None = None
     latency_histograms: Mapping[str, tuple[str, ...]] = {}
     startup_marks: Mapping[str, str] = {}
@@ -39,6 +42,10 @@ class OpenaiAdapter:
     def profiler_flags(self, folder: Path) -> list[str]:
         """See EngineAdapter; there are none."""
         return []
+
+    def profile_request(self, folder: Path) -> bytes:
+        """See EngineAdapter; there is none."""
+        return b""
 
     def measures_free_memory(self, server: Record) -> bool:
         """See EngineAdapter."""

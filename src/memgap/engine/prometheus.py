@@ -22,7 +22,7 @@ def parse_page(text: str) -> Page:
     can be read.
     """
     try:
-        page = _page(_samples(text))
+        page = _page(_samples(text.removeprefix("\ufeff")))
     except DAMAGE:
         page = _page(sample for line in text.splitlines() for sample in _line_samples(line))
         if all(math.isnan(value) for samples in page.values() for _, value in samples):

@@ -1,6 +1,7 @@
 """Facts that each rank of a server logs or publishes for itself, put together: ranks are the processes on one GPU each.
 
-A server has tensor x pipeline x data-parallel ranks; each data-parallel engine has a KV cache and requests of its own.
+A server has tensor x pipeline x context x data-parallel ranks; each data-parallel engine has a KV cache and requests of
+its own.
 """
 
 import re
@@ -18,6 +19,7 @@ class Sizes:
     tensor: int = 1
     pipeline: int = 1
     engines: int = 1
+    context: int = 1
 
     @classmethod
     def of(cls, names: FlagNames, arguments: Mapping[str, Any]) -> "Sizes":
@@ -32,12 +34,17 @@ class Sizes:
         tensor, engines = size(names.tensor_parallel), size(names.data_parallel)
         if names.data_parallel_attention is not None and given.get(names.data_parallel_attention) is True:
             tensor = max(tensor // engines, 1)  # the engines share the GPUs of the tensor-parallel group
-        return cls(tensor, size(names.pipeline_parallel), engines)
+        return cls(tensor, size(names.pipeline_parallel), engines, size(names.context_parallel))
 
     @property
     def ranks(self) -> int:
         """How many ranks there are."""
-        return self.tensor * self.pipeline * self.engines
+        return self.tensor * self.pipeline * self.copies
+
+    @property
+    def copies(self) -> int:
+        """How often the server holds its weights."""
+        return self.engines * self.context
 
 
 def logged(log: str, pattern: re.Pattern[str], rank: re.Pattern[str], ranks: int) -> list[float]:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from memgap.engine.adapters import table
-from memgap.engine.capabilities import DESCRIPTIONS, can
+from memgap.engine.capabilities import DESCRIPTIONS, Capabilities, can
 from memgap.markers import replaced
 from memgap.store.atomic import write_text
 
@@ -16,9 +16,15 @@ def capability_table() -> str:
     adapters = table()
     lines = [f"| the engine | {' | '.join(f'`{name}`' for name in adapters)} |", f"| --- |{' --- |' * len(adapters)}"]
     for name, words in {**DESCRIPTIONS, "measured": "was measured here on the real thing"}.items():
-        cells = " | ".join("yes" if can(one, name) else "no" for one in adapters.values())
+        cells = " | ".join(_cell(one, name) for one in adapters.values())
         lines.append(f"| {words} | {cells} |")
     return "\n".join(lines)
+
+
+def _cell(capabilities: Capabilities, name: str) -> str:
+    if name == "measured":
+        return capabilities.measured or "no"
+    return "yes" if can(capabilities, name) else "no"
 
 
 def with_table(page: str) -> str:

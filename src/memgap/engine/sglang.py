@@ -1,8 +1,4 @@
-"""SGLang 0.5, through its OpenAI-compatible server.
-
-Written from the sources of sglang 0.5.23 and checked against its own argument parser and metrics classes; it has not
-served a model here.
-"""
+"""SGLang 0.5, through its OpenAI-compatible server: run with 0.5.17, names of 0.5.23 from its sources."""
 
 import json
 import math
@@ -13,7 +9,7 @@ from typing import Any
 
 from memgap.engine.base import SCRATCH, EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
-from memgap.engine.flags import flag_list
+from memgap.engine.flags import flag_list, without_false
 from memgap.engine.held import held
 from memgap.engine.prometheus import Page, parse_page
 from memgap.engine.ranks import Sizes, logged, together, usage_of_engines
@@ -31,7 +27,12 @@ COUNTERS = {
     "prefix_cache_hits": "sglang:cached_tokens_total",
 }
 """SGLang adds a request's tokens when it has finished, not as they come. Every prompt asks the radix cache."""
-KV_USAGE = "sglang:token_usage"
+AT_FIRST = ("num_preemptions", "prefix_cache_hits")
+"""Counters that are not on the page before they first rise."""
+DECODED = "sglang:realtime_tokens_total"
+"""Rises with every step, those of health checks included; `mode` says what the tokens were."""
+KV_USAGE = ("sglang:full_token_usage", "sglang:token_usage")
+"""The second is rounded to 0.01, and is all that some caches have."""
 LATENCY_HISTOGRAMS = {
     "ttft": ("sglang:time_to_first_token_seconds",),
     "itl": ("sglang:inter_token_latency_seconds",),
@@ -41,7 +42,8 @@ LATENCY_HISTOGRAMS = {
 }
 OOM = re.compile(
     r"CUDA out of memory|OutOfMemoryError|Not enough memory\. Please try to increase --mem-fraction-static"
-    r"|(?:Prefill|Decode) out of memory\. Try to lower your batch size"
+    r"|leave no GPU memory for the KV cache|Out of memory even after retracting|alloc_req_slots runs out of memory"
+    r"|out of memory\. Try to lower your batch size"
     r"|std::bad_alloc|DefaultCPUAllocator: can't allocate memory",
     re.IGNORECASE,
 )
@@ -63,12 +65,13 @@ STARTUP_MARKS = {
     "capture": r"Capture target decode CUDA graph end",
 }
 """SGLang 0.5.17."""
+HEALTH_VARIABLE = "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION"
 CONFIG_FILE = "server.yaml"
 RESOLVED = (
     *("dtype", "kv_cache_dtype", "context_length", "mem_fraction_static", "max_running_requests", "max_total_tokens"),
     *("chunked_prefill_size", "max_prefill_tokens", "page_size", "schedule_policy", "attention_backend"),
     *("sampling_backend", "disable_radix_cache", "disable_overlap_schedule", "tp_size", "dp_size", "pp_size"),
-    *("quantization", "random_seed", "stream_interval", "device"),
+    *("quantization", "random_seed", "stream_interval", "tokenizer_worker_num", "device"),
 )
 """What is kept of /server_info: it also holds the command line, and with it the API key."""
 
@@ -77,19 +80,23 @@ class SglangAdapter:
     """Starts `python -m sglang.launch_server` and reads SGLang's metric names."""
 
     package = "sglang"
-    # mem-fraction-static is a share of the memory that is free at the start, so it cannot be divided among replicas
     capabilities = Capabilities(
         serves=True,
+        shares_memory=True,
+        sizes_kv_cache=True,
         resets_prefix_cache=True,
+        profiles=True,
         detokenizes=True,
         reports_kv_usage=True,
         reports_settings=True,
         has_histograms=True,
+        is_advised=True,
     )
     flags = FlagNames(
         max_seqs="max-running-requests",
         max_model_len="context-length",
         memory_fraction="mem-fraction-static",
+        fraction_is_of_free=True,
         kv_bytes=None,
         reserved=(
             *("host", "port", "model-path", "model", "api-key", "admin-api-key", "served-model-name", "load-format"),
@@ -97,6 +104,7 @@ class SglangAdapter:
         ),
         kv_tokens="max-total-tokens",
         block_tokens="page-size",
+        max_batched_tokens="chunked-prefill-size",
         tensor_parallel="tensor-parallel-size",
         pipeline_parallel="pipeline-parallel-size",
         data_parallel="data-parallel-size",
@@ -108,6 +116,7 @@ class SglangAdapter:
         kv_dtype="kv-cache-dtype",
         quantization="quantization",
         eager="disable-cuda-graph",
+        command="python -m sglang.launch_server --model-path MODEL",
         aliases={
             "tp-size": "tensor-parallel-size",
             "tp": "tensor-parallel-size",
@@ -117,8 +126,29 @@ class SglangAdapter:
             "ep-size": "expert-parallel-size",
             "ep": "expert-parallel-size",
         },
+        told={
+            "tensor_parallel": ("server_args", "tp_size"),
+            "pipeline_parallel": ("server_args", "pp_size"),
+            "data_parallel": ("server_args", "dp_size"),
+            "max_seqs": ("server_args", "effective_max_running_requests_per_dp"),
+            "max_batched_tokens": ("server_args", "chunked_prefill_size"),
+            "memory_fraction": ("server_args", "mem_fraction_static"),
+            "block_tokens": ("server_args", "page_size"),
+            "kv_dtype": ("server_args", "kv_cache_dtype"),
+            "prefix_caching": ("server_args", "disable_radix_cache"),
+            "graphs": ("server_args", "cuda_graph_decode_max_bs"),
+            "async_scheduling": ("server_args", "disable_overlap_schedule"),
+            "api_servers": ("server_args", "tokenizer_worker_num"),
+            "attention": ("server_args", "attention_backend"),
+        },
+        told_inverted=("prefix_caching", "async_scheduling"),
     )
     ready_path = "/health"
+    alive_path = "/health_generate"
+    token_id_endpoints: tuple[str, ...] = ("completions",)
+    """A streaming chat that asks for them gets 400."""
+    takes_token_ids = True
+    metrics_path = "/metrics"
     socket_folder_variable: str | None = None
     latency_histograms: Mapping[str, tuple[str, ...]] = LATENCY_HISTOGRAMS
     startup_marks: Mapping[str, str] = STARTUP_MARKS
@@ -136,8 +166,9 @@ class SglangAdapter:
             argv += ["--load-format", "dummy"]
         if model["weights"] == "hub" and model.get("revision"):
             argv += ["--revision", model["revision"]]
-        argv += flag_list({name: one for name, one in server["server"]["args"].items() if one is not False})
-        env = {"DO_NOT_TRACK": "1"}
+        argv += flag_list(without_false(server["server"]["args"]))
+        # else each look at /health runs a token, which takes 1.0 s
+        env = {"DO_NOT_TRACK": "1", HEALTH_VARIABLE: "false"}
         if model["weights"] != "hub":
             env["HF_HUB_OFFLINE"] = "1"
         files = {CONFIG_FILE: f"api-key: {json.dumps(api_key)}\n"}
@@ -146,9 +177,12 @@ class SglangAdapter:
     def metrics_sample(self, page: Page) -> dict[str, float]:
         """See EngineAdapter; data-parallel engines are summed."""
         found = {column: _total(page, name) for column, name in {**GAUGES, **COUNTERS}.items()}
-        found.update(usage_of_engines([value for _, value in _rows(page, KV_USAGE)]))
-        if found["prompt_tokens"] is not None and found["prefix_cache_hits"] is None:
-            found["prefix_cache_hits"] = 0.0  # the counter is not on the page before the first hit
+        usage = next((rows for name in KV_USAGE if (rows := _rows(page, name))), [])
+        found.update(usage_of_engines([value for _, value in usage]))
+        if found["num_requests_running"] is not None:
+            found |= {name: 0.0 for name in AT_FIRST if found[name] is None}
+        if decoded := [value for labels, value in _rows(page, DECODED) if labels.get("mode") == "decode"]:
+            found["decoded_tokens"] = sum(decoded)
         return {column: value for column, value in found.items() if value is not None}
 
     def facts(self, base_url: str, server: Record, log: str, api_key: str = "") -> EngineFacts:
@@ -159,6 +193,7 @@ class SglangAdapter:
         facts = EngineFacts(version=version if isinstance(version, str) else None)
         sizes = Sizes.of(self.flags, server["server"]["args"])
         facts.resolved = {"server_args": {name: info[name] for name in RESOLVED if _plain(info.get(name))}}
+        facts.resolved["server_args"] |= _found_at_start(info)
         facts.kv_block_tokens = _whole(next((value for _, value in _rows(page, "sglang:page_size")), None))
         facts.kv_pool_tokens = _whole(_total(page, "sglang:max_total_num_tokens"))
         if facts.kv_pool_tokens is None:
@@ -169,7 +204,8 @@ class SglangAdapter:
         facts.kv_pool_bytes = model.pool_bytes(facts.kv_pool_tokens, sizes.tensor)
         if isinstance(fraction := info.get("mem_fraction_static"), float):
             facts.gpu_memory_utilization = fraction
-        if said := CONTEXT.search(log):
+        facts.max_model_len = _whole(next((value for _, value in _rows(page, "sglang:context_len")), None))
+        if facts.max_model_len is None and (said := CONTEXT.search(log)):
             facts.max_model_len = int(said[1])
         even = sizes.pipeline == 1
         if loaded := together(logged(log, WEIGHTS_GIB, RANK, sizes.ranks), sizes.ranks, even):
@@ -177,18 +213,28 @@ class SglangAdapter:
         else:
             facts.weights_bytes = sizes.engines * model.weights_bytes
             facts.weights_bytes_source = "architecture"
+        graphs: dict[tuple[str, tuple[int, int]], float] = {}
+        for labels, gib in page.get("sglang:graph_memory_usage_gb", []):  # one a phase and rank
+            rank = (labels.get("dp_rank", ""), _rank(labels))
+            graphs[rank] = graphs.get(rank, 0.0) + gib
+        if (held_gib := together(list(graphs.values()), sizes.ranks)) is not None:
+            facts.graph_memory_bytes = round(held_gib * 2**30)
         return facts
 
     def reset_prefix_cache(self, base_url: str, api_key: str = "") -> bool:
-        """See EngineAdapter; SGLang refuses while requests run."""
+        """See EngineAdapter; SGLang refuses while requests run or wait, after the seconds that it is told to wait."""
         try:
-            return fetch(f"{base_url}/flush_cache", 10, body=b"", headers=_key(api_key))[0] == 200
+            return fetch(f"{base_url}/flush_cache?timeout=5", 10, body=b"", headers=_key(api_key))[0] == 200
         except OSError:
             return False
 
     def profiler_flags(self, folder: Path) -> list[str]:
-        """See EngineAdapter; never called, as the adapter has no such capability."""
+        """See EngineAdapter; the folder stands in the request."""
         return []
+
+    def profile_request(self, folder: Path) -> bytes:
+        """See EngineAdapter."""
+        return json.dumps({"output_dir": str(folder), "activities": ["GPU"], "with_stack": False}).encode()
 
     def measures_free_memory(self, server: Record) -> bool:
         """See EngineAdapter; a pool of given tokens is not measured."""
@@ -200,6 +246,17 @@ class SglangAdapter:
             if pattern.search(log):
                 return kind
         return None
+
+
+def _found_at_start(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what SGLang finds out while it starts: the seats that memory leaves, the greatest graph of each phase."""
+    states = info.get("internal_states") or [{}]
+    graphs = info.get("cuda_graph_config") or {}
+    found = {name: states[0].get(name) for name in ("effective_max_running_requests_per_dp",)}
+    for phase in ("prefill", "decode"):
+        for name in ("backend", "max_bs"):
+            found[f"cuda_graph_{phase}_{name}"] = (graphs.get(phase) or {}).get(name)
+    return {name: value for name, value in found.items() if _plain(value)}
 
 
 def _page(base_url: str) -> Page:

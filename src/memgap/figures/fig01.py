@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from memgap.declared.figures import FigureSpec
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.paper import LABEL, read_paper
-from memgap.figures.style import GREY, model_looks, new_grid
+from memgap.figures.style import GREY, halo, legend_above, model_looks, new_grid
 from memgap.tables.counters import ATTENTION, rooflines
 from memgap.tables.inputs import Inputs
 from memgap.tables.offline_points import batch_label
@@ -50,10 +50,10 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
         for series, line in own.groupby("series", sort=False):
             _draw_series(axes, line, str(series), *looks[str(series)])
         axes.set_title(model)
-        axes.legend(fontsize=5.5, loc="lower right")
     for axes in panels:
         axes.set_xlabel("Arithmetic intensity (FLOP/byte of DRAM traffic)", fontsize="small")
         axes.set_ylabel("FLOP/s", fontsize="small")
+    legend_above(figure)
     if data.empty:
         say_empty(panels[0], "no point of this study has kernel counters")
     hollow = "hollow markers: intensity from the model's shape" if data[ANALYTIC].notna().any() else ""
@@ -86,11 +86,12 @@ def _draw_roofs(axes: Axes, own: pd.DataFrame) -> None:
             axes.annotate(
                 f"{label}: {peaks[name] / 1e12:.0f} TFLOP/s",
                 (high, peaks[name]),
-                xytext=(-2, -2),
-                va="top",
+                xytext=(-2, 2),
+                va="bottom",
                 textcoords="offset points",
                 ha="right",
-                fontsize=5.5,
+                fontsize=6,
+                path_effects=halo(),
             )
     if bandwidth > 0:
         end = highest / bandwidth if highest > 0 else high
@@ -100,16 +101,19 @@ def _draw_roofs(axes: Axes, own: pd.DataFrame) -> None:
             (0.02, 0.97),
             xycoords="axes fraction",
             va="top",
-            fontsize=5.5,
+            fontsize=6,
         )
         axes.axvspan(low, end, color=GREY, alpha=0.08, linewidth=0)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(low, high)
+    if highest > 0:
+        axes.set_ylim(top=3 * highest)
 
 
 def _draw_series(axes: Axes, line: pd.DataFrame, label: str, colour: object, marker: str) -> None:
     axes.plot(line[X], line[Y], color=colour, marker=marker, markersize=4, linewidth=1, label=label)
+    axes.plot(line[X], line[Y], color=colour, marker=marker, markersize=4, linestyle="none", zorder=4)
     axes.plot(
         line[ANALYTIC],
         line[Y],
@@ -120,10 +124,17 @@ def _draw_series(axes: Axes, line: pd.DataFrame, label: str, colour: object, mar
         markeredgecolor=colour,
         alpha=0.7,
     )
+    attention = (line["kernel_class"] == ATTENTION).all()  # its labels go left, those of matrix products right
     for place in dict.fromkeys((0, len(line) - 1)):
         row = line.iloc[place]
         axes.annotate(
-            f"B {batch_label(row['batch'])}", (row[X], row[Y]), xytext=(4, -7), textcoords="offset points", fontsize=5.5
+            f"B {batch_label(row['batch'])}",
+            (row[X], row[Y]),
+            xytext=(-5, -4) if attention else (5, -7),
+            ha="right" if attention else "left",
+            textcoords="offset points",
+            fontsize=6,
+            path_effects=halo(),
         )
 
 

@@ -9,7 +9,7 @@ from memgap.figures.footer import write_provenance
 from memgap.figures.marks import draw_models
 from memgap.figures.paper import overlay, read_paper
 from memgap.figures.points import bars_note, per_cap
-from memgap.figures.style import ALERT, log2_axis, new_figure, say_in_place
+from memgap.figures.style import ALERT, legend_above, log2_axis, new_figure, say_in_place
 from memgap.tables.fate import GOOD, PREEMPTED
 from memgap.tables.inputs import Inputs
 
@@ -58,8 +58,7 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
         axes.set_ylim(bottom=0)
         if data.empty:
             say_in_place(axes, "no point of this sweep was measured")
-    if not data.empty:
-        panels[0].legend(fontsize="x-small")
+    legend_above(figure, 6)
     write_provenance(figure, inputs["sweep.points"], bars=bars_note(data[data["fate"] == GOOD]))
     return figure, data
 

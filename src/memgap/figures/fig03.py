@@ -45,7 +45,7 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     if data.empty:
         say_in_place(axes, "no point of this sweep was measured")
     else:
-        axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+        figure.legend(fontsize="x-small", loc="outside right center")
     write_provenance(figure, table, bars=bars_note(data[data["fate"] == GOOD]))
     return figure, data
 

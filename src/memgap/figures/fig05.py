@@ -8,7 +8,7 @@ from memgap.declared.figures import FigureSpec
 from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.paper import LABEL, read_paper
 from memgap.figures.step_timeline import as_steps, one_step
-from memgap.figures.style import GREY, apply_style, palette
+from memgap.figures.style import GREY, apply_style, legend_above, palette
 from memgap.tables.device_metrics import METRICS, NCU, phase_metrics, samples_of
 from memgap.tables.inputs import Inputs
 from memgap.tables.offline_points import batch_label, ends, main_points, richest_model
@@ -57,6 +57,7 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
         _draw_bars(figure.add_subplot(spot), bars[bars["model"] == model], inputs)
     if not models:
         say_empty(figure.add_subplot(grid[1, :]), "no point of this study has device metrics of its decode phase")
+    legend_above(figure, 5)
     write_notes(figure, tables.points, [_about(bars, tables)])
     found = [table for table in (bars, *series) if not table.empty]
     return figure, (pd.concat(found, ignore_index=True) if found else bars)[COLUMNS]
@@ -102,7 +103,6 @@ def _draw_bars(axes: Axes, own: pd.DataFrame, inputs: Inputs) -> None:
     _percent(axes)
     axes.set_xlabel("Batch size (requests)", fontsize="small")
     axes.set_title(str(own["model"].iloc[0]), fontsize="small")
-    axes.legend(fontsize=5.5, ncols=2, loc="upper left")
 
 
 def _overlay_paper(
@@ -157,13 +157,11 @@ def _draw_series(axes: Axes, tables: OfflineTables, model: str, batch: float) ->
         ]
     _percent(axes)
     axes.set_xlabel("Time (ms)", fontsize="small")
-    axes.legend(fontsize=5.5, loc="upper right")
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _percent(axes: Axes) -> None:
-    """Set an axis of percent with room for the legend above 100."""
-    axes.set_ylim(0, 140)
+    axes.set_ylim(0, 105)
     axes.set_yticks(range(0, 101, 20))
     axes.set_ylabel("% of peak", fontsize="small")
 

@@ -13,7 +13,7 @@ from memgap.figures.footer import write_provenance
 from memgap.figures.marks import bars, parts
 from memgap.figures.paper import overlay, read_paper
 from memgap.figures.points import bars_note, failures
-from memgap.figures.style import ALERT, GREY, log2_axis, model_looks, new_figure, say_in_place
+from memgap.figures.style import ALERT, GREY, legend_above, log2_axis, model_looks, new_figure, say_in_place
 from memgap.tables.fate import GOOD, fate
 from memgap.tables.inputs import Inputs
 
@@ -53,7 +53,7 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a model and cap, with the advisor's verdict)."""
     advised = _advice(inputs)
     data = plotted(advised, inputs["sweep.points"])
-    figure, (left, right) = new_figure(2)
+    figure, (left, right) = new_figure(2, height_in=3.6)
     drawn = data.dropna(subset=["throughput_tok_s", "latency_ms"])
     for model, (colour, marker) in model_looks(list(advised)).items():
         own = drawn[drawn["model"] == model]
@@ -76,13 +76,15 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
         if len(advised) == 1:
             _name_caps(left, own)
         if advice["rule"]["slo_ms"] is not None:
-            _draw_slo(left, advice["rule"]["slo_ms"], colour)
+            left.axvline(advice["rule"]["slo_ms"], color=colour, linestyle="--", linewidth=1)
+            left.plot([], [], color=GREY, linestyle="--", linewidth=1, label="SLO")
     for epsilon in sorted({float(one["rule"]["epsilon"]) for one in advised.values()}):
         _draw_epsilon(right, epsilon)
     _mark_failures(right, inputs)
     if inputs.paper_reference is not None:
         _overlay_paper(left, right, inputs)
     _label(left, right, advised, data)
+    legend_above(figure, 5, right.get_legend_handles_labels()[1])
     for axes, ok in ((left, not drawn.empty), (right, not drawn.empty)):
         if not ok:
             say_in_place(axes, "no cap of this sweep could be judged")
@@ -120,20 +122,6 @@ def plotted(advice: Mapping[str, Mapping[str, Any]], points: pd.DataFrame) -> pd
     for row in rows:
         row["averaging"] = named.get((row["model"], row["batch_cap"]))
     return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, float))
-
-
-def _draw_slo(left: Axes, slo_ms: float, colour: tuple[float, float, float]) -> None:
-    left.axvline(slo_ms, color=colour, linestyle="--", linewidth=1)
-    left.annotate(
-        "SLO",
-        (slo_ms, 0.0),
-        xycoords=left.get_xaxis_transform(),
-        xytext=(3, 3),
-        textcoords="offset points",
-        rotation=90,
-        fontsize="x-small",
-        color=GREY,
-    )
 
 
 def _draw_epsilon(right: Axes, epsilon: float) -> None:
@@ -207,5 +195,3 @@ def _label(left: Axes, right: Axes, advised: Mapping[str, Mapping[str, Any]], da
     nothing = [str(one["advice"]) for one in advised.values() if one["b_opt"] is None]
     if nothing:
         right.set_title("\n".join(nothing), fontsize=6, color=ALERT, wrap=True)
-    if advised:
-        right.legend(fontsize="x-small", loc="upper right")

@@ -83,7 +83,7 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     if data.empty:
         say_in_place(axes, "no memory is known for any model of this sweep")
     else:
-        axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+        figure.legend(fontsize="x-small", loc="outside right center")
     write_provenance(figure, inputs["sweep.points"])
     return figure, data
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from memgap.declared.figures import FigureSpec
 from memgap.figures.comparison_looks import LAYOUT_NAMES, batch_axis, write_small_print
 from memgap.figures.style import MARKERS, new_figure, palette, say_in_place
-from memgap.kinds.static.layouts import REASONS
+from memgap.stats.layouts import REASONS
 from memgap.tables.inputs import Inputs
 
 SHARES = ("used", *REASONS)

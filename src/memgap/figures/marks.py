@@ -51,6 +51,12 @@ def draw_models(axes: Axes, data: pd.DataFrame, x: str, y: str, y_low: str, y_hi
                 )
 
 
+def on_front(x: "pd.Series[float]", y: "pd.Series[float]") -> "pd.Series[bool]":
+    """Return for each point whether no other one is as good in both x and y and better in one; more is better."""
+    kept = [not (((x >= a) & (y >= b)) & ((x > a) | (y > b))).any() for a, b in zip(x, y, strict=True)]
+    return pd.Series(kept, index=x.index, dtype=bool)
+
+
 def parts(own: pd.DataFrame, colour: object) -> Iterator[tuple[pd.DataFrame, object]]:
     """Yield the points of one line that may be joined, with the fill of their markers.
 

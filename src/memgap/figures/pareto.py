@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from memgap.declared.figures import FigureSpec
+from memgap.figures.marks import on_front
 from memgap.figures.style import ALERT, GREY, MARKERS, apply_style, palette, say_in_place
 from memgap.figures.tuning_looks import WIDTH_IN, short, write_tuning_footer
 from memgap.tables.inputs import Inputs
@@ -41,9 +42,9 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     tiers = list(dict.fromkeys(data["tier"]))
     for place, ((model, dataset), own) in enumerate(groups):
         axes = figure.add_subplot(-(-len(groups) // columns_count), columns_count, place + 1)
-        front = _front(own)
-        data.loc[front, "on_front"] = True
-        line = own.loc[front].sort_values("tpot_mean_ms")
+        front = on_front(-own["tpot_mean_ms"], own["output_tps_per_gpu"])
+        data.loc[own.index[front], "on_front"] = True
+        line = own[front].sort_values("tpot_mean_ms")
         axes.plot(line["tpot_mean_ms"], line["output_tps_per_gpu"], color=GREY, linewidth=1, linestyle="--")
         for number, tier in enumerate(tiers):
             part = own[own["tier"] == tier]
@@ -86,17 +87,6 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     figure.legend(handles=handles, loc="outside upper center", ncols=min(6, len(handles)), fontsize="x-small")
     write_tuning_footer(figure, table)
     return figure, data
-
-
-def _front(own: pd.DataFrame) -> list[Any]:
-    """Return the rows that no other one beats in both throughput and latency."""
-    kept = []
-    for place, row in own.iterrows():
-        better = (own["output_tps_per_gpu"] >= row["output_tps_per_gpu"]) & (own["tpot_mean_ms"] <= row["tpot_mean_ms"])
-        strictly = (own["output_tps_per_gpu"] > row["output_tps_per_gpu"]) | (own["tpot_mean_ms"] < row["tpot_mean_ms"])
-        if not (better & strictly).any():
-            kept.append(place)
-    return kept
 
 
 def _ring(axes: Axes, rows: pd.DataFrame, colour: str, marker: str, size: float) -> None:

@@ -43,6 +43,17 @@ def per_cap(table: pd.DataFrame, columns: list[str], by: Sequence[str] = ()) -> 
     return ordered.drop(columns="place")
 
 
+def offered(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the points with what was asked of the server in the column `asked`, and its label.
+
+    That is the offered rate where some point has one, and only those points; else the requests in flight.
+    """
+    if table["rate_req_s"].notna().any():
+        rated = table[table["rate_req_s"].notna()]
+        return rated.assign(asked=rated["rate_req_s"]), "Offered rate (requests/s)"
+    return table.assign(asked=table["batch_cap"].astype(float)), "Requests in flight (cap)"
+
+
 def bars_note(data: pd.DataFrame) -> str:
     """Return the line that says what the bars of plotted numbers with a column interval_source are; "" without any."""
     if data.empty:

@@ -1,12 +1,14 @@
 """One look for all figures: legible in one or two columns of a paper, safe for colour-blind readers."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import matplotlib as mpl
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 PALETTE_COLOURS = 10
@@ -73,6 +75,35 @@ def log2_axis(axes: Axes, values: Sequence[float]) -> None:
     if positive and max(positive) / min(positive) > 8:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def log_axis(axes: Axes, which: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic with plain numbers."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axes.set(**{f"{which}scale": "log"})
+    low, high = axis.get_view_interval()
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axis.set_major_formatter(plain)
+    if high / low < 30:
+        axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+    axis.set_minor_formatter(plain if high / low < 30 else NullFormatter())
+
+
+def legend_above(figure: Figure, columns: int = 4, first: Sequence[str] = ()) -> None:
+    """Put one legend for all panels above them, each label once; the labels in `first` go first."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    labels = [*(one for one in first if one in found), *(one for one in found if one not in first)]
+    if labels:
+        handles = [found[one] for one in labels]
+        figure.legend(handles, labels, fontsize="x-small", loc="outside upper center", ncols=min(columns, len(labels)))
+
+
+def halo() -> list[withStroke]:
+    """Return what keeps a text legible on lines: a white edge."""
+    return [withStroke(linewidth=1.8, foreground="white")]
 
 
 def say_in_place(axes: Axes, text: str) -> None:

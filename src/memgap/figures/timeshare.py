@@ -1,7 +1,6 @@
 """Where the time goes: the wall time of a decode step in its parts; see `step_time` and `online_time`."""
 
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -10,7 +9,7 @@ from memgap.figures.offline_notes import say_empty, write_notes
 from memgap.figures.online_time import ADDED, BARE, STEP, left_out_note, online_parts
 from memgap.figures.online_time import PARTS as ONLINE_PARTS
 from memgap.figures.step_time import PARTS, VARIANT, residuals, step_parts
-from memgap.figures.style import apply_style, palette
+from memgap.figures.style import apply_style, legend_above, palette
 from memgap.tables.inputs import Inputs
 from memgap.tables.offline_points import batch_label
 from memgap.tables.offline_study import offline_of
@@ -28,14 +27,15 @@ FIGURE = FigureSpec(
 The wall time of a decode step: weight reads (matrix products), KV reads (attention), sampling and other kernels,
 launch gaps (between first launch and sampled tokens, without a kernel), and the host's input preparation, scheduler,
 detokenising, output handling. Kernels come from a profiled run, wall time and the host's parts from an unprofiled
-one. They sum to the wall time; the residual is drawn, and the largest printed, in red beyond 3 %; it is negative
-where parts ran at once (asynchronous scheduling). Where a batch ran with and without detokenising in the engine's
-process it has two bars, "text" and "ids". With `sweep` a third row is a token behind a server, by batch cap: the
-steady ITL; of it, where the study has points with asynchronous scheduling, the offline step of as many requests as
-ran, and what a server's step takes longer (prefill chunks in the same step, longer contexts, messages between
-processes); then the request's own prefill and queue, the API server (its end-to-end time less the engine's) and the
-client with HTTP (its end-to-end time less the server's), each over the request's mean output length. All of these are
-clocks, none is a model. The paper has no such figure; the host's part is the one that it does not name.
+one. They sum to the wall time, which stands above; the residual is drawn, and the largest printed, in red beyond 3 %;
+it is negative where parts ran at once (asynchronous scheduling). Where a batch ran with and without detokenising in
+the engine's process it has two bars, "text" and "ids". With `sweep` the panels on the right are a token behind a
+server, by batch cap: the steady ITL; of it, where the study has points with asynchronous scheduling, the offline step
+of as many requests as ran, and what a server's step takes longer (prefill chunks in the same step, longer contexts,
+messages between processes); then the request's own prefill and queue, the API server (its end-to-end time less the
+engine's) and the client with HTTP (its end-to-end time less the server's), each over the request's mean output length.
+All of these are clocks, none is a model. The paper has no such figure; the host's part is the one that it does not
+name.
 """,
 )
 
@@ -49,26 +49,20 @@ def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     online = online[online["model"].isin(models)]
     lost = left_out_note(points[points["model"].isin(models)]) if len(points) else ""
     apply_style()
-    columns, rows = max(len(models), 1), 3 if len(online) else 2
-    figure = Figure(figsize=(max(7.2, 1.2 + 2.6 * columns), 0.8 + 2.2 * rows), layout="constrained")
-    handles: dict[str, Artist] = {}
+    columns, rows = 2 if len(online) else 1, max(len(models), 1)
+    figure = Figure(figsize=(7.2, 1.2 + 1.9 * rows), layout="constrained")
     for place, model in enumerate(models):
-        own = data[data["model"] == model]
-        upper, lower, *last = (figure.add_subplot(rows, columns, 1 + row * columns + place) for row in range(rows))
-        _draw_bars(upper, own, "ms", 1.0)
-        _draw_bars(lower, own, "share_fraction", 100.0)
-        upper.set_title(model)
-        lower.set_xlabel("Batch size (requests)", fontsize="small")
-        if place == 0:
-            upper.set_ylabel("Decode step (ms)", fontsize="small")
-            lower.set_ylabel("Share of wall time (%)", fontsize="small")
-        handles.update(dict(zip(*reversed(upper.get_legend_handles_labels()), strict=True)))
-        for axes in last:
-            _draw_online(axes, online[online["model"] == model], labelled=place == 0)
-            handles.update(dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)))
+        step, *behind_server = (figure.add_subplot(rows, columns, 1 + place * columns + one) for one in range(columns))
+        _draw_bars(step, data[data["model"] == model])
+        step.set_title(f"{model}: a decode step", fontsize="small")
+        step.set_ylabel("Share of wall time (%)", fontsize="small")
+        for axes in behind_server:
+            _draw_online(axes, online[online["model"] == model])
+            axes.set_title(f"{model}: a token behind a server", fontsize="small")
+        if place == len(models) - 1:
+            step.set_xlabel("Batch size (requests); above: wall time in ms", fontsize="small")
     if models:
-        ordered = [label for label in {**PARTS, **ONLINE_PARTS}.values() if label in handles]
-        figure.legend([handles[one] for one in ordered], ordered, fontsize=6, loc="outside upper center", ncols=4)
+        legend_above(figure, 3, [*PARTS.values(), *ONLINE_PARTS.values()])
     else:
         say_empty(figure.add_subplot(1, 1, 1), "no point of this study has the parts of its decode step")
     notes, alerts = _residual_note(data)
@@ -88,7 +82,8 @@ def _one_variant(data: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(kept, ignore_index=True) if kept else data
 
 
-def _draw_bars(axes: Axes, own: pd.DataFrame, column: str, scale: float) -> None:
+def _draw_bars(axes: Axes, own: pd.DataFrame) -> None:
+    """Draw the shares of each step's wall time, with the time itself above."""
     bars = own.drop_duplicates(["batch", *VARIANT])[["batch", *VARIANT]].reset_index(drop=True)
     keys = list(bars.itertuples(index=False, name=None))
     table = own.assign(bar=[keys.index(key) for key in own[["batch", *VARIANT]].itertuples(index=False, name=None)])
@@ -96,10 +91,10 @@ def _draw_bars(axes: Axes, own: pd.DataFrame, column: str, scale: float) -> None
     colours = dict(zip(plain, palette(len(plain)), strict=True)) | {"residual": (0.8, 0.8, 0.8)}
     bottoms = pd.Series(0.0, index=range(len(keys)))
     for part in PARTS:
-        heights = table[table["part"] == part].set_index("bar")[column]
+        heights = table[table["part"] == part].set_index("bar")["share_fraction"]
         if heights.empty:
             continue
-        shown = scale * heights.clip(lower=0.0)
+        shown = 100.0 * heights.clip(lower=0.0)
         axes.bar(
             shown.index,
             shown,
@@ -110,11 +105,21 @@ def _draw_bars(axes: Axes, own: pd.DataFrame, column: str, scale: float) -> None
             label=PARTS[part],
         )
         bottoms[shown.index] += shown
-    axes.set_xticks(range(len(keys)), _ticks(bars), fontsize=5.5)
-    axes.set_ylim(bottom=0)
+    for place, wall_ms in table.groupby("bar")["ms"].sum().items():
+        axes.annotate(
+            f"{wall_ms:.1f}",
+            (int(str(place)), float(bottoms.to_numpy()[int(str(place))])),
+            ha="center",
+            va="bottom",
+            fontsize=6,
+        )
+    axes.set_xticks(range(len(keys)), _ticks(bars), fontsize=6.5)
+    axes.set_ylim(0, 115)
+    axes.set_yticks(range(0, 101, 25))
+    axes.grid(False, axis="x")
 
 
-def _draw_online(axes: Axes, own: pd.DataFrame, labelled: bool) -> None:
+def _draw_online(axes: Axes, own: pd.DataFrame) -> None:
     own, caps = _without_negative(own), sorted(set(own["batch_cap"]))
     bottoms = pd.Series(0.0, index=caps)
     for (part, label), colour in zip(ONLINE_PARTS.items(), palette(len(ONLINE_PARTS)), strict=True):
@@ -134,10 +139,10 @@ def _draw_online(axes: Axes, own: pd.DataFrame, labelled: bool) -> None:
             label=label,
         )
         bottoms[heights.index] += heights
-    axes.set_xticks(range(len(caps)), [batch_label(cap) for cap in caps], fontsize=5.5, rotation=90)
+    axes.set_xticks(range(len(caps)), [batch_label(cap) for cap in caps], fontsize=6.5)
+    axes.grid(False, axis="x")
     axes.set_xlabel("Batch cap of a server", fontsize="small")
-    if labelled:
-        axes.set_ylabel("Online token (ms)", fontsize="small")
+    axes.set_ylabel("Online token (ms)", fontsize="small")
 
 
 def _without_negative(own: pd.DataFrame) -> pd.DataFrame:
@@ -179,7 +184,7 @@ def _about_online(online: pd.DataFrame) -> list[str]:
     wide = online.pivot_table(index=["model", "batch_cap"], columns="part", values="share_fraction")
     outside = wide[["api_server", "client"]].sum(axis=1)
     notes = [
-        "third row: the steady ITL, and a request's prefill, queue, API server and client over its tokens",
+        "right: the steady ITL, and a request's prefill, queue, API server and client over its tokens",
         f"API server, IPC and client together are at most {outside.max():.1%} of an online token",
     ]
     if {BARE, ADDED} <= set(wide.columns):

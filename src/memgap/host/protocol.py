@@ -98,7 +98,7 @@ class Host(Protocol):
     @property
     def told(self) -> dict[str, Any]:
         """Everything that a point says of its engine."""
-        return {**asdict(self.facts), "start_s": self.start_s}
+        return {**asdict(self.facts), "start_s": self.start_s, "start_phases_s": dict(self.startup_s)}
 
     @property
     def startup_rows(self) -> list[dict[str, float]]:
@@ -139,6 +139,16 @@ class Server(Host, Protocol):
     """A host that answers requests."""
 
     adapter: EngineAdapter
+
+    @property
+    def member_urls(self) -> Mapping[str, str]:
+        """Of a group of servers the address of each by its name; empty for other hosts."""
+        return {}
+
+    def before_the_reply(self, members: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """Return what a summary says of members that had a request before the one that answered it, from what each did
+        in the window."""
+        return {}
 
     @property
     def profile_folders(self) -> list[Path]:

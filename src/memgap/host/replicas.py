@@ -33,6 +33,7 @@ class Replicas(Server):
         self._mps = Mps({**plan.env, **plan.record["server"]["env"]}) if plan.record["server"].get("mps") else None
         self._number = int(plan.record["server"].get("replicas", 1))
         self.servers: list[EngineServer] = []
+        self._failed: EngineServer | None = None
         self._starting = StartupSampler(
             lambda: [pid for pid in self.pids if pid], gpus=lambda: server_gpus(self._server).ids
         )
@@ -105,7 +106,7 @@ class Replicas(Server):
         it would take its neighbours' for its own. Raises ServerFailureError, see EngineServer.start and Mps.start.
         """
         self.stop()
-        began_s = time.monotonic()
+        began_s, self._failed = time.monotonic(), None
         self.api_key = secrets.token_urlsafe(24)
         try:
             if self._mps is not None:
@@ -151,6 +152,7 @@ class Replicas(Server):
             try:
                 server.start(check_both)
             except BaseException as error:
+                self._failed = self._failed or server
                 failed.append(error)
 
         with ThreadPoolExecutor(len(self.servers)) as pool:
@@ -184,7 +186,7 @@ class Replicas(Server):
 
     def reset_caches(self) -> bool:
         """Empty the prefix cache of every server; false where one cannot."""
-        emptied = [self.adapter.reset_prefix_cache(url, self.api_key) for url in self.urls]
+        emptied = [self.adapter.reset_prefix_cache(one.url, self.api_key) for one in self.servers]
         return all(emptied)
 
     def detokenize(self, model: str, token_ids: list[int]) -> str:

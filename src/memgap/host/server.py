@@ -76,7 +76,7 @@ class EngineServer:
         """
         healthy_since_s, deadline_s = time.monotonic(), time.monotonic() + UNHEALTHY_LIMIT_S
         while self.alive and time.monotonic() - healthy_since_s < HEALTHY_S:
-            if not _answers(self.url + self.adapter.ready_path):
+            if not _answers(self.url + self.adapter.alive_path):
                 healthy_since_s = time.monotonic()
                 if healthy_since_s > deadline_s:
                     self.stop()

@@ -18,6 +18,7 @@ from memgap.engine.failure import ServerFailureError
 from memgap.errors import UserError
 from memgap.host.gpus import server_gpus
 from memgap.host.protocol import Check, Entry, Host, HostPlan
+from memgap.host.startup_phases import StartupPhases
 from memgap.host.supervised import Supervised
 from memgap.redact import redact
 from memgap.telemetry.sampler import Sampler
@@ -103,6 +104,7 @@ class Worker(Host):
         self._command: list[str] = []
         self._keys: list[str] = []
         self._finished = 0
+        self._phases = StartupPhases(self._log, {})
         self._over = True
         """Nothing more will come of the worker: it was not started, or seen to have ended."""
 
@@ -145,8 +147,14 @@ class Worker(Host):
         return {
             **asdict(EngineFacts()),
             "start_s": self.start_s,
+            "start_phases_s": dict(self.startup_s),
             **self._job.facts(engine, self._log_text(), self.began_s),
         }
+
+    @property
+    def startup_s(self) -> Mapping[str, float]:
+        """See Host."""
+        return self._phases.durations_s
 
     @property
     def startup_rows(self) -> list[dict[str, float]]:
@@ -183,6 +191,7 @@ class Worker(Host):
                 self._open.enter_context(one)
             env = {**self.environment, "PYTHONPATH": self._import_path()}
             self._process = Supervised(self._command, self._log, env)
+            self._phases = StartupPhases(self._log, adapter_for(self._adapter).startup_marks)
             samples = self.scratch / "samples.csv"
             sampler = Sampler([], self._adapter, self.pids, [], self._plan.interval_s, samples, gpus)
             self._sampler = self._open.enter_context(sampler)
@@ -207,9 +216,11 @@ class Worker(Host):
                 message = f"the {self.noun} was not ready after {limit_s:.0f} s (engines.*.startup_timeout_s)"
                 raise ServerFailureError("start_timeout", message, self.log_tail())
             check()
+            self._phases.look(time.monotonic() - self.began_s)
             time.sleep(POLL_S)
         self._moved_s = time.monotonic()
         self.start_s = self._moved_s - self.began_s
+        self._phases.ready(self.start_s)
 
     def outcome(self, key: str, check: Check) -> dict[str, Any]:
         """Return what the worker wrote of a point, once it did. After one that ran out of memory the worker is stopped.

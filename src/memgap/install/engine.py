@@ -22,10 +22,11 @@ TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE_TIMEOUT_S = 5.0
 
 
-def install(folder: Path, locks: Path, kind: str) -> None:
+def install(folder: Path, locks: Path, kind: str, version: str | None = None) -> None:
     """Install the engine of `kind` ("cuda" or "cpu") into `folder` and note package and version there.
 
-    Raises UserError where a package source cannot be reached; a folder left half-done is made anew the next time.
+    With a `version` it is that one beside the lock's other packages, for comparisons of versions. Raises UserError
+    where a package source cannot be reached; a folder left half-done is made anew the next time.
     """
     if folder.exists():
         shutil.rmtree(folder)
@@ -39,7 +40,9 @@ def install(folder: Path, locks: Path, kind: str) -> None:
     else:
         _pip(python, "--require-hashes", "-r", str(lock))
         package = "vllm"
-    note = {"package": package, "version": locked_version(lock, package)}
+    if version is not None:
+        _pip(python, "--no-deps", f"{package}=={version}")
+    note = {"package": package, "version": version or locked_version(lock, package)}
     write_text(folder / NOTE, json.dumps(note) + "\n")
 
 
@@ -107,13 +110,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path(ENGINE_FOLDER))
     parser.add_argument("--locks", type=Path, default=Path("envs"))
     parser.add_argument("--kind", choices=["auto", "cuda", "cpu"], default="auto")
+    parser.add_argument("--version", help="another version of the engine than the lock's, into a folder of its own")
     options = parser.parse_args(argv)
     kind = wanted_kind() if options.kind == "auto" else options.kind
     found = "an NVIDIA GPU was found" if kind == "cuda" else "no NVIDIA GPU was found"
     why = found if options.kind == "auto" else "as asked"
     print(f"Installing vLLM ({kind}: {why}) into {options.folder}; this takes a few minutes ...", flush=True)
     try:
-        install(options.folder, options.locks, kind)
+        install(options.folder, options.locks, kind, options.version)
     except UserError as error:
         print(f"memgap: {error}", file=sys.stderr)
         return 2

@@ -102,8 +102,9 @@ class Kind:
         """Return the mean output tokens of a request, as far as they are known before."""
         dataset = record["dataset"]
         limits = dataset.get("output_tokens")
-        if isinstance(limits, Mapping):  # drawn evenly between them
-            return float(limits["min"] + limits["max"]) / 2
+        if isinstance(limits, Mapping):  # drawn evenly between them, or from them
+            drawn = limits.get("choices") or (limits["min"], limits["max"])
+            return float(sum(drawn)) / len(drawn)
         return float(dataset.get("mean_output_tokens", 300.0))
 
     def steps(self, record: Mapping[str, Any]) -> float:
@@ -139,7 +140,8 @@ class Kind:
 
     def shares_prefixes(self, record: Mapping[str, Any]) -> bool:
         """Whether hits of the prefix cache belong to the workload."""
-        return record["dataset"]["kind"] in SHARED_PREFIX_KINDS
+        dataset, several = record["dataset"], record["load"].get("samples", 1) > 1
+        return several or (dataset["kind"] in SHARED_PREFIX_KINDS and dataset.get("prefix_tokens") != 0)
 
     def shown(self, group: str) -> Mapping[str, list[str]]:
         """Return which files of a group to look at first, by what they are: "figures", "numbers"."""

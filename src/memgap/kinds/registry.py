@@ -8,11 +8,13 @@ from memgap.kinds.kind import Kind
 from memgap.kinds.locust.kind import LOADTEST
 from memgap.kinds.offline.kind import OFFLINE
 from memgap.kinds.online.kind import ONLINE
+from memgap.kinds.phased import PHASED
 from memgap.kinds.restart import RESTART
 from memgap.kinds.static.kind import STATIC
+from memgap.labs.kind import LABS
 from memgap.tuning.kind import TUNING
 
-KINDS: tuple[Kind, ...] = (ONLINE, STATIC, OFFLINE, LOADTEST, TUNING, RESTART, ENDPOINT)
+KINDS: tuple[Kind, ...] = (ONLINE, STATIC, OFFLINE, LOADTEST, TUNING, RESTART, ENDPOINT, PHASED, LABS)
 
 
 def kind_of(record: Mapping[str, Any]) -> Kind:

@@ -17,10 +17,7 @@ from memgap.load.records import (
     TokenEvents,
     TokenSource,
 )
-from memgap.load.sse import ParsedReply, parse_reply
-
-WHOLE = ("stop", "length", "tool_calls", "function_call", "eos", "eos_token", "stop_sequence", "end_turn", "max_tokens")
-"""Finish reasons of a reply that the model ended, or the length asked for; after another one it is not whole."""
+from memgap.load.sse import WHOLE, ParsedReply, parse_reply
 
 
 def collect(
@@ -53,6 +50,7 @@ def collect(
     requests: list[int] = []
     times_ns: list[int] = []
     tokens: list[int] = []
+    choices: list[int] = []
     sources: set[TokenSource] = set()
     coalesced = chunks = reads = skipped = 0
     slips_s: list[float] = []
@@ -63,8 +61,10 @@ def collect(
         if exchange is not None and ready_ns is not None:
             slips_s.append((exchange.sent_ns - ready_ns[result.index]) / 1e9)
         requests.extend([result.index] * len(reply.tokens))
-        times_ns.extend(reply.times_ns)
-        tokens.extend(reply.tokens)
+        order = sorted(range(len(reply.choices)), key=reply.choices.__getitem__)
+        times_ns.extend(reply.times_ns[one] for one in order)
+        tokens.extend(reply.tokens[one] for one in order)
+        choices.extend(reply.choices[one] for one in order)
         sources.add(reply.token_source)
         coalesced += reply.coalesced
         chunks += reply.chunks
@@ -79,6 +79,7 @@ def collect(
         request=np.asarray(requests, dtype=np.int32),
         time_s=(np.asarray(times_ns, dtype=np.int64) - start_ns) / 1e9,
         tokens=np.asarray(tokens, dtype=np.int32),
+        choice=np.asarray(choices, dtype=np.int32) if plan.samples > 1 else None,
     )
     slip = p99_and_max_ms(slips_s) if slips_s else (None, None)
     return LoadResult(
@@ -128,31 +129,45 @@ def _results(
             index=index,
             server_index=index % servers if exchange is None else exchange.server_index,
             prompt_tokens_asked=prompt.asked_tokens,
-            output_tokens_asked=prompt.output_tokens,
+            output_tokens_asked=prompt.output_tokens * plan.samples,
             conversation=prompt.conversation,
             group=prompt.group,
         )
         if exchange is None:
             yield result, ParsedReply()
             continue
-        reply = parse_reply(exchange.times_ns, exchange.parts)
+        reply = parse_reply(exchange.times_ns, exchange.parts, plan.stream)
         result.sent_s = (exchange.sent_ns - start_ns) / 1e9
         result.end_s = (exchange.end_ns - start_ns) / 1e9
         if reply.times_ns:
-            result.first_token_s = (reply.times_ns[0] - start_ns) / 1e9
+            result.first_token_s = (reply.times_ns[0] - start_ns) / 1e9 if plan.stream else None
             result.last_token_s = (reply.times_ns[-1] - start_ns) / 1e9
+        if reply.first_text_ns is not None and plan.stream:
+            result.first_text_s = (reply.first_text_ns - start_ns) / 1e9
+        if reply.first_answer_ns is not None and plan.stream:
+            result.first_answer_s = (reply.first_answer_ns - start_ns) / 1e9
         result.prompt_tokens_server = reply.prompt_tokens
         result.output_tokens_server = reply.output_tokens
         result.output_tokens_seen = sum(reply.tokens)
         result.chunks = reply.chunks
         result.http_status = reply.http_status
         result.finish_reason = reply.finish_reason
-        result.status, result.error = _verdict(exchange, reply, result, plan.ignore_eos)
+        result.choices = len(set(reply.choices))
+        if plan.samples > 1:
+            result.decode_s = _decode_s(reply)
+        result.status, result.error = _verdict(exchange, reply, result, plan)
         yield result, reply
 
 
+def _decode_s(reply: ParsedReply) -> float:
+    """Return the sum over the choices of the time from the first to the last token."""
+    last_ns = dict(zip(reply.choices, reply.times_ns, strict=True))
+    first_ns = dict(zip(reversed(reply.choices), reversed(reply.times_ns), strict=True))
+    return sum(last_ns[choice] - first_ns[choice] for choice in last_ns) / 1e9
+
+
 def _verdict(
-    exchange: Exchange, reply: ParsedReply, result: RequestResult, ignore_eos: bool
+    exchange: Exchange, reply: ParsedReply, result: RequestResult, plan: LoadPlan
 ) -> tuple[Status, str | None]:
     """Return the status of a request that was tried, and a sentence about what went wrong."""
     if exchange.outcome in ("timeout", "refused", "client_limit", "aborted", "malformed"):
@@ -169,12 +184,19 @@ def _verdict(
         return "broken_stream", "the stream ended without [DONE]"
     if not reply.tokens:
         return "short", "the stream held no token"
+    if result.choices < plan.samples:
+        return "short", f"{result.choices} of {plan.samples} choices came"
     came, asked, reason = result.output_tokens, result.output_tokens_asked, reply.finish_reason
+    if plan.samples > 1:
+        by_choice = dict.fromkeys(reply.choices, 0)
+        for choice, tokens in zip(reply.choices, reply.tokens, strict=True):
+            by_choice[choice] += tokens
+        came = min(came, plan.samples * min(by_choice.values()))
     if came >= asked:
         return "ok", None
     if reason is not None and reason.lower() not in WHOLE:
         return "broken_stream", f"the server ended the reply with finish reason {reason[:40]!r} after {came} tokens"
-    if ignore_eos:
+    if plan.ignore_eos:
         return "short", f"{came} of {asked} tokens came"
     if reason is None and reply.token_source != "text":
         return "broken_stream", f"the server ended the reply without a finish reason after {came} of {asked} tokens"

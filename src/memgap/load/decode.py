@@ -66,19 +66,21 @@ class ReplyDecoder:
         headers: dict[str, str] = {}
         for line in lines[1:]:
             name, _, value = line.partition(":")
-            headers[name.strip().lower()] = value.strip()
+            name, value = name.strip().lower(), value.strip()
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
         self.status = status
         self.headers = headers
         self.head_complete = True
-        wish = headers.get("connection", "").lower()
-        self.keep_alive = wish == "keep-alive" if version == "HTTP/1.0" else wish != "close"
+        wish = {one.strip() for one in headers.get("connection", "").lower().split(",")}
+        self.keep_alive = "close" not in wish and (version != "HTTP/1.0" or "keep-alive" in wish)
         length = headers.get("content-length")
         if headers.get("transfer-encoding", "").lower().endswith("chunked"):
             self.chunked = True
         elif length is not None:
-            if not (length.isascii() and length.isdigit()):
+            said = {one.strip() for one in length.split(",")}
+            if len(said) != 1 or not (length.isascii() and min(said).isdigit()):
                 raise ReplyError(f"content-length is {length[:40]!r}")
-            self._left = int(length)
+            self._left = int(min(said))
             self.complete = self._left == 0
         elif status in (204, 304):
             self.complete = True

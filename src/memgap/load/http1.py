@@ -202,8 +202,8 @@ class ClientConnection(asyncio.Protocol):
 class Pool:
     """Connections to one server, the last used first."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, target: Target, kind: type[ClientConnection] = ClientConnection) -> None:
+        self._target, self._kind = target, kind
         self._tls = ssl.create_default_context() if target.tls else None
         self._resting: list[ClientConnection] = []
         self._all: set[ClientConnection] = set()
@@ -211,9 +211,7 @@ class Pool:
     async def open(self) -> ClientConnection:
         """Return a new connection; raises OSError where the server cannot be reached."""
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            ClientConnection, self._target.host, self._target.port, ssl=self._tls
-        )
+        _, connection = await loop.create_connection(self._kind, self._target.host, self._target.port, ssl=self._tls)
         self._all.add(connection)
         return connection
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memgap.load.records import LoadResult, RequestResult, TokenEvents
+from memgap.load.records import CUT, ENDED, LoadResult, RequestResult, TokenEvents
 
 Array = NDArray[np.float64]
 
 LATENCY_STATISTICS = ("mean", "median", "std", "p90", "p95", "p99", "p999")
-_CHUNK_STATISTICS = ("mean", "median", "p99")
+_FEW_STATISTICS = ("mean", "median", "p99")
 
 
 def ttft_s(results: Sequence[RequestResult], intended: bool = False) -> Array:
@@ -24,6 +24,24 @@ def ttft_s(results: Sequence[RequestResult], intended: bool = False) -> Array:
     `intended`: from the intended send time instead, for requests that have one.
     """
     return _since_send([r.first_token_s for r in results], results, intended)
+
+
+def ttft_text_s(results: Sequence[RequestResult]) -> Array:
+    """Return the time to first text of each completed request that has one, in seconds: first visible text minus send.
+
+    It differs from the time to first token where the first tokens are none that a user sees: special ones, halves of
+    characters.
+    """
+    return _since_send([r.first_text_s for r in results], results, intended=False)
+
+
+def ttft_answer_s(results: Sequence[RequestResult]) -> Array:
+    """Return the time to the first text that is no reasoning of each completed request that has one, in seconds.
+
+    Empty where no request has reasoning before its answer, or instead of it.
+    """
+    reasoned = any(r.first_text_s is not None and r.first_answer_s != r.first_text_s for r in results)
+    return _since_send([r.first_answer_s if reasoned else None for r in results], results, intended=False)
 
 
 def e2e_s(results: Sequence[RequestResult], intended: bool = False) -> Array:
@@ -45,18 +63,10 @@ def tpot_s(results: Sequence[RequestResult]) -> Array:
     more.
 
     (last token - first token) / (output tokens - 1), in seconds; the server's count of tokens where it gave
-    one.
+    one. Of several choices the sum of these spans by the tokens after each choice's first.
     """
     return np.asarray(
-        [
-            (result.last_token_s - result.first_token_s) / (result.output_tokens - 1)
-            for result in results
-            if result.status == "ok"
-            and result.first_token_s is not None
-            and result.last_token_s is not None
-            and result.output_tokens > 1
-        ],
-        dtype=np.float64,
+        [result.tpot_s for result in results if result.status == "ok" and result.tpot_s is not None], dtype=np.float64
     )
 
 
@@ -81,7 +91,7 @@ def itl_s(results: Sequence[RequestResult], events: TokenEvents) -> Array:
     Tokens that arrived at one moment (one event, or several events in one read) form a group of n; the gap
     since the group before is spread over them as n values of gap / n. The tokens of a request's first group
     have no gap, so a request of T tokens with first group n0 gives T - n0 values, whose sum is last minus
-    first token time.
+    first token time. Each choice of a request has gaps of its own.
     """
     return _itl(results, events).values_s
 
@@ -101,14 +111,20 @@ class Timed:
 
 
 def timed_latencies(result: LoadResult) -> dict[str, Timed]:
-    """Return ttft, tpot, itl, e2e, normalized_latency and itl_chunk of the completed requests by name."""
+    """Return the latencies of the completed requests by name, as in `summarize`."""
     results = result.results
     firsts = [one for one in results if one.status == "ok" and one.first_token_s is not None and one.sent_s is not None]
     lasts = [one for one in results if one.status == "ok" and one.last_token_s is not None]
     whole = [one for one in lasts if one.sent_s is not None and one.output_tokens > 0]
-    several = [one for one in lasts if one.first_token_s is not None and one.output_tokens > 1]
+    several = [one for one in lasts if one.tpot_s is not None]
+    texts, answers = ttft_text_s(results), ttft_answer_s(results)
+    told = [one for one in results if one.status == "ok" and one.sent_s is not None]
     return {
         "ttft": Timed(_moments(one.first_token_s for one in firsts), ttft_s(results)),
+        "ttft_text": Timed(_moments(one.first_text_s for one in told if one.first_text_s is not None), texts),
+        "ttft_answer": Timed(
+            _moments(one.first_answer_s for one in told if len(answers) and one.first_answer_s is not None), answers
+        ),
         "tpot": Timed(_moments(one.last_token_s for one in several), tpot_s(results)),
         "itl": _itl(results, result.events),
         "e2e": Timed(_moments(one.last_token_s for one in lasts if one.sent_s is not None), e2e_s(results)),
@@ -122,32 +138,32 @@ def _moments(moments: Iterable[float | None]) -> Array:
 
 
 def _itl(results: Sequence[RequestResult], events: TokenEvents) -> Timed:
-    request, time_s, tokens = _completed(results, events)
-    if not len(request):
+    stream, time_s, tokens = _completed(results, events)
+    if not len(stream):
         return Timed(np.zeros(0), np.zeros(0))
-    new = np.ones(len(request), dtype=bool)
-    new[1:] = (request[1:] != request[:-1]) | (time_s[1:] != time_s[:-1])
+    new = np.ones(len(stream), dtype=bool)
+    new[1:] = (stream[1:] != stream[:-1]) | (time_s[1:] != time_s[:-1])
     starts = np.flatnonzero(new)
     sizes = np.add.reduceat(tokens, starts)
-    request, time_s = request[starts], time_s[starts]
-    same = request[1:] == request[:-1]
+    stream, time_s = stream[starts], time_s[starts]
+    same = stream[1:] == stream[:-1]
     counts = sizes[1:][same]
     return Timed(np.repeat(time_s[1:][same], counts), np.repeat(np.diff(time_s)[same] / counts, counts))
 
 
 def _itl_chunk(results: Sequence[RequestResult], events: TokenEvents) -> Timed:
-    request, time_s, _ = _completed(results, events)
-    same = request[1:] == request[:-1]
+    stream, time_s, _ = _completed(results, events)
+    same = stream[1:] == stream[:-1]
     return Timed(time_s[1:][same], np.diff(time_s)[same])
 
 
 def _completed(
     results: Sequence[RequestResult], events: TokenEvents
-) -> tuple[NDArray[np.int32], Array, NDArray[np.int32]]:
-    """Return the columns of the events of completed requests."""
+) -> tuple[NDArray[np.int64], Array, NDArray[np.int32]]:
+    """Return stream, time and tokens of the events of completed requests."""
     completed = np.asarray([r.index for r in results if r.status == "ok"], dtype=np.int32)
     keep = np.isin(events.request, completed)
-    return events.request[keep], events.time_s[keep], events.tokens[keep]
+    return events.stream[keep], events.time_s[keep], events.tokens[keep]
 
 
 def statistics_ms(name: str, values_s: Array, which: Sequence[str] = LATENCY_STATISTICS) -> dict[str, float]:
@@ -168,17 +184,18 @@ def statistics_ms(name: str, values_s: Array, which: Sequence[str] = LATENCY_STA
 def summarize(result: LoadResult) -> dict[str, float]:
     """Return the client's part of a point's summary; a metric that has no value is absent.
 
-    Counts, `duration_s`, throughputs per second of duration (completed requests only), and in ms the
-    statistics of ttft, tpot, itl, e2e, normalized_latency and itl_chunk; with intended send times also of
-    ttft_intended and e2e_intended. `prompt_tokens` is the server's count where it gave one.
-    `output_tokens_failed` are tokens of failed requests. `prompt_length_error_fraction`: how far the server's counts of
-    prompt tokens are from those asked for, without their signs, by those asked for; `prompt_length_bias_fraction`: with
-    them. `surplus_tokens`: output tokens beyond those asked for. `requests_client_limited`: failed for want of files or
-    ports on the client's side.
+    Counts, `duration_s`, throughputs per second of duration (completed requests only), and in ms the statistics of
+    ttft, ttft_text, ttft_answer, tpot, itl, e2e, normalized_latency and itl_chunk; with intended send times also of
+    ttft_intended and e2e_intended. `prompt_tokens` is the server's count where it gave one. `output_tokens_failed`
+    are tokens of failed requests. `prompt_length_error_fraction`: how far the server's counts of prompt tokens are
+    from those asked for, without their signs, by those asked for; `prompt_length_bias_fraction`: with them.
+    `surplus_tokens`: output tokens beyond those asked for. `choices_completed`, `tokens_per_choice_mean`: where
+    requests asked for several choices. `requests_client_limited`: failed for want of files or ports on the client's
+    side. `requests_ended`: replies that the model ended; `requests_cut`: those that the bound on their length did.
     """
     results, events = result.results, result.events
     completed = [one for one in results if one.status == "ok"]
-    prompt_tokens = sum(_prompt_tokens(one) for one in completed)
+    prompt_tokens = sum(one.prompt_tokens for one in completed)
     output_tokens = sum(one.output_tokens for one in completed)
     sent = sum(one.sent_s is not None for one in results)
     summary: dict[str, float] = {
@@ -191,7 +208,9 @@ def summarize(result: LoadResult) -> dict[str, float]:
         "requests_miscounted": sum(_miscounted(one) for one in completed),
         "output_tokens_failed": sum(one.output_tokens for one in results if one.status != "ok"),
     }
-    summary |= _lengths(completed)
+    summary |= _lengths(completed) | _ends(completed)
+    if events.choice is not None and (choices := sum(one.choices for one in completed)):
+        summary |= {"choices_completed": choices, "tokens_per_choice_mean": output_tokens / choices}
     limited = sum(one.status == "client_limit" for one in results)
     if limited:
         summary["requests_client_limited"] = limited
@@ -200,11 +219,13 @@ def summarize(result: LoadResult) -> dict[str, float]:
         summary["output_throughput_tok_s"] = output_tokens / result.duration_s
         summary["total_throughput_tok_s"] = (prompt_tokens + output_tokens) / result.duration_s
     summary |= statistics_ms("ttft", ttft_s(results))
+    summary |= statistics_ms("ttft_text", ttft_text_s(results), _FEW_STATISTICS)
+    summary |= statistics_ms("ttft_answer", ttft_answer_s(results), _FEW_STATISTICS)
     summary |= statistics_ms("tpot", tpot_s(results))
     summary |= statistics_ms("itl", itl_s(results, events))
     summary |= statistics_ms("e2e", e2e_s(results))
-    summary |= statistics_ms("normalized_latency", normalized_latency_s(results), _CHUNK_STATISTICS)
-    summary |= statistics_ms("itl_chunk", itl_chunk_s(results, events), _CHUNK_STATISTICS)
+    summary |= statistics_ms("normalized_latency", normalized_latency_s(results), _FEW_STATISTICS)
+    summary |= statistics_ms("itl_chunk", itl_chunk_s(results, events), _FEW_STATISTICS)
     summary |= statistics_ms("ttft_intended", ttft_s(results, intended=True))
     summary |= statistics_ms("e2e_intended", e2e_s(results, intended=True))
     tokens = _completed(results, events)[2]
@@ -230,9 +251,12 @@ def _lengths(completed: Sequence[RequestResult]) -> dict[str, float]:
     return lengths
 
 
+def _ends(completed: Sequence[RequestResult]) -> dict[str, float]:
+    """Return how many replies the model ended and how many a bound on their length, as far as the server says."""
+    reasons = [one.finish_reason.lower() for one in completed if one.finish_reason]
+    ends = {"requests_ended": ENDED, "requests_cut": CUT}
+    return {name: sum(one in words for one in reasons) for name, words in ends.items()} if reasons else {}
+
+
 def _miscounted(result: RequestResult) -> bool:
     return result.output_tokens_server is not None and result.output_tokens_server != result.output_tokens_seen
-
-
-def _prompt_tokens(result: RequestResult) -> int:
-    return result.prompt_tokens_server or result.prompt_tokens_asked or 0

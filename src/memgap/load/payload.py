@@ -17,11 +17,16 @@ def request_body(plan: LoadPlan, prompt: Prompt) -> dict[str, Any]:
         "model": plan.model,
         "max_tokens": prompt.output_tokens,
         "temperature": plan.temperature,
-        "stream": True,
-        "stream_options": {"include_usage": True},
+        "stream": plan.stream,
     }
-    if plan.extensions:
-        body["stream_options"]["continuous_usage_stats"] = body["return_token_ids"] = True
+    if plan.stream:
+        body["stream_options"] = {"include_usage": True}
+    if plan.samples > 1:
+        body["n"] = plan.samples
+    if plan.extensions and (plan.token_ids or not plan.stream):
+        body["return_token_ids"] = True
+    if plan.extensions and plan.stream:
+        body["stream_options"]["continuous_usage_stats"] = True
     if plan.extensions and plan.ignore_eos:
         body |= {"ignore_eos": True, "min_tokens": prompt.output_tokens}
     if plan.endpoint == "completions":

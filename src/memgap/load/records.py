@@ -14,6 +14,7 @@ Arrival = Literal["closed", "poisson", "constant", "gamma", "ramp", "bursts", "t
 ThinkTime = Literal["fixed", "exponential"]
 Balance = Literal["round-robin", "least-outstanding"]
 Endpoint = Literal["completions", "chat"]
+PromptForm = Literal["token-ids", "text"]
 Status = Literal[
     "ok",
     "http_error",
@@ -27,6 +28,9 @@ Status = Literal[
     "not_sent",
 ]
 StoppedBy = Literal["requests", "seconds", "interval"]
+ENDED = ("stop", "tool_calls", "function_call", "eos", "eos_token", "stop_sequence", "end_turn")
+CUT = ("length", "max_tokens")
+"""Finish reasons, in the words of several servers: the model ended its reply, or a bound on its length did."""
 TokenSource = Literal["token_ids", "usage", "text", "none", "mixed"]
 
 
@@ -41,7 +45,9 @@ class LoadPlan:
     request in a closed loop, and between the turns of a conversation in any. `max_consecutive_refused` refused
     connections in a row end the run. `balance` says which of several servers a request goes to: each in turn, or
     the one with the fewest requests in flight. Without `extensions` requests hold what OpenAI's interface has and
-    nothing else, so that lengths are bounds and not set.
+    nothing else, so that lengths are bounds and not set; without `token_ids` a stream is not asked for the ids of its
+    tokens. `samples` choices are asked for of each prompt. Without `stream` a reply comes whole, and nothing is known
+    of its first token. `prompt_form` says what prompts were made.
 
     With `seconds` a closed loop sends no more requests after that time, nor after `least_seconds` once the 95 %
     interval of its steady throughput is within `interval_fraction` of its mean; but not before `min_requests` have
@@ -69,10 +75,14 @@ class LoadPlan:
     think_time_s: float = 0.0
     think_time: ThinkTime = "fixed"
     extensions: bool = True
+    token_ids: bool = True
     seconds: float | None = None
     least_seconds: float | None = None
     interval_fraction: float | None = None
     min_requests: int | None = None
+    samples: int = 1
+    stream: bool = True
+    prompt_form: PromptForm = "token-ids"
     api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -85,6 +95,7 @@ class LoadPlan:
             raise UserError(f"load.balance is {self.balance!r}; use one of {', '.join(get_args(Balance))}.")
         _at_least("requests", self.requests, 1)
         _at_least("warmup_requests", self.warmup_requests, 0)
+        _at_least("samples", self.samples, 1)
         _at_least("max_consecutive_refused", self.max_consecutive_refused, 1)
         if self.concurrency is not None:
             _at_least("concurrency", self.concurrency, 1)
@@ -137,7 +148,7 @@ class LoadPlan:
 
         Raises UserError for a key that no plan has, a missing key and a bad value.
         """
-        known = {one.name for one in fields(cls)} - {"model", "extensions", "api_key"}
+        known = {one.name for one in fields(cls)} - {"model", "extensions", "token_ids", "api_key"}
         unknown = sorted(set(load) - known)
         if unknown:
             raise UserError(f"load.{unknown[0]} is unknown; known are {', '.join(sorted(known))}.")
@@ -194,9 +205,12 @@ class RequestResult:
 
     Times are seconds since the window start, None where the moment never came. `intended_s` is None in a
     closed loop. `sent_s` is when the client began to send, connecting included. `first_token_s` and
-    `last_token_s` are arrivals of chunks with at least one new token; `end_s` is the end of the reply or of
+    `last_token_s` are arrivals of chunks with at least one new token, `first_text_s` of the first with text that a user
+    sees and `first_answer_s` of the first that is not a model's reasoning; `end_s` is the end of the reply or of
     the attempt. `chunks` counts the SSE events with JSON. `output_tokens_seen` is counted from the stream,
-    `output_tokens_server` is the server's own final count.
+    `output_tokens_server` is the server's own final count; both are of all choices, as `output_tokens_asked` is.
+    `choices` is how many gave a token. Of several choices `decode_s` is the sum of their times from first to last
+    token, and `first_token_s` and `last_token_s` are those of all.
 
     Status: ok; http_error (status other than 200); timeout; broken_stream (the connection or the stream ended early, or
     the server reported an error in it); malformed (an event that is not JSON, or a reply that is not HTTP); refused (no
@@ -224,6 +238,23 @@ class RequestResult:
     error: str | None = None
     conversation: int | None = None
     group: int | None = None
+    first_text_s: float | None = None
+    first_answer_s: float | None = None
+    choices: int = 0
+    decode_s: float | None = None
+
+    @property
+    def tpot_s(self) -> float | None:
+        """The time of an output token after its choice's first one; None where no choice has a second token."""
+        gaps = self.output_tokens - max(self.choices, 1)
+        if self.first_token_s is None or self.last_token_s is None or gaps < 1:
+            return None
+        return (self.last_token_s - self.first_token_s if self.decode_s is None else self.decode_s) / gaps
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The server's count of prompt tokens, or else those asked for."""
+        return self.prompt_tokens_server or self.prompt_tokens_asked or 0
 
     @property
     def output_tokens(self) -> int:
@@ -233,16 +264,28 @@ class RequestResult:
 
 @dataclass(frozen=True, slots=True)
 class TokenEvents:
-    """One row a received event with at least one new token, grouped by request and in order of time within
-    it.
+    """One row a received event with at least one new token, grouped by request and choice and in order of time within
+    them.
 
-    `request` int32 (index of the request), `time_s` float64 (since the window start), `tokens` int32; equal
-    lengths.
+    `request` int32 (index of the request), `time_s` float64 (since the window start), `tokens` int32, `choice` int32
+    (index of the choice, None where each request has one); equal lengths.
     """
 
     request: NDArray[np.int32]
     time_s: NDArray[np.float64]
     tokens: NDArray[np.int32]
+    choice: NDArray[np.int32] | None = None
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the columns by name, without what is not there."""
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: column for name, column in found.items() if column is not None}
+
+    @property
+    def stream(self) -> NDArray[np.int64]:
+        """A number for each request and choice, the same for its events and no others."""
+        request = self.request.astype(np.int64)
+        return request if self.choice is None else (request << 16) + self.choice
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,13 @@ Array = NDArray[np.float64]
 
 def silence_summary(result: LoadResult) -> dict[str, float]:
     """Return `silence_max_s`, the longest silence of the server that nothing explains, and `silence_bound_s`, what it
-    is longer than; empty without one.
+    is longer than; empty without one, and where replies are no streams.
 
     Requests whose prompts are being read explain a silence as long as prompts of their length usually take. A silence
     in which the client stood still is not the server's.
     """
+    if all(one.first_token_s is None for one in result.results):
+        return {}
     times_s = np.unique(result.events.time_s)
     gaps_s = np.diff(times_s)
     long = np.flatnonzero(gaps_s > LEAST_S)
@@ -56,7 +58,7 @@ def _spans(results: Sequence[RequestResult]) -> Array:
             one.sent_s,
             one.end_s if one.first_token_s is None else one.first_token_s,
             one.end_s if one.last_token_s is None else one.last_token_s,
-            float(one.prompt_tokens_server or one.prompt_tokens_asked or 0),
+            float(one.prompt_tokens),
         )
         for one in results
         if one.sent_s is not None and one.end_s is not None
@@ -79,7 +81,7 @@ def _silence_s(spans: Array, start_s: float, end_s: float, usual_s: float, rate_
 def _prefill_s_per_token(results: Sequence[RequestResult]) -> float:
     """Return the median time to first token by prompt token."""
     rates = [
-        (one.first_token_s - one.sent_s) / (one.prompt_tokens_server or one.prompt_tokens_asked or 1)
+        (one.first_token_s - one.sent_s) / (one.prompt_tokens or 1)
         for one in results
         if one.first_token_s is not None and one.sent_s is not None
     ]

@@ -25,7 +25,7 @@ from memgap.telemetry.window import Row, time_weighted_mean
 
 DRIFT_LIMIT = 0.05
 """Both halves of a steady run have throughputs within this share of each other."""
-LATENCIES = ("ttft", "tpot", "itl", "e2e", "normalized_latency", "itl_chunk")
+LATENCIES = ("ttft", "tpot", "itl", "e2e", "normalized_latency", "itl_chunk", "ttft_text", "ttft_answer")
 WITH_INTERVALS: Mapping[str, float] = {"mean": 0.0, "median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
 """Statistics that have an interval, with their percentile (0: the mean)."""
 LEAST_BEYOND = 5
@@ -133,7 +133,7 @@ def _throughputs(result: LoadResult, arrival: Arrival, seats: int | None) -> dic
     completed = [one for one in result.results if one.status == "ok"]
     output = sum(one.output_tokens for one in completed)
     if output:
-        prompt = sum(one.prompt_tokens_server or one.prompt_tokens_asked or 0 for one in completed)
+        prompt = sum(one.prompt_tokens for one in completed)
         found["steady_total_throughput_tok_s"] = mean * (1 + prompt / output)
         found["steady_request_throughput_req_s"] = mean * len(completed) / output
     return found
@@ -177,8 +177,8 @@ def _rate(events: TokenEvents, start_s: float, end_s: float, parts: int) -> Seri
     no step more or less than a slice has falls into it. First tokens count when they came.
     """
     edges = np.linspace(start_s, end_s, parts + 1)
-    request, time_s, tokens = events.request, events.time_s, events.tokens
-    follows = request[1:] == request[:-1]
+    stream, time_s, tokens = events.stream, events.time_s, events.tokens
+    follows = stream[1:] == stream[:-1]
     since_s, until_s, made = time_s[:-1][follows], time_s[1:][follows], tokens[1:][follows]
     order = np.argsort(time_s, kind="stable")
     came = np.concatenate([[0], np.cumsum(tokens[order])])

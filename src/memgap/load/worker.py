@@ -66,8 +66,7 @@ def _write_result(folder: Path, result: LoadResult) -> None:
         "stopped_by": result.stopped_by,
     }
     (folder / "result.json").write_text(json.dumps(whole), encoding="utf-8")
-    events = result.events
-    np.savez(folder / "events.npz", request=events.request, time_s=events.time_s, tokens=events.tokens)
+    np.savez(folder / "events.npz", **result.events.columns())  # type: ignore[arg-type]
 
 
 async def _work(job: dict[str, Any], prompts: list[Prompt], warmup: list[Prompt]) -> LoadResult:

@@ -167,7 +167,7 @@ class _Client:
         try:
             whole: WorkerResult = json.loads((self._job / "result.json").read_text(encoding="utf-8"))
             with np.load(self._job / "events.npz", allow_pickle=False) as events:
-                whole["events"] = {name: events[name] for name in ("request", "time_s", "tokens")}
+                whole["events"] = dict(events)
         except (OSError, ValueError, KeyError):
             return None
         return whole
@@ -197,6 +197,7 @@ def _merge(
     def events(name: str, kind: type) -> Any:
         return np.concatenate([worker["events"][name] for _, worker in parts] or [[]]).astype(kind)[order]
 
+    several = plan.samples > 1
     died = processes - len(parts)
     early = [worker["ended_early"] for _, worker in parts if worker["ended_early"]]
     if died:
@@ -204,7 +205,12 @@ def _merge(
     ends_s = [worker["duration_s"] for _, worker in parts]
     return LoadResult(
         results=[one for one in results if one.index in sent or one.index % processes not in told],
-        events=TokenEvents(request[order].astype(np.int32), events("time_s", np.float64), events("tokens", np.int32)),
+        events=TokenEvents(
+            request[order].astype(np.int32),
+            events("time_s", np.float64),
+            events("tokens", np.int32),
+            events("choice", np.int32) if several else None,
+        ),
         warmup=[RequestResult(**given) for _, worker in parts for given in worker["warmup"]],
         start_unix_s=min((worker["start_unix_s"] for _, worker in parts), default=time.time()),
         start_monotonic_s=start_ns / 1e9,

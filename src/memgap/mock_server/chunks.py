@@ -34,6 +34,10 @@ class Ask:
     request_id: str
     model: str
     created: int
+    hands_over: bool = False
+    """Whether another server is to fetch the prompt's KV cache (vLLM's `kv_transfer_params`)."""
+    fetches: bool = False
+    choices: int = 1
 
 
 def token_id(number: int, index: int) -> int:
@@ -50,10 +54,11 @@ def _frame(event: bytes) -> bytes:
 
 
 class Events:
-    """Writes the SSE events of one stream as chunks of HTTP/1.1 chunked coding."""
+    """Writes the SSE events of one choice of a stream as chunks of HTTP/1.1 chunked coding."""
 
-    def __init__(self, ask: Ask, number: int, finish_reason: str, prompt_tokens: int) -> None:
+    def __init__(self, ask: Ask, number: int, finish_reason: str, prompt_tokens: int, choice: int = 0) -> None:
         self._ask = ask
+        self._choice = choice
         self._number = number
         self._prompt = prompt_tokens
         object_name = "chat.completion.chunk" if ask.chat else "text_completion"
@@ -69,10 +74,11 @@ class Events:
         ask = self._ask
         ids = b"[%b]" if ask.return_ids else b"null" + _NOTHING
         if ask.chat:
-            choice = b'{"index":0,"delta":{"content":"%b"},"logprobs":null,"finish_reason":' + finish
+            choice = b'{"index":%d,' % self._choice
+            choice += b'"delta":{"content":"%b"},"logprobs":null,"finish_reason":' + finish
             choice += b',"token_ids":' + ids if ask.return_ids else _NOTHING
         else:
-            choice = b'{"index":0,"text":"%b","logprobs":null,"finish_reason":' + finish
+            choice = b'{"index":%d,"text":"%%b","logprobs":null,"finish_reason":' % self._choice + finish
             choice += b',"stop_reason":null,"prompt_token_ids":null,"token_ids":' + ids
         if ask.continuous_usage:
             usage = b',"usage":{"prompt_tokens":%d,"total_tokens":%%d,"completion_tokens":%%d}' % self._prompt
@@ -104,7 +110,8 @@ class Events:
                 shown = b'"prompt_token_ids":' + _json(ask.prompt_ids).encode()
                 event = event.replace(b'"prompt_token_ids":null', shown, 1)
             return _frame(event)
-        role = '{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]'
+        role = f'{{"index":{self._choice},"delta":{{"role":"assistant","content":""}},'
+        role += '"logprobs":null,"finish_reason":null}]'
         usage = f',"usage":{_json(self._usage(0))}' if ask.continuous_usage else ""
         prompt = f',"prompt_token_ids":{_json(ask.prompt_ids)}' if ask.return_ids else ""
         return _frame(f"data: {self._head}{role}{usage}{prompt}}}\n\n".encode()) + _frame(event)
@@ -137,7 +144,7 @@ def whole_reply(ask: Ask, number: int, output_tokens: int, finish_reason: str) -
     """Return the body of a reply that is not streamed."""
     ids = [token_id(number, index) for index in range(output_tokens)]
     text = "".join(f" w{one}" for one in ids)
-    choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason}
+    choice: dict[str, Any] = {"logprobs": None, "finish_reason": finish_reason}
     choice |= {"stop_reason": None, "token_ids": ids if ask.return_ids else None}
     prompt_ids: Sequence[int] | None = ask.prompt_ids if ask.return_ids else None
     body: dict[str, Any] = {
@@ -145,13 +152,18 @@ def whole_reply(ask: Ask, number: int, output_tokens: int, finish_reason: str) -
         "object": "chat.completion" if ask.chat else "text_completion",
         "created": ask.created,
         "model": ask.model,
-        "choices": [choice],
-        "usage": usage_counts(len(ask.prompt_ids), output_tokens),
+        "usage": usage_counts(len(ask.prompt_ids), output_tokens * ask.choices),
     }
+    if ask.hands_over:
+        body["kv_transfer_params"] = {
+            "do_remote_prefill": True,
+            "remote_engine_id": "mock",
+            "remote_block_ids": [number],
+        }
     if ask.chat:
         choice["message"] = {"role": "assistant", "content": text}
         body["prompt_token_ids"] = prompt_ids
     else:
         choice["text"] = text
         choice["prompt_token_ids"] = prompt_ids
-    return body
+    return {**body, "choices": [{"index": index, **choice} for index in range(ask.choices)]}

@@ -1,6 +1,7 @@
 """The /metrics page, with the names and labels of vLLM."""
 
 import math
+from collections.abc import Collection
 
 from memgap.mock_server.latencies import Latencies
 from memgap.mock_server.options import Options
@@ -11,8 +12,16 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def metrics_page(scheduler: Scheduler, latencies: Latencies, options: Options, number: int = 0) -> bytes:
-    """Return the state of the engine in Prometheus' text format 0.0.4; `number` counts the pages before this one."""
+KV_BYTES_PER_TOKEN, TRANSFER_BYTES_S = 1000, 1e8
+"""Of KV caches fetched from another server."""
+
+
+def metrics_page(
+    scheduler: Scheduler, latencies: Latencies, options: Options, number: int = 0, transfers: Collection[int] = ()
+) -> bytes:
+    """Return the state of the engine in Prometheus' text format 0.0.4; `number` counts the pages before this one,
+    `transfers` are the prompt tokens of each KV cache that was fetched from another server.
+    """
     labels = f'engine="0",model_name="{_escape(options.public_name)}"'
     counters = scheduler.counters
     odd = options.faults.odd_metrics_every > 0 and (number + 1) % options.faults.odd_metrics_every == 0
@@ -40,6 +49,13 @@ def metrics_page(scheduler: Scheduler, latencies: Latencies, options: Options, n
     generated = counters.generation_tokens * (1 - faults.lost_count_share)
     add("prompt_tokens_total", "counter", "Prompt tokens computed.", counters.prompt_tokens)
     add("generation_tokens_total", "counter", "Output tokens generated.", generated)
+    if transfers:
+        fetched = sum(transfers) * KV_BYTES_PER_TOKEN
+        for what, value in (("xfer_time_seconds", fetched / TRANSFER_BYTES_S), ("bytes_transferred", fetched)):
+            lines.append(f"# TYPE vllm:nixl_{what} histogram")
+            lines.append(f"vllm:nixl_{what}_sum{{{labels}}} {float(value)}")
+            lines.append(f"vllm:nixl_{what}_count{{{labels}}} {float(len(transfers))}")
+        add("nixl_num_failed_transfers_total", "counter", "Transfers that failed.", 0)
     name = "vllm:request_success_total"
     lines.extend((f"# HELP {name} Requests ended, by reason.", f"# TYPE {name} counter"))
     for reason, count in counters.finished.items():

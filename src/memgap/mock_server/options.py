@@ -12,6 +12,23 @@ KEY_VARIABLE = "MEMGAP_MOCK_API_KEY"
 """Environment variable of the API key, which no process list shows."""
 
 
+INERT = (
+    "enable-prefix-caching",
+    "enable-chunked-prefill",
+    "max-num-batched-tokens",
+    "kv-cache-memory-bytes",
+    "kv-cache-dtype",
+    "kv-cache",
+    "kv-transfer-config",
+    "enforce-eager",
+    "async-scheduling",
+    "stream-interval",
+    "disable-radix-cache",
+    "schedule-policy",
+)
+"""Flags of real engines that change nothing here, so that a lab's arms start."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """Settings of one mock engine; times in the unit the name ends with, lengths in tokens."""
@@ -66,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prefill-us-per-token", type=float, default=0.0, help="time for each prompt token")
     for kind in ("tensor", "pipeline", "data"):
         parser.add_argument(f"--{kind}-parallel-size", type=int, default=1, help="changes nothing but a job's GPUs")
+    for flag in INERT:
+        parser.add_argument(f"--{flag}", f"--no-{flag}", nargs="?", help="changes nothing")
     parser.add_argument("--precise-timing", action="store_true", help="spin for the last ms of a wait")
     parser.add_argument("--api-key", default=os.environ.get(KEY_VARIABLE, ""), help="bearer token that /v1 asks for")
     parser.add_argument("--stamp-file", default="", help="write the time of each token here (.npz)")

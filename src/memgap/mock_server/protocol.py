@@ -4,10 +4,11 @@ import asyncio
 import hmac
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from memgap import __version__
+from memgap.http_request import Request, RequestError, RequestReader, reply_bytes
 from memgap.mock_server.chunks import STREAM_HEAD, Ask, Events, whole_reply
 from memgap.mock_server.engine import Engine
 from memgap.mock_server.metrics import metrics_page
@@ -15,20 +16,6 @@ from memgap.mock_server.options import Options
 from memgap.mock_server.requests import RefusedError, parse_ask
 from memgap.mock_server.stamps import Stamps
 from memgap.scheduling.scheduler import Sequence
-
-_REASONS = {
-    200: "OK",
-    400: "Bad Request",
-    401: "Unauthorized",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    411: "Length Required",
-    413: "Content Too Large",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-}
-_MAX_HEAD_BYTES = 65536
-_MAX_BODY_BYTES = 64 * 2**20
 
 
 class App:
@@ -41,6 +28,7 @@ class App:
         self.stamps = Stamps() if options.stamp_file else None
         self.generations = 0
         self.pages = 0
+        self.transfers: list[int] = []
         self.reset_path = "" if options.faults.kept_cache_share else "/reset_prefix_cache"
         self.connections: set[Connection] = set()
 
@@ -51,7 +39,7 @@ class App:
 
 
 class Reply:
-    """The sink of one generation request: writes its tokens to the connection, faults included."""
+    """The choices of one generation request: writes their tokens to the connection, faults included."""
 
     def __init__(self, connection: "Connection", ask: Ask, number: int) -> None:
         faults = connection.app.options.faults
@@ -59,7 +47,6 @@ class Reply:
         self._ask = ask
         self._number = number
         self._coalesce = faults.coalesce
-        self._pending = 0
         self._stamps = connection.app.stamps
         self.finish_reason = "length"
         output_tokens = ask.output_tokens
@@ -73,44 +60,65 @@ class Reply:
         self._bad = output_tokens // 2 if _hit(faults.malformed_event_every, number) else -1
         self._break = output_tokens // 2 if _hit(faults.break_stream_every, number) else -1
         counted = round(len(ask.prompt_ids) * (1 + faults.longer_prompts_share))
-        self._events = Events(ask, number, self.finish_reason, counted)
+        self._events = [Events(ask, number, self.finish_reason, counted, one) for one in range(ask.choices)]
         self._write: Callable[[bytes], object] = connection.write
         self._miscount = faults.miscount_tokens
         if faults.delay_writes_s:
             loop, delay_s = connection.app.loop, faults.delay_writes_s
             self._write = lambda data: loop.call_later(delay_s, connection.write, data)
         self._latencies = connection.app.engine.latencies
-        self._accepted_s = self._last_s = time.monotonic()
-        self.sequence = Sequence(len(ask.prompt_ids), output_tokens, self)
+        self._accepted_s = time.monotonic()
+        self._left, self._written = ask.choices, 0
+        shared = len(ask.prompt_ids) // connection.app.options.block_size
+        self.sequences = [
+            Sequence(len(ask.prompt_ids), output_tokens, Choice(self, one), forked_blocks=shared if one else 0)
+            for one in range(ask.choices)
+        ]
 
-    def token(self, index: int, last: bool) -> None:
-        """Write token `index`, or keep it back until enough have gathered for one event."""
+    def token(self, choice: "Choice", index: int, last: bool) -> None:
+        """Write token `index` of a choice, or keep it back until enough have gathered for one event."""
         if self._connection.closed:
             return
         now_s = time.monotonic()
-        (self._latencies.itl if index else self._latencies.ttft).add(now_s - self._last_s)
-        self._last_s = now_s
+        (self._latencies.itl if index else self._latencies.ttft).add(now_s - (choice.last_s or self._accepted_s))
+        choice.last_s = now_s
+        self._left -= last
+        self._written += 1
         if last:
             self._latencies.e2e.add(now_s - self._accepted_s)
         if index == self._break:
             self._connection.drop()
             return
+        events = self._events[choice.number]
         if self._ask.stream:
-            self._pending += 1
-            if self._pending == self._coalesce or last:
-                first, count = index + 1 - self._pending, self._pending
-                self._pending = 0
+            choice.pending += 1
+            if choice.pending == self._coalesce or last:
+                first, count = index + 1 - choice.pending, choice.pending
+                choice.pending = 0
                 spoil = first <= self._bad <= index
-                event = self._events.broken() if spoil else self._events.tokens(first, count, last)
+                event = events.broken() if spoil else events.tokens(first, count, last)
                 if self._stamps is not None:
                     self._stamps.add(self._number, first, count, time.monotonic_ns())
-                self._write(event + self._events.end(index + 1 + self._miscount) if last else event)
-        elif last:
+                whole = last and not self._left
+                self._write(event + events.end(self._written + self._miscount) if whole else event)
+        elif last and not self._left:
             body = whole_reply(self._ask, self._number, index + 1, self.finish_reason)
             self._connection.send_json(200, body)
-        if last:
+        if last and not self._left:
             self._connection.app.engine.completed(self.finish_reason)
             self._connection.finished()
+
+
+class Choice:
+    """The sink of one choice: its number in its reply, the tokens that it keeps back, the time of the last one."""
+
+    def __init__(self, reply: Reply, number: int) -> None:
+        self._reply, self.number = reply, number
+        self.pending, self.last_s = 0, 0.0
+
+    def token(self, index: int, last: bool) -> None:
+        """See Sink."""
+        self._reply.token(self, index, last)
 
 
 def _hit(every: int, number: int) -> bool:
@@ -123,11 +131,10 @@ class Connection(asyncio.Protocol):
     def __init__(self, app: App) -> None:
         self.app = app
         self.closed = False
-        self._buffer = b""
+        self._reader = RequestReader()
         self._busy = False
         self._reply: Reply | None = None
         self._keep_alive = True
-        self._continued = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport."""
@@ -140,7 +147,8 @@ class Connection(asyncio.Protocol):
         self.closed = True
         self.app.connections.discard(self)
         if self._reply is not None:
-            self.app.engine.scheduler.abort(self._reply.sequence)
+            for sequence in self._reply.sequences:
+                self.app.engine.scheduler.abort(sequence)
             self._reply = None
 
     def drop(self) -> None:
@@ -150,7 +158,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Gather bytes until a request is whole."""
-        self._buffer += data
+        self._reader.feed(data)
         if not self._busy:
             self._serve()
 
@@ -160,77 +168,47 @@ class Connection(asyncio.Protocol):
         self._busy = False
         if not self._keep_alive:
             self._transport.close()
-        elif self._buffer:
+        else:
             self.app.loop.call_soon(self._serve)
 
     def send_json(self, status: int, body: Any) -> None:
         """Write a whole JSON reply."""
-        self._send(status, json.dumps(body, separators=(",", ":")).encode(), b"application/json")
+        self._send(status, json.dumps(body, separators=(",", ":")).encode(), "application/json")
 
-    def _send(self, status: int, body: bytes, content_type: bytes) -> None:
-        head = b"HTTP/1.1 %d %b\r\nserver: memgap-mock\r\ncontent-length: %d\r\ncontent-type: %b\r\n\r\n"
-        self.write(head % (status, _REASONS[status].encode(), len(body), content_type) + body)
+    def _send(self, status: int, body: bytes, content_type: str) -> None:
+        self.write(reply_bytes(status, body, content_type))
 
     def _error(self, status: int, message: str) -> None:
         names = {401: "AuthenticationError", 404: "NotFoundError", 500: "InternalServerError"}
         kind = names.get(status, "BadRequestError")
         self.send_json(status, {"error": {"message": message, "type": kind, "param": None, "code": status}})
 
-    def _give_up(self, status: int, message: str) -> None:
-        """Answer something that cannot be read as a request and close."""
-        self._buffer = b""
-        self._error(status, message)
-        self._transport.close()
-
     def _serve(self) -> None:
-        """Answer the request at the head of the buffer, once it is whole."""
+        """Answer the next request, once it is whole; close after something that cannot be read as one."""
         if self._busy or self.closed:
             return
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
-            if len(self._buffer) > _MAX_HEAD_BYTES:
-                self._give_up(431, "the head of the request is too long")
+        try:
+            request = self._reader.next()
+        except RequestError as error:
+            self._error(error.status, str(error))
+            self._transport.close()
             return
-        first, *rest = self._buffer[:end].decode("latin-1").split("\r\n")
-        line = first.split(" ")
-        if len(line) != 3 or not line[2].startswith("HTTP/1."):
-            self._give_up(400, "this is not an HTTP/1.1 request")
-            return
-        headers: dict[str, str] = {}
-        for header in rest:
-            name, _, value = header.partition(":")
-            headers[name.strip().lower()] = value.strip()
-        if "transfer-encoding" in headers:
-            self._give_up(411, "send the body with a content-length")
-            return
-        length = headers.get("content-length", "0")
-        if not (length.isascii() and length.isdigit()):
-            self._give_up(400, "content-length is not a number")
-            return
-        size = int(length)
-        if size > _MAX_BODY_BYTES:
-            self._give_up(413, "the body is too long")
-            return
-        if len(self._buffer) < end + 4 + size:
-            if headers.get("expect", "").lower() == "100-continue" and not self._continued:
-                self._continued = True
-                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            return
-        body = self._buffer[end + 4 : end + 4 + size]
-        self._buffer = self._buffer[end + 4 + size :]
-        self._continued = False
-        self._busy = True
-        wish = headers.get("connection", "").lower()
-        self._keep_alive = wish != "close" if line[2] == "HTTP/1.1" else wish == "keep-alive"
-        self._answer(line[0], line[1].partition("?")[0], headers, body)
+        if self._reader.continues:
+            self._reader.continues = False
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if request is not None:
+            self._busy = True
+            self._keep_alive = request.keep_alive
+            self._answer(request)
 
-    def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
+    def _answer(self, request: Request) -> None:
+        method, path, headers = request.method, request.path.partition("?")[0], request.headers
         options = self.app.options
         if path in ("/v1/completions", "/v1/chat/completions", "/v1/models") and not self._may(headers):
             self.send_json(401, {"error": "Unauthorized"})
         elif path in ("/v1/completions", "/v1/chat/completions"):
             if method == "POST":
-                self._generate(path == "/v1/chat/completions", headers, body)
+                self._generate(path == "/v1/chat/completions", headers, request.body)
                 return
             self._error(405, "use POST")
         elif path == "/metrics" and method == "GET":
@@ -242,9 +220,9 @@ class Connection(asyncio.Protocol):
         elif path in ("/start_profile", "/stop_profile") and method == "POST" and options.profile_folder:
             trace = self.app.engine.trace
             (trace.start if path == "/start_profile" else trace.write)()
-            self._send(200, b"", b"text/plain")
+            self._send(200, b"", "text/plain")
         elif (method, path) in (("GET", "/health"), ("POST", self.app.reset_path)):
-            self._send(200, b"", b"text/plain")
+            self._send(200, b"", "text/plain")
         elif path == "/version" and method == "GET":
             self.send_json(200, {"version": f"mock-{__version__}"})
         elif path == "/v1/models" and method == "GET":
@@ -262,7 +240,7 @@ class Connection(asyncio.Protocol):
             self._error(404, f"{method} {path} is not served")
         self.finished()
 
-    def _may(self, headers: dict[str, str]) -> bool:
+    def _may(self, headers: Mapping[str, str]) -> bool:
         key = self.app.options.api_key
         given = headers.get("authorization", "")
         return not key or hmac.compare_digest(given.encode("latin-1"), f"Bearer {key}".encode())
@@ -270,12 +248,12 @@ class Connection(asyncio.Protocol):
     def _metrics(self) -> None:
         if not self.closed:
             app = self.app
-            page = metrics_page(app.engine.scheduler, app.engine.latencies, app.options, app.pages)
+            page = metrics_page(app.engine.scheduler, app.engine.latencies, app.options, app.pages, app.transfers)
             app.pages += 1
-            self._send(200, page, b"text/plain; version=0.0.4; charset=utf-8")
+            self._send(200, page, "text/plain; version=0.0.4; charset=utf-8")
             self.finished()
 
-    def _generate(self, chat: bool, headers: dict[str, str], body: bytes) -> None:
+    def _generate(self, chat: bool, headers: Mapping[str, str], body: bytes) -> None:
         app = self.app
         number = app.next_number()
         request_id = headers.get("x-request-id") or f"{number:08x}"
@@ -289,7 +267,10 @@ class Connection(asyncio.Protocol):
             self._error(refusal.status, refusal.message)
             self.finished()
             return
+        if ask.fetches:
+            app.transfers.append(len(ask.prompt_ids))
         self._reply = Reply(self, ask, number)
         if ask.stream:
             self.write(STREAM_HEAD)
-        app.engine.submit(self._reply.sequence)
+        for sequence in self._reply.sequences:
+            app.engine.submit(sequence)

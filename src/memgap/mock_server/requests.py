@@ -32,8 +32,11 @@ def parse_ask(body: bytes, *, chat: bool, options: Options, request_id: str) -> 
         raise RefusedError(400, "the body is not a JSON object")
     if asked.get("model", options.public_name) != options.public_name:
         raise RefusedError(404, f"The model `{asked['model']}` does not exist.")
-    if asked.get("n") not in (None, 1):
-        raise RefusedError(400, "only n = 1 is served")
+    choices = asked.get("n") or 1
+    if not _is_count(choices) or choices < 1:
+        raise RefusedError(400, "n must be a whole number of at least 1")
+    if choices > 1 and asked.get("temperature") == 0:
+        raise RefusedError(400, "n must be 1 when using greedy sampling")
     prompt_ids = _chat_ids(asked.get("messages")) if chat else _prompt_ids(asked.get("prompt"))
     room = options.max_model_len - len(prompt_ids)
     if room < 1:
@@ -58,6 +61,9 @@ def parse_ask(body: bytes, *, chat: bool, options: Options, request_id: str) -> 
     stream_options = asked.get("stream_options") or {}
     if not isinstance(stream_options, dict):
         raise RefusedError(400, "stream_options must be an object")
+    transfer = asked.get("kv_transfer_params") or {}
+    if not isinstance(transfer, dict):
+        raise RefusedError(400, "kv_transfer_params must be an object")
     final_usage = bool(stream_options.get("include_usage"))
     return Ask(
         chat=chat,
@@ -70,6 +76,9 @@ def parse_ask(body: bytes, *, chat: bool, options: Options, request_id: str) -> 
         request_id=("chatcmpl-" if chat else "cmpl-") + request_id,
         model=options.public_name,
         created=int(time.time()),
+        hands_over=bool(transfer.get("do_remote_decode")),
+        fetches=bool(transfer.get("do_remote_prefill")),
+        choices=choices,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from memgap.errors import UserError
 from memgap.models.blocks import Block, Decoder
+from memgap.models.cache import cache_type
 from memgap.models.decoder import describe
 from memgap.models.fields import Fields
 from memgap.models.formats import Quantization, flag_quantization, read_quantization
@@ -19,14 +20,8 @@ DTYPE_BYTES: Mapping[str, float] = {
     "float32": 4,
     "float16": 2,
     "bfloat16": 2,
-    "fp8": 1,
-    "fp8_e4m3": 1,
-    "fp8_e5m2": 1,
-    "fp8_inc": 1,
-    "int8": 1,
-    "nvfp4": 0.5625,
 }
-"""Bytes of one element; the names of 8 bits and less are those of KV caches (NVFP4 with its scales)."""
+"""Bytes of one element of weights that are not rounded, and of activations."""
 
 WEIGHT_DTYPES = ("bfloat16", "float16", "float32")
 
@@ -275,11 +270,11 @@ class ModelArchitecture:
         return round(self.decoder.weight_bytes(dtype_bytes(dtype)))
 
     def kv_bytes_per_token(self, dtype: str) -> int:
-        """Return the bytes of the keys and values of one token in every layer that has some, held in `dtype`.
+        """Return the bytes of one token's keys and values in all layers that have some, in a cache of type `dtype`.
 
-        A sliding window does not lower it: it lowers the number of tokens that are kept.
+        A sliding window does not lower it: it lowers the number of tokens that are kept. UserError for an unknown type.
         """
-        return round(self.decoder.kv_bytes_per_token(dtype_bytes(dtype)))
+        return round(self.decoder.kv_bytes_per_token(cache_type(dtype)))
 
 
 def _rope_scaling(given: Fields) -> dict[str, Any] | None:

@@ -6,8 +6,12 @@ keys, so the same counting serves every family.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from memgap.models.formats import EXPERT, LINEAR, NumberFormat
+
+if TYPE_CHECKING:
+    from memgap.models.cache import CacheType
 
 COLUMN, ROW, WHOLE = "column", "row", "whole"
 """How tensor parallelism cuts a matrix: by its outputs, by its inputs, or not at all."""
@@ -219,22 +223,17 @@ class Decoder:
         outside += sum(one.parameters for one in self.projections)
         return outside * element_bytes + head + sum(one.count * one.weight_bytes(element_bytes) for one in self.blocks)
 
-    def kv_bytes_per_token(self, element_bytes: float) -> float:
+    def kv_bytes_per_token(self, cache: "CacheType") -> float:
         """Return the bytes that one token takes in the caches of all layers with attention."""
-        return sum(
-            one.count * (one.attention.cache_elements * element_bytes + one.attention.index_bytes)
-            for one in self.blocks
-            if one.attention is not None
-        )
+        return sum(one.count * cache.token_bytes(one.attention) for one in self.blocks if one.attention is not None)
 
-    def kv_bytes_of_sequence(self, tokens: float, element_bytes: float, block_tokens: int = 1) -> float:
+    def kv_bytes_of_sequence(self, tokens: float, cache: "CacheType", block_tokens: int = 1) -> float:
         """Return the bytes that a sequence of `tokens` keeps, in whole blocks: windows forget what lies before them."""
         total = 0.0
         for one in self.blocks:
             if one.attention is not None:
                 kept = -(-one.attention.kept(tokens) // block_tokens) * block_tokens
-                each = one.attention.cache_elements * element_bytes + one.attention.index_bytes
-                total += one.count * kept * each
+                total += one.count * kept * cache.token_bytes(one.attention)
         return total
 
     def state_bytes(self, element_bytes: float) -> float:

@@ -48,8 +48,6 @@ MOST_LAYERS = 4096
 _MAMBA_KINDS = ("bamba", "granitemoehybrid", "jamba", "nemotron_h", "falcon_h1")
 _ALL_SLIDE = ("mistral", "phi3", "starcoder2", "mixtral", "phimoe")
 _REFUSED: Mapping[str, str] = {
-    "altup_num_inputs": "alternating updates",
-    "block_configs": "layers that differ by a searched plan",
     "cross_attention_layers": "cross-attention to another encoder",
     "hc_mult": "hyper-connections",
     "compress_rates": "compressed attention of several rates",
@@ -88,10 +86,11 @@ def describe(config: Mapping[str, Any], where: str, quantization: Quantization |
     layers = keys.integer("layers")
     if layers > MOST_LAYERS:
         raise UserError(f"{where}: num_hidden_layers is {layers}, but must be at most {MOST_LAYERS}")
-    kinds = layer_kinds(keys, traits, layers)
-    blocks = _grouped(
-        [_with_formats(_layer(keys, traits, kind, index), index, quantization) for index, kind in enumerate(kinds)]
-    )
+    if keys.kind == "nemotron-nas":
+        made = [searched_layer(keys, traits, index) for index in range(layers)]
+    else:
+        made = [_layer(keys, traits, kind, index) for index, kind in enumerate(layer_kinds(keys, traits, layers))]
+    blocks = _grouped([_with_formats(one, index, quantization) for index, one in enumerate(made)])
     tower, uncounted = vision_parameters(config, keys.integer("hidden"))
     decoder = _around(keys, traits, blocks, quantization)
     around = {**decoder.around, "vision tower": tower} if tower else decoder.around
@@ -302,6 +301,10 @@ def _layer(keys: Keys, traits: Traits, kind: str, index: int) -> Block:
             others += hidden + keys.integer("experts")
     matrices += _per_layer_input(keys)
     norms += 1 if keys.optional("hidden_size_per_layer_input", minimum=0) else 0
+    if copies := keys.optional("altup_num_inputs"):
+        matrices += _alternating(keys, copies)
+        norms += 2
+        others += hidden + copies**2 + copies**3
     width = NORM_PARAMETERS[traits.norm]
     if keys.kind == "apertus":
         others += 2
@@ -318,6 +321,47 @@ def _layer(keys: Keys, traits: Traits, kind: str, index: int) -> Block:
         experts=experts,
         ffn_size=ffn,
         gated=traits.gated,
+    )
+
+
+def searched_layer(keys: Keys, traits: Traits, index: int) -> Block:
+    """Return a layer of a plan that a search found (Nemotron's `block_configs`): either half may be left out, or be one
+    matrix; groups of heads and widths differ.
+    """
+    plan = keys.listed("block_configs") or []
+    entry = plan[index] if index < len(plan) else None
+    halves = [entry.get(name) for name in ("attention", "ffn")] if isinstance(entry, Mapping) else []
+    where, given = f"{keys.where}, layer {index + 1}", [one for one in halves if isinstance(one, Mapping)]
+    if len(given) != 2:
+        raise UserError(f"{keys.where}: block_configs has no attention and ffn for layer {index + 1}")
+    mixing, feeding = (Keys({**keys.values, **one}, where) for one in given)
+    hidden, matrices, others, norms, attention, ffn = keys.integer("hidden"), list[Linear](), 0, 0, None, 0
+    for own, name in ((mixing, "attention"), (feeding, "ffn")):
+        if own.flag("no_op"):
+            continue
+        norms += 1
+        if own.flag("replace_with_linear"):
+            matrices.append(Linear(f"{name}_map", hidden, hidden, split=WHOLE))
+        elif own is mixing:
+            group, heads = own.integer("n_heads_in_group"), own.integer("heads")
+            mixer = mixers.attention(
+                Keys({**own.values, "num_key_value_heads": heads // group}, own.where), traits, FULL, 0
+            )
+            matrices += mixer.matrices
+            others, attention = mixer.others, mixer.attention
+        else:
+            share = own.number("ffn_mult", 0.0)
+            ffn = 256 * -(-int(2 * share * hidden / 3) // 256) if share else own.integer("ffn")
+            matrices += _feed_forward("", traits, ffn, hidden, bias_of(keys, traits.ffn_bias))
+    return Block(
+        "searched",
+        1,
+        tuple(matrices),
+        others + norms * hidden,
+        norms=norms,
+        attention=attention,
+        ffn_size=ffn,
+        gated=True,
     )
 
 
@@ -494,6 +538,18 @@ def _per_layer_input(keys: Keys) -> list[Linear]:
     ]
 
 
+def _alternating(keys: Keys, copies: int) -> list[Linear]:
+    """Return what a layer has for alternating updates of several copies of the hidden state (Gemma 3n): a router of
+    theirs, and a residual of low rank.
+    """
+    hidden, rank = keys.integer("hidden"), keys.integer("laurel_rank")
+    return [
+        Linear("copies_router", copies, hidden, names=("altup.modality_router",), role=ROUTER, split=WHOLE),
+        Linear("residual_in", rank, hidden, names=("laurel.linear_left",), split=WHOLE),
+        Linear("residual_out", hidden, rank, names=("laurel.linear_right",), split=WHOLE),
+    ]
+
+
 def _with_formats(block: Block, index: int, quantization: Quantization | None) -> Block:
     if quantization is None:
         return block
@@ -544,6 +600,9 @@ def _around(keys: Keys, traits: Traits, blocks: tuple[Block, ...], quantization:
     projections: tuple[Linear, ...] = ()
     if width != hidden:
         projections = (Linear("project_in", hidden, width), Linear("project_out", width, hidden))
+    if copies := keys.optional("altup_num_inputs"):
+        wide = (copies - 1) * hidden
+        projections = (Linear("copies_in", wide, hidden), Linear("copies_out", wide, hidden))
     head, tied, extra = _head(keys, traits, vocabulary, width, quantization)
     around |= extra
     return Decoder(

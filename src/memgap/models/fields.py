@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from memgap.errors import UserError
+from memgap.own_yaml import as_number
 
 REQUIRED: Final = object()
 """Default of a field that must be given."""
@@ -50,9 +51,15 @@ class Fields:
             raise UserError(f"{self.where}: {name} is missing")
         return default
 
+    def _number(self, name: str, default: Any) -> Any:
+        """Return a value, as a number where it is a text such as 1e3."""
+        value = self._value(name, default)
+        number = as_number(value) if isinstance(value, str) else None
+        return value if number is None else number
+
     def integer(self, name: str, *, minimum: int, default: Any = REQUIRED) -> int:
         """Return a whole number of at least `minimum`; raises UserError."""
-        value = self._value(name, default)
+        value = self._number(name, default)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
@@ -61,7 +68,7 @@ class Fields:
 
     def number(self, name: str, *, above: float, default: Any = REQUIRED) -> float:
         """Return a finite number greater than `above`; raises UserError."""
-        value = self._value(name, default)
+        value = self._number(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= above:
             raise self.error(name, f"a number greater than {above:g}")
         return float(value)
@@ -70,7 +77,8 @@ class Fields:
         """Return a non-empty text, one of `choices` where they are given; raises UserError."""
         value = self._value(name, default)
         if not isinstance(value, str) or not value:
-            raise self.error(name, "a non-empty text")
+            quoted = ", in quotes" if isinstance(value, bool | int | float) else ""
+            raise self.error(name, f"a non-empty text{quoted}")
         if choices is not None and value not in choices:
             raise self.error(name, f"one of {', '.join(sorted(choices))}")
         return value

@@ -238,10 +238,14 @@ def _patterns(content: Mapping[str, Any], *names: str) -> list[str]:
     return found
 
 
-def _whole(content: Mapping[str, Any], name: str, where: str, default: int | None = None) -> int:
-    value = content.get(name, default)
+def _whole(content: Mapping[str, Any], names: Sequence[str], where: str, default: int) -> int:
+    """Return the first of the names that is given, all being names of the same."""
+    name = next((one for one in names if content.get(one) is not None), names[0])
+    value = content.get(name)
     if value is None:
         value = default
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value == 0:
         raise UserError(f"{where}: {name} is {value!r}, but must be a whole number")
     return value
@@ -260,8 +264,8 @@ def _fp8(content: Mapping[str, Any], where: str) -> Quantization:
 
 
 def _integers(content: Mapping[str, Any], where: str) -> Quantization:
-    bits = _whole(content, "bits", where, 4)
-    group = _whole(content, "group_size", where, 128)
+    bits = _whole(content, ("bits", "w_bit"), where, 4)
+    group = _whole(content, ("group_size", "q_group_size"), where, 128)
     zeros = bool(content.get("zero_point", not content.get("sym", True)))
     chosen = int_group(bits, group, zeros)
     skipped = _patterns(content, "modules_to_not_convert")
@@ -278,6 +282,8 @@ def _mxfp4(content: Mapping[str, Any], where: str) -> Quantization:
 
 def _bitsandbytes(content: Mapping[str, Any], where: str) -> Quantization:
     eight = bool(content.get("load_in_8bit") or content.get("_load_in_8bit"))
+    if not eight and content.get("load_in_4bit", content.get("_load_in_4bit")) is False:
+        return Quantization("16-bit", lambda _names, _role: None)
     chosen = INT8_WEIGHTS if eight else NF4
     return Quantization(chosen.name, _excluding(chosen, _patterns(content, "llm_int8_skip_modules")))
 
@@ -335,6 +341,8 @@ def _algorithm(name: object, where: str, group: object = None) -> NumberFormat:
 def _compressed(content: Mapping[str, Any], where: str) -> Quantization:
     groups = content.get("config_groups")
     skipped = _patterns(content, "ignore", "exclude_modules")
+    if not groups and content.get("kv_cache_scheme"):  # a checkpoint that rounds nothing but the cache
+        return Quantization("16-bit", lambda _names, _role: None, _cache_of(content))
     if not isinstance(groups, Mapping) or not groups:
         raise UserError(f"{where}: config_groups is missing")
     choosers: list[tuple[list[str], NumberFormat]] = []

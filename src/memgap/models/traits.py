@@ -63,6 +63,7 @@ TRAITS: Mapping[str, Traits] = {
     "hyperclovax": LLAMA,
     "smollm3": LLAMA,
     "helium": LLAMA,
+    "nemotron-nas": LLAMA,
     "granite": LLAMA,
     "granite_swa": replace(LLAMA, sinks=True),
     "ernie4_5": replace(LLAMA, qkv_bias="use_bias", out_bias="use_bias", ffn_bias="use_bias"),
@@ -105,6 +106,7 @@ TRAITS: Mapping[str, Traits] = {
     "gemma": LLAMA,
     "gemma2": _GEMMA2,
     "vaultgemma": replace(LLAMA, norms=2),
+    "gemma3n_text": replace(_GEMMA2, qk_norm="head", window_every=5, tied=True),
     "gemma3_text": replace(_GEMMA2, qk_norm="head", window_every=6),
     "cohere": replace(LLAMA, norm="scale", norms=1, qk_norm="width", qk_norm_key="use_qk_norm"),
     "cohere2": replace(LLAMA, norm="scale", norms=1, window_every=4),
@@ -204,6 +206,7 @@ TRAITS: Mapping[str, Traits] = {
 
 _SAME: Mapping[str, str] = {
     "gemma3": "gemma3_text",
+    "gemma3n": "gemma3n_text",
     "gemma4": "gemma4_text",
     "llama4": "llama4_text",
     "qwen3_5": "qwen3_5_text",

@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from memgap.advisor.report import model_rows, use_of
 from memgap.planner.diagnose import impossible_models, sentences, served
-from memgap.planner.fleet import Fleet
+from memgap.planner.fleet import Demand, Fleet
 from memgap.planner.options import Menu, menu_of
 from memgap.planner.program import INFEASIBLE, OPTIMAL, UNSOLVED, Group, Placed, Solution, solve
 
@@ -67,6 +68,7 @@ def plan_for(table: pd.DataFrame, fleet: Fleet) -> dict[str, Any]:
             "replicas": solution.replicas(one.model),
             "slo_ms": one.slo_ms,
             "latency": one.latency,
+            "points": points_used(table, one),
             "ceiling_tok_s": {kind: _rounded(choices[one.model].ceiling_tok_s) for kind, choices in menu.items()},
         }
         for one in fleet.models
@@ -76,6 +78,17 @@ def plan_for(table: pd.DataFrame, fleet: Fleet) -> dict[str, Any]:
     plan["notes"] = [impossible[one.model] for one in fleet.models if one.model in impossible and not relax]
     plan["assumptions"] = list(ASSUMPTIONS)
     return plan
+
+
+def points_used(table: pd.DataFrame, demand: Demand) -> dict[str, int]:
+    """Return how many of a model's points count and how many are left out, by why: {"good": 8, "invalid": 1}.
+
+    "no number" is a good point without a finite throughput and latency.
+    """
+    return {
+        str(use): int(count)
+        for use, count in use_of(model_rows(table, demand.model), demand.latency).value_counts().items()
+    }
 
 
 def write_plan(plan: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Expands a sweep's arguments: every list is an axis, axes are multiplied, zipped axes go in step."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from memgap.config.load import known
@@ -20,7 +20,7 @@ def expand_sweep(name: str, sweep: Mapping[str, Any], section: str = "sweeps") -
     for experiment, own in sweep["experiments"].items():
         merged = merge_arguments(sweep["fixed"], own)
         where = f"config: {section}.{name}.zip"
-        for combination in _combinations(_flatten(merged), sweep["zip"], where):
+        for combination in combinations(_flatten(merged), sweep["zip"], where):
             yield experiment, _nest(combination)
 
 
@@ -55,9 +55,10 @@ def _nest(flat: Mapping[tuple[str, ...], Any]) -> Arguments:
     return nested
 
 
-def _combinations(
-    flat: dict[tuple[str, ...], Any], zipped: list[list[str]], where: str
+def combinations(
+    flat: Mapping[tuple[str, ...], Any], zipped: Sequence[Sequence[str]], where: str
 ) -> Iterator[dict[tuple[str, ...], Any]]:
+    """Yield every choice of one value of each list by path, `zipped` ones in step; raises UserError, see above."""
     axes = {path: value for path, value in flat.items() if isinstance(value, list)}
     dotted = {".".join(path): path for path in axes}
     groups: list[list[tuple[str, ...]]] = []

@@ -13,7 +13,10 @@ from memgap.errors import DAMAGE, UserError
 from memgap.kinds.registry import kind_of, session_of
 from memgap.recorded.files import ASKED, THINNED, points_file, read_points, read_series, series_file, write_series
 from memgap.redact import redacted_command, redacted_point
+from memgap.store.points import PointStore
 from memgap.store.results import Results
+from memgap.tables.gaps import gaps_of
+from memgap.tables.groups import groups_of, names_of
 
 TELEMETRY_ROWS = 60
 STEPS_KEPT = 8
@@ -49,6 +52,10 @@ def _export_series(results: Path, folder: Path, session: str, kind: str, keys: l
     target = series_file(folder, session, kind)
     tables = []
     for key in keys:
+        if kind in COMPUTED:
+            found = COMPUTED[kind](Results(results).store, key)
+            tables += [found.assign(key=key)] if len(found) else []
+            continue
         source = Results(results).points / key / f"{kind}.csv.gz"
         if source.exists():
             try:
@@ -59,6 +66,19 @@ def _export_series(results: Path, folder: Path, session: str, kind: str, keys: l
         return
     old = read_series(target)
     write_series(target, pd.concat([old[~old["key"].isin(keys)], *tables], ignore_index=True))
+
+
+def _groups(store: PointStore, key: str) -> pd.DataFrame:
+    return groups_of(store.folder / key, (store.read(key) or {})["record"])
+
+
+def _gaps(store: PointStore, key: str) -> pd.DataFrame:
+    mixed = names_of((store.read(key) or {})["record"])
+    return gaps_of(store.folder / key) if mixed else pd.DataFrame()
+
+
+COMPUTED = {"groups": _groups, "gaps": _gaps}
+"""Series that follow from what a point keeps and recorded data do not."""
 
 
 def _thin(table: pd.DataFrame, kind: str) -> pd.DataFrame:

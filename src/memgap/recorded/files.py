@@ -3,7 +3,8 @@
 For each session `<session>.jsonl`, one measured point a line as it was stored, and beside it
 `<session>.telemetry.csv.gz` (samples averaged to at most 60 a point) and `<session>.kernels.csv.gz` (the kernels of a
 profiled point's first 50 ms). Offline points have `.steps` (each eighth decode step), `.classes`, `.timeline`,
-`.counters` and `.gpu` (averaged like telemetry). Points of static batches have all their `.steps`. Where it was asked
+`.counters` and `.gpu` (averaged like telemetry). Points of static batches have all their `.steps`. Of points of a
+mixture `.groups` has the latencies of each part and `.gaps` a choice of the gaps between tokens. Where it was asked
 for, `.requests` has the requests as they were and `.startup` the memory while the server started (averaged).
 """
 
@@ -19,7 +20,7 @@ from memgap.tables.gzipped import table_gz
 
 ASKED = ("requests", "startup")
 """Recorded only where it is asked for."""
-THINNED = ("telemetry", "kernels", "steps", "classes", "timeline", "counters", "gpu", *ASKED)
+THINNED = ("telemetry", "kernels", "steps", "classes", "timeline", "counters", "gpu", "groups", "gaps", *ASKED)
 
 
 def study_folder(name: str) -> Path:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from memgap.engine.held import held_of
-from memgap.models.architecture import ModelArchitecture
+from memgap.models.architecture import ModelArchitecture, dtype_bytes
 from memgap.roofline.gpus import gpu_of_hardware, gpu_of_nvml, known_gpus
 from memgap.roofline.work import main_peak, model_flop, untouched_share
 
@@ -38,14 +38,15 @@ def utilization(point: Mapping[str, Any]) -> dict[str, float]:
     MBU = (weights + mean KV bytes in use) x decode steps/s / bandwidth, with steps/s = output tokens/s / mean running
     requests, over the whole window, prefill and idle time included; replicas each read their own weights. MFU counts
     prompt and output tokens. Of a server on several GPUs, weights and pool are those of all its ranks and engines, and
-    the peaks are those of all GPUs that it is spread over.
+    the peaks are those of all GPUs that it is spread over. A group of servers has neither.
     """
     hardware, summary, engine = point["hardware"], point["summary"], point["engine"]
     gpu = gpu_of_hardware(hardware)
     limits = gpu_table()[gpu.name] if gpu else None
-    replicas = point["record"]["server"]["replicas"]
+    server = point["record"]["server"]
+    replicas = server["replicas"]
     running, rate = summary.get("mean_running_reqs"), summary.get("output_throughput_tok_s")
-    if limits is None or not running or not rate or not engine.get("weights_bytes"):
+    if limits is None or not running or not rate or not engine.get("weights_bytes") or "topology" in server:
         return {}
     gpus = max(int(hardware.get("gpu_count_of_server") or hardware.get("gpu_count") or 1), 1)
     model = held_of(point["record"])
@@ -60,6 +61,22 @@ def utilization(point: Mapping[str, Any]) -> dict[str, float]:
     peak = known_gpus()[gpu.name].flop_s.get(kind, limits["flop_s"]) if gpu else limits["flop_s"]
     found["mfu_fraction"] = _flop(model.architecture, summary) / summary["duration_s"] / (peak * gpus)
     return found
+
+
+def weight_read_ms(record: Mapping[str, Any], gpu_name: str | None) -> float | None:
+    """Return the time in ms to read the weights that a decode step of a record's batch reads once, at the GPU's
+    bandwidth; None on a machine whose bandwidth is not known. An embedding table that is no output layer is not read.
+    """
+    gpu = gpu_of_nvml(gpu_name)
+    if gpu is None:
+        return None
+    held = held_of(record)
+    shape = held.architecture
+    batch = float(record.get("batch") or record.get("batch_cap", 1))
+    read = held.weights_bytes * (1.0 - untouched_share(shape, batch, held.dtype))
+    if not shape.tied_embeddings:
+        read -= shape.vocabulary_size * shape.word_embed_proj_dim * dtype_bytes(held.dtype)
+    return 1e3 * read / gpu.bandwidth_bytes_s
 
 
 def _flop(architecture: ModelArchitecture, summary: Mapping[str, float]) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from memgap.errors import UserError
 from memgap.models.blocks import COLUMN, ROW, Block, Decoder, Experts, Linear
+from memgap.models.cache import CacheType
 
 
 @dataclass(frozen=True)
@@ -91,16 +92,21 @@ class Parallel:
         tables = decoder.weight_bytes(element_bytes) - inside - around
         return (layers + tables / self.tensor) / self.pipeline + around
 
-    def kv_bytes_per_token(self, decoder: Decoder, element_bytes: float) -> float:
+    def kv_bytes_per_token(self, decoder: Decoder, cache: CacheType) -> float:
         """Return the bytes of a token's cache on each of the GPUs that hold it."""
         total = 0.0
         for one in decoder.blocks:
             if one.attention is not None:
-                cached = one.attention.cache_elements * element_bytes * self.kv_share(one) + one.attention.index_bytes
-                total += one.count * cached
+                total += one.count * self._token_bytes(one, cache)
         return total / self.pipeline
 
-    def sequence_bytes(self, decoder: Decoder, tokens: float, element_bytes: float, state_element: float) -> float:
+    def _token_bytes(self, block: Block, cache: CacheType) -> float:
+        """Return what a token adds to one layer's caches on a GPU: its share of the heads, all of an indexer's keys."""
+        attention = block.attention
+        assert attention is not None
+        return (cache.token_bytes(attention) - attention.index_bytes) * self.kv_share(block) + attention.index_bytes
+
+    def sequence_bytes(self, decoder: Decoder, tokens: float, cache: CacheType, state_element: float) -> float:
         """Return what a sequence of `tokens` keeps on each of the GPUs that hold it: windows of its cache, and state.
 
         `tokens` are rounded up to whole blocks by the caller.
@@ -108,8 +114,7 @@ class Parallel:
         total = 0.0
         for one in decoder.blocks:
             if one.attention is not None:
-                each = one.attention.cache_elements * element_bytes * self.kv_share(one) + one.attention.index_bytes
-                total += one.count * one.attention.kept(tokens) * each
+                total += one.count * one.attention.kept(tokens) * self._token_bytes(one, cache)
             if one.state is not None:
                 total += one.count * one.state.bytes_of(state_element) / self.tensor
         return total / self.pipeline

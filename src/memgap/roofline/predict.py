@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from memgap.errors import UserError
 from memgap.models.architecture import ModelArchitecture, dtype_bytes
+from memgap.models.cache import cache_type
 from memgap.roofline.gpus import GIB, Gpu
 from memgap.roofline.parallel import Parallel
 from memgap.roofline.work import (
@@ -58,7 +59,7 @@ class Setup:
     def __post_init__(self) -> None:
         """Raise UserError for a setup that cannot be."""
         self.gpu.peak_flop_s(self.dtype)
-        dtype_bytes(self.cache_dtype)
+        cache_type(self.cache_dtype)
         self.split.check(self.architecture.decoder)
         for name, share in (("efficiency", self.efficiency), ("memory utilisation", self.utilization)):
             if not 0 < share <= 1:
@@ -233,7 +234,7 @@ def kv_capacity_tokens(setup: Setup) -> int:
 
     A token counts in all layers with attention, also where a window would forget it.
     """
-    token = setup.split.kv_bytes_per_token(setup.architecture.decoder, dtype_bytes(setup.cache_dtype))
+    token = setup.split.kv_bytes_per_token(setup.architecture.decoder, cache_type(setup.cache_dtype))
     tokens = kv_pool_bytes_per_gpu(setup) / token if token else 0.0
     return int(tokens // BLOCK_TOKENS) * BLOCK_TOKENS * setup.split.data
 
@@ -244,7 +245,7 @@ def largest_batch(setup: Setup, context_tokens: float) -> int:
     """
     check_positive(context_tokens=context_tokens)
     rounded = math.ceil(context_tokens / BLOCK_TOKENS) * BLOCK_TOKENS
-    sizes = dtype_bytes(setup.cache_dtype), dtype_bytes(setup.dtype)
+    sizes = cache_type(setup.cache_dtype), dtype_bytes(setup.dtype)
     each = setup.split.sequence_bytes(setup.architecture.decoder, rounded, *sizes)
     return int(kv_pool_bytes_per_gpu(setup) / each) * setup.split.data
 

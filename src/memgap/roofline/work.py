@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from memgap.models.architecture import ModelArchitecture, dtype_bytes
 from memgap.models.blocks import ROW, Attention, Block, Decoder, Linear
+from memgap.models.cache import CacheType, cache_type
 from memgap.models.formats import FP4, FP8, INT8
 from memgap.roofline.parallel import ONE_GPU, Parallel, expert_bytes
 
@@ -105,7 +106,7 @@ def attention_decode(
     in `dtype`. With one KV head a query head and 16 bits that is about 1 FLOP/B. Raises UserError for an unknown dtype.
     """
     block = _first_attention(architecture)
-    return _decode(block, ONE_GPU, batch, context_tokens, dtype_bytes(kv_dtype), dtype_bytes(dtype))[0]
+    return _decode(block, ONE_GPU, batch, context_tokens, cache_type(kv_dtype), dtype_bytes(dtype))[0]
 
 
 def attention_prefill(architecture: ModelArchitecture, sequences: float, prompt_tokens: float, dtype: str) -> Work:
@@ -119,8 +120,9 @@ def attention_prefill(architecture: ModelArchitecture, sequences: float, prompt_
 
 def kv_write(architecture: ModelArchitecture, tokens: float, kv_dtype: str, dtype: str) -> Work:
     """Return the work of the first attention layer's kernel that puts keys and values of new tokens into the cache."""
-    elements = _attention(_first_attention(architecture)).cache_elements
-    return Work(0.0, tokens * elements * (dtype_bytes(kv_dtype) + dtype_bytes(dtype)))
+    attention = _attention(_first_attention(architecture))
+    written = cache_type(kv_dtype).token_bytes(attention) - attention.index_bytes
+    return Work(0.0, tokens * (written + attention.cache_elements * dtype_bytes(dtype)))
 
 
 def _first_attention(architecture: ModelArchitecture) -> Block:
@@ -133,7 +135,7 @@ def _attention(block: Block) -> Attention:
 
 
 def _decode(
-    block: Block, parallel: Parallel, batch: float, context: float, kv_size: float, size: float
+    block: Block, parallel: Parallel, batch: float, context: float, cache: CacheType, size: float
 ) -> tuple[Work, float]:
     """Return the work of a layer's attention in a decode step, and the bytes of cache that it reads."""
     attention = _attention(block)
@@ -141,8 +143,7 @@ def _decode(
     widths = attention.key_width + attention.value_width
     if attention.latent_width is not None:
         widths = attention.latent_width + attention.latent_value_width
-    elements = attention.latent_width or attention.kv_heads * widths * parallel.kv_share(block)
-    read = batch * attended * elements * kv_size
+    read = batch * attended * cache.entry_bytes(attention) * parallel.kv_share(block)
     return Work(2.0 * batch * attended * heads * widths, read + batch * heads * widths * size), read
 
 
@@ -168,7 +169,7 @@ class _Step:
     prefilling: float
     prompt: float
     size: float
-    kv_size: float
+    cache: CacheType
 
     @property
     def rows(self) -> float:
@@ -195,7 +196,7 @@ def step_kernels(
     whole server; the kernels are those of one GPU of each stage of a pipeline, whose micro-batches are as many as its
     stages. Raises UserError for an unknown dtype.
     """
-    cache, split = kv_dtype or dtype, parallel.data * parallel.pipeline
+    split = parallel.data * parallel.pipeline
     step = _Step(
         architecture.decoder,
         parallel,
@@ -204,7 +205,7 @@ def step_kernels(
         prefill_sequences / split,
         prompt_tokens,
         dtype_bytes(dtype),
-        dtype_bytes(cache),
+        cache_type(kv_dtype or dtype),
     )
     decoder, rows = step.decoder, step.rows
     logits = (decode_sequences + prefill_sequences if logit_rows is None else logit_rows) / split
@@ -254,7 +255,7 @@ def _attention_kernels(step: _Step, block: Block) -> list[Kernel]:
     attention, count, parallel = _attention(block), block.count, step.parallel
     kernels = []
     if step.decoding:
-        work, read = _decode(block, parallel, step.decoding, step.context, step.kv_size, step.size)
+        work, read = _decode(block, parallel, step.decoding, step.context, step.cache, step.size)
         kernels.append(Kernel("attention_decode", "attention", TENSOR, count, work, read))
         if attention.index_width:
             flop = 2.0 * step.decoding * step.context * attention.index_heads * attention.index_width
@@ -263,10 +264,10 @@ def _attention_kernels(step: _Step, block: Block) -> list[Kernel]:
     if step.prefilling * step.prompt:
         work = _prefill(block, parallel, step.prefilling, step.prompt, step.size)
         kernels.append(Kernel("attention_prefill", "attention", TENSOR, count, work))
-    elements = step.rows * attention.cache_elements * parallel.kv_share(block)
-    if elements:
-        written = elements * step.kv_size + step.rows * attention.index_bytes
-        work = Work(0.0, written + elements * step.size)
+    if step.rows and attention.caches:
+        share = step.rows * parallel.kv_share(block)
+        written = share * step.cache.entry_bytes(attention) + step.rows * attention.index_bytes
+        work = Work(0.0, written + share * attention.cache_elements * step.size)
         kernels.append(Kernel("kv_write", "kv_write", VECTOR, count, work, written))
     if attention.rotary_width:
         kv_heads = 1 if attention.latent_width is not None else attention.kv_heads * parallel.kv_share(block)

@@ -39,6 +39,8 @@ class Sequence:
     computed: int = 0
     blocks: int = 0
     shared_blocks: int = 0
+    forked_blocks: int = 0
+    """Whole blocks of its prompt that another choice of the same request computes and holds."""
     number: int = 0
     """Whose it is; free for the caller."""
     offset: int | None = None
@@ -361,6 +363,8 @@ class Scheduler:
 
     def _prefix(self, sequence: Sequence, known: int) -> tuple[int, int]:
         """Return how many tokens of a waiting sequence are there already, and how many blocks of them are in no use."""
+        if sequence.forked_blocks:
+            return min(sequence.forked_blocks, (known - 1) // self.block_size) * self.block_size, 0
         if self._prefixes is None:
             return 0, 0
         there, users = (
@@ -370,6 +374,9 @@ class Scheduler:
         return usable * self.block_size, 0 if users else usable
 
     def _share(self, sequence: Sequence, hit: int, new_shared: int) -> None:
+        if sequence.forked_blocks:
+            sequence.shared_blocks = hit // self.block_size
+            return
         if self._prefixes is None:
             return
         self.counters.prefix_queries += sequence.prompt_tokens

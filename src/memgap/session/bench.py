@@ -12,7 +12,7 @@ from memgap.engine.identity import check_version
 from memgap.host.gpus import server_gpus
 from memgap.host.protocol import Entry
 from memgap.redact import redacted, redacted_error
-from memgap.session.measuring import H, Measuring, Place, PointRun, Record
+from memgap.session.measuring import H, Measuring, Phase, Place, PointRun, Record
 from memgap.session.neighbours import processes_on_gpu
 from memgap.session.progress import Progress, clock
 from memgap.session.provenance import UNKNOWN_HARDWARE, hardware, provenance
@@ -49,7 +49,7 @@ class Bench(Generic[H]):
         gpus = server_gpus(record) if self.host.local else Choice()
         if gpus.doubt:
             self.progress.say(f"which GPU will be used is not known yet: {gpus.doubt}")
-        self._neighbours = processes_on_gpu(gpus.ids)
+        self._neighbours = processes_on_gpu(gpus.ids, self.place.beside())
         if self._neighbours:
             named = ", ".join(self._neighbours)
             self.progress.say(f"already on the GPU: {named}; points measured beside others are invalid")
@@ -93,26 +93,27 @@ class Bench(Generic[H]):
             start,
             lambda done, total: self.progress.update(f"{label}: {done}{_of(entry, total)} requests"),
         )
+        phases = self.measuring.phases_for(entry["record"])
         began_s = time.monotonic()
         with run:
             try:
                 if not self.host.has(run.key):
                     self._start_again(run)
                     began_s = time.monotonic()
-                self._run_phases(run)
+                self._run_phases(run, phases)
             except ServerFailureError as failure:
                 run.fail_with(failure)
             run.end_sampling()
-            for phase in self.measuring.phases:
+            for phase in phases:
                 phase.conclude(run)
         self._tell(label, self._stored(run))
         if not self.host.alive and not self.host.at_once:
             self.host.stop()
         return time.monotonic() - began_s
 
-    def _run_phases(self, run: PointRun[H]) -> None:
+    def _run_phases(self, run: PointRun[H], phases: Sequence[Phase[H]]) -> None:
         try:
-            for phase in self.measuring.phases:
+            for phase in phases:
                 if run.error is None:
                     phase.run(run)
         except ServerFailureError as failure:

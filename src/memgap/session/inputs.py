@@ -15,5 +15,5 @@ def write_inputs(session: Mapping[str, Any], results: Path) -> None:
     records = [point["record"] for point in session["points"]]
     if session["model_folder"] is not None:
         write_model(records[0]["model"], Results(results).model(session["model_folder"]), engine_python("auto"))
-    for spec in {record["dataset"]["key"]: record["dataset"] for record in records}.values():
+    for spec in {one["dataset"]["key"]: one["dataset"] for one in records if "dataset" in one}.values():
         store_dataset(Results(results).dataset(spec["key"]), spec)

@@ -151,6 +151,7 @@ class Measuring(Generic[H]):
     measured. `work` is what its duration depends on, and `probe` measures the seconds of a step with given numbers of
     requests in flight, for the estimate at the start. `require` raises UserError before a host is started for
     nothing. `complete` adds to what is stored of a point, after all phases and without a say in its verdict.
+    `phases_of` are the phases of a record, for kinds whose points differ in them.
     """
 
     host: Callable[[HostPlan], H]
@@ -162,3 +163,8 @@ class Measuring(Generic[H]):
     require: Callable[[], None] = _nothing
     complete: Callable[[PointRun[H]], None] = _nothing
     probe: Callable[[PointRun[H], Sequence[int]], Mapping[int, float]] | None = None
+    phases_of: Callable[[Record], tuple[Phase[H], ...]] | None = None
+
+    def phases_for(self, record: Record) -> tuple[Phase[H], ...]:
+        """Return the phases that measure the point of a record."""
+        return self.phases if self.phases_of is None else self.phases_of(record)

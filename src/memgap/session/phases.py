@@ -18,7 +18,10 @@ from memgap.datasets.build import Prompt as DatasetPrompt
 from memgap.datasets.build import warmup_prompts
 from memgap.datasets.files import load_dataset
 from memgap.datasets.spec import WARMUP_RESERVE
+from memgap.engine.base import EngineAdapter
+from memgap.engine.given import answering
 from memgap.engine.prometheus import Page
+from memgap.engine.transfers import transfer_summary
 from memgap.host.protocol import Server
 from memgap.host.worker import Worker
 from memgap.load.latency import summarize
@@ -29,11 +32,13 @@ from memgap.load.silence import silence_summary
 from memgap.load.steady import steady_summary
 from memgap.load.workers import run_in_processes, wanted_processes
 from memgap.models.synthetic import speaks_words, word
+from memgap.profiling.kept import kept_traces
 from memgap.profiling.kernel_trace import Kernel, read_kernels
 from memgap.redact import redact
 from memgap.session.measuring import Phase, PointRun, Record
 from memgap.session.profile import ProfileMoment
 from memgap.session.watch import StopWatch
+from memgap.stats.layouts import Lengths, paged
 from memgap.store.points import csv_gz
 from memgap.telemetry import startup, window
 from memgap.telemetry.histograms import server_latencies
@@ -85,7 +90,8 @@ set."""
 def load_plan(run: ServerRun) -> LoadPlan:
     """Return how the load of a point is sent."""
     sent = {name: value for name, value in run.record["load"].items() if name != "client_processes"}
-    return LoadPlan.from_record(sent, run.record["model"]["name"], run.host.api_key)
+    plan = LoadPlan.from_record(sent, run.record["model"]["name"], run.host.api_key)
+    return dataclasses.replace(plan, token_ids=plan.endpoint in run.host.adapter.token_id_endpoints)
 
 
 def dataset_load(run: ServerRun) -> Load:
@@ -109,16 +115,26 @@ def trace_summary(run: ServerRun) -> dict[str, float]:
 
 
 def seats_of(record: Record) -> int | None:
-    """Return how many requests are in the engine at a time by the point's own rule, None where nothing bounds them."""
+    """Return how many requests are in the engine at a time by the point's own rule, None where nothing bounds them.
+
+    The engine's seats are of choices, a closed loop's of requests.
+    """
     load = record["load"]
     if load["arrival"] == "closed":
         return int(load["concurrency"])
-    return int(record["batch_cap"]) * int(record["server"]["replicas"]) if load["arrival"] == "all-at-once" else None
+    if load["arrival"] != "all-at-once":
+        return None
+    return max(int(record["batch_cap"]) * answering(record["server"]) // int(load.get("samples", 1)), 1)
 
 
 def as_sent(prompts: list[DatasetPrompt], record: Record, server: Server) -> list[Prompt]:
-    """Return prompts as token ids, or for the chat endpoint as the text that these ids stand for."""
-    if record["load"]["endpoint"] == "completions":
+    """Return prompts as token ids, or as the text that these stand for where the load asks for that or for chats; texts
+    stay as they are.
+    """
+    if prompts and prompts[0].text is not None:
+        return [Prompt(one.output_tokens, None, one.text, one.conversation, one.group) for one in prompts]
+    load = record["load"]
+    if load["endpoint"] == "completions" and load.get("prompt_form") != "text":
         return [Prompt(one.output_tokens, one.token_ids, None, one.conversation, one.group) for one in prompts]
     if speaks_words(record["model"]):
         texts = [" ".join(map(word, one.token_ids)) for one in prompts]
@@ -241,7 +257,8 @@ class _Seen:
     after: Page
     began_s: float
     ended_s: float
-    profile: tuple[dict[str, Any], bytes] | None = None
+    profile: tuple[dict[str, Any], dict[str, bytes]] | None = None
+    members: dict[str, tuple[Page, Page]] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -263,13 +280,18 @@ class Window(Phase[Server]):
         host, watch, began_s = run.host, run.place.watch, time.monotonic()
         run.know_secrets()
         run.sample()
-        before: Page = {}
+        before, of_members = Page(), dict[str, Page]()
         moment = run.record["server"].get("profile")
-        profile = ProfileMoment(host.urls, host.api_key, moment) if moment else None
+        asked_of = [host.adapter.profile_request(folder) for folder in host.profile_folders]
+        profile = ProfileMoment(host.urls, host.api_key, moment, asked_of) if moment else None
+
+        def page_of(url: str) -> Page:
+            return fetch_pages([url], 10, host.adapter.metrics_path)
 
         def before_window() -> None:
             time.sleep(COUNTERS_SETTLE_S)
-            before.update(fetch_pages(host.metrics_urls, timeout_s=10))
+            before.update(fetch_pages(host.metrics_urls, 10, host.adapter.metrics_path))
+            of_members.update({name: page_of(url) for name, url in host.member_urls.items()})
             if profile is not None:
                 profile.begin()
 
@@ -280,11 +302,13 @@ class Window(Phase[Server]):
         failed = any(one.status not in ("ok", "short") for one in asked.result.results)
         hangs = failed and not host.settle()
         time.sleep(max(COUNTERS_SETTLE_S, run.place.interval_s))
-        after = fetch_pages(host.metrics_urls, timeout_s=10)
+        after = fetch_pages(host.metrics_urls, 10, host.adapter.metrics_path)
         summary = summarize(asked.result) | silence_summary(asked.result) | trace_summary(run)
         seen = _Seen(load.plan, asked.result, summary, run.emptied, before, after, began_s, time.monotonic())
+        for name, url in host.member_urls.items():
+            seen.members[name] = of_members.get(name, {}), page_of(url)
         if profile is not None:
-            seen.profile = _kernels(host, profile)
+            seen.profile = _kernels(host, profile, keep="keep" in moment)
         run.kept.setdefault("windows", {})[self.name] = seen
         run.emptied = False
         _fail(run, asked, summary, hangs)
@@ -301,8 +325,15 @@ class Window(Phase[Server]):
             del summary["engine_telemetry_gap_s"]  # there are no metrics that could fall silent
         summary.update(steady_summary(result, seen.plan.arrival, rows, seats_of(run.record)))
         engine = run.host.adapter
-        summary.update(_counter_changes(engine.metrics_sample(seen.before), engine.metrics_sample(seen.after)))
+        summary.update(counter_changes(engine.metrics_sample(seen.before), engine.metrics_sample(seen.after), rows))
         summary.update(server_latencies(seen.before, seen.after, engine.latency_histograms))
+        summary.update(transfer_summary(seen.before, seen.after))
+        members = {name: _of_member(engine, *pages) for name, pages in seen.members.items()}
+        summary.update(run.host.before_the_reply(members))
+        if (block := run.host.facts.kv_block_tokens) and seen.plan.samples == 1:
+            done = [Lengths(one.prompt_tokens, one.output_tokens) for one in result.results if one.status == "ok"]
+            if done:
+                summary["kv_waste_fraction"] = paged(done, block).wasted_fraction
         health = dataclasses.asdict(result.health)
         # a window after another one has caches that nobody tried to empty
         emptied = seen.emptied or (None if self.name else False)
@@ -320,8 +351,11 @@ class Window(Phase[Server]):
         files = {**result_files(result, sorted(run.secrets)), "telemetry.csv.gz": csv_gz(rows, columns_of(rows))}
         if own := window.by_gpu(rows, result.duration_s):
             said["gpus"] = own
+        if members:
+            said["members"] = members
         if seen.profile is not None:
-            said["profile"], files["kernels.csv.gz"] = seen.profile
+            said["profile"] = seen.profile[0]
+            files |= seen.profile[1]
         run.summary |= {f"{self.name}_{name}" if self.name else name: value for name, value in summary.items()}
         run.files |= {f"{self.name}.{name}" if self.name else name: data for name, data in files.items()}
         run.files["startup.csv.gz"] = csv_gz(run.host.startup_rows, list(startup.COLUMNS))
@@ -337,6 +371,13 @@ class Window(Phase[Server]):
         after_s = windows[names[place - 1]].ended_s - start_s if place else -np.inf
         before_s = windows[names[place + 1]].began_s - start_s if place + 1 < len(names) else np.inf
         return [row for row in rows if after_s < row["time_s"] < before_s]
+
+
+def _of_member(engine: EngineAdapter, before: Page, after: Page) -> dict[str, float]:
+    """Return what one member of a group did in the window, by its own page."""
+    changes = counter_changes(engine.metrics_sample(before), engine.metrics_sample(after), ())
+    latencies = server_latencies(before, after, engine.latency_histograms)
+    return {**changes, **latencies, **transfer_summary(before, after)}
 
 
 def _fail(run: ServerRun, asked: Asked, summary: Mapping[str, float], hangs: bool) -> None:
@@ -359,20 +400,25 @@ def _fail(run: ServerRun, asked: Asked, summary: Mapping[str, float], hangs: boo
     run.fail(kind, message, run.host.log_tail())
 
 
-def _kernels(host: Server, profile: ProfileMoment) -> tuple[dict[str, Any], bytes]:
-    """Return what is known of the profiled moment, and its kernels as a file."""
+def _kernels(host: Server, profile: ProfileMoment, keep: bool) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return what is known of the profiled moment, and its kernels as a file, with the traces where they are kept."""
     error, kernels = profile.error, list[Kernel]()
     try:
         kernels = read_kernels(host.profile_folders)
     except ValueError as problem:
         error = str(problem)
+    files, said = dict[str, bytes](), dict[str, Any]()
+    if keep:
+        traces = [path for folder in host.profile_folders for path in sorted(folder.rglob("*.json*"))]
+        files, said = kept_traces({f"trace-{number}": path for number, path in enumerate(traces, start=1)})
     for folder in host.profile_folders:
         shutil.rmtree(folder, ignore_errors=True)
     if not kernels:
         error = error or "the profiler saw no kernel"
     rows = [{**dataclasses.asdict(one), "start_s": f"{one.start_s:.7f}"} for one in kernels]
     columns = [one.name for one in dataclasses.fields(Kernel)]
-    return {"source": "torch.profiler", "kernels": len(kernels), "error": error}, csv_gz(rows, columns)
+    files["kernels.csv.gz"] = csv_gz(rows, columns)
+    return {"source": "torch.profiler", "kernels": len(kernels), "error": error, **said}, files
 
 
 def window_of(result: LoadResult) -> dict[str, float]:
@@ -388,7 +434,7 @@ def result_files(result: LoadResult, secrets: Sequence[str] = ()) -> dict[str, b
         for one in result.results
     ]
     tokens = io.BytesIO()
-    np.savez_compressed(tokens, request=result.events.request, time_s=result.events.time_s, tokens=result.events.tokens)
+    np.savez_compressed(tokens, **result.events.columns())  # type: ignore[arg-type]
     return {
         "requests.csv.gz": csv_gz(requests, list(requests[0]) if requests else ["index"]),
         "tokens.npz": tokens.getvalue(),
@@ -410,11 +456,13 @@ def in_loop(send: Callable[[asyncio.Event], Awaitable[Any]], watch: StopWatch) -
         return runner.run(with_abort())
 
 
-def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+def counter_changes(
+    before: Mapping[str, float], after: Mapping[str, float], rows: Sequence[Mapping[str, float]]
+) -> dict[str, float]:
     """Return how far the engine's counters moved while the load ran.
 
-    A counter that was no finite number on either side is left out and counted (`window.left_out`); one that was set
-    back says nothing.
+    A change that cannot be known of a counter that the engine has is counted (`window.left_out`): on one side it was
+    not there or no finite number, as where its page could not be read, or it was set back. `rows` are the samples.
     """
     names = {
         "preemptions": "num_preemptions",
@@ -422,10 +470,13 @@ def _counter_changes(before: Mapping[str, float], after: Mapping[str, float]) ->
         "server_output_tokens": "generation_tokens",
         "prefix_cache_queries": "prefix_cache_queries",
         "prefix_cache_hits": "prefix_cache_hits",
+        **{f"prompt_tokens_{one}": f"prompt_tokens_{one}" for one in ("computed", "local_hits", "external_hits")},
     }
-    moves = {
-        name: after[column] - before[column] for name, column in names.items() if column in before and column in after
-    }
-    odd = [column for column in names.values() if not all(np.isfinite(one.get(column, 0)) for one in (before, after))]
-    counted = {window.left_out(column): 1.0 for column in odd}
-    return {**{name: move for name, move in moves.items() if move >= 0}, **counted}
+    moves: dict[str, float] = {}
+    for name, column in names.items():
+        move = after.get(column, np.nan) - before.get(column, np.nan)
+        if move >= 0 and np.isfinite(move):
+            moves[name] = move
+        elif any(column in one for one in (before, after, *rows)):
+            moves[window.left_out(column)] = 1.0
+    return moves

@@ -12,10 +12,15 @@ ANSWER_TIMEOUT_S = 300.0
 
 
 class ProfileMoment:
-    """A thread that asks every server to start its profiler `after_s` into the window, and to stop `seconds` later."""
+    """A thread that asks every server to start its profiler `after_s` into the window, and to stop `seconds` later.
 
-    def __init__(self, urls: Sequence[str], api_key: str, moment: Mapping[str, float]) -> None:
-        self._urls = list(urls)
+    `requests` is what each server's /start_profile is sent.
+    """
+
+    def __init__(
+        self, urls: Sequence[str], api_key: str, moment: Mapping[str, float], requests: Sequence[bytes]
+    ) -> None:
+        self._urls, self._requests = list(urls), list(requests)
         self._headers = {"Authorization": f"Bearer {api_key}"}
         self._moment = moment
         self._ended = threading.Event()
@@ -38,16 +43,17 @@ class ProfileMoment:
         if self._ended.wait(self._moment["after_s"]):
             self.error = f"the load ended within {self._moment['after_s']:g} s, before the profiler was to start"
             return
-        self._ask_all("/start_profile")
+        self._ask_all("/start_profile", self._requests)
         time.sleep(self._moment["seconds"])
-        self._ask_all("/stop_profile")
+        self._ask_all("/stop_profile", [b""] * len(self._urls))
 
-    def _ask_all(self, path: str) -> None:
+    def _ask_all(self, path: str, requests: Sequence[bytes]) -> None:
         with ThreadPoolExecutor(len(self._urls)) as pool:
-            list(pool.map(lambda url: self._ask(url + path), self._urls))
+            list(pool.map(lambda url, body: self._ask(url + path, body), self._urls, requests))
 
-    def _ask(self, url: str) -> None:
+    def _ask(self, url: str, body: bytes) -> None:
+        headers = self._headers | ({"Content-Type": "application/json"} if body else {})
         try:
-            fetch(url, ANSWER_TIMEOUT_S, body=b"", headers=self._headers)
+            fetch(url, ANSWER_TIMEOUT_S, body=body, headers=headers)
         except OSError as error:
             self.error = f"the engine's profiler does not answer at {url.rpartition('/')[2]}: {error}"

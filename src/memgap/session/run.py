@@ -285,7 +285,7 @@ class Session:
         points = [
             {"key": key, "status": SPARED, "reason": spared[key]}
             if key in spared
-            else {"key": key, "status": self.store.status(key)}
+            else {"key": key, "status": self.store.status(key), "content": self.store.digest(key)}
             for key in (point["key"] for point in self._plan["points"])
         ]
         outcome = {"session": self._plan["session"], "points": points}

@@ -17,7 +17,7 @@ STATISTICS = ("mean", "median", "std", "p90", "p95", "p99", "p999")
 _FEW = ("mean", "median", "p99")
 LATENCIES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("ttft", "tpot", "itl", "e2e"), STATISTICS),
-    **dict.fromkeys(("itl_chunk", "normalized_latency"), _FEW),
+    **dict.fromkeys(("itl_chunk", "normalized_latency", "ttft_text", "ttft_answer"), _FEW),
 }
 """Latencies and those of their statistics that tables have."""
 OUTPUT, TOTAL, REQUESTS = "output_throughput_tok_s", "total_throughput_tok_s", "request_throughput_req_s"

@@ -50,6 +50,10 @@ class Results:
         """Where the races of tunings leave their outcomes."""
         return self.folder / "tuning"
 
+    def lab(self, name: str) -> Path:
+        """Return where a run of a lab leaves its outcome."""
+        return self.folder / "labs" / f"{name}.json"
+
     def plan(self, session: str) -> Path:
         """Return where a session's plan is kept."""
         return self.plans / f"{session}.json"

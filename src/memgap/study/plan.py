@@ -43,6 +43,11 @@ def _predictions(study: Study, name: str) -> Record:
     return {**study.config["predictions"][name], "config_models": study.config["models"]}
 
 
+def _advisor(study: Study, _: str) -> Record:
+    adapters = {name: engine["adapter"] for name, engine in study.config["engines"].items()}
+    return {**study.config["advisor"], "adapters": adapters}
+
+
 def _advised_models(study: Study) -> Iterable[str]:
     return {model for sweep in study.sweeps for model in study.models_of(sweep)}
 
@@ -53,12 +58,14 @@ PLANS: Mapping[str, tuple[Callable[[Study], Iterable[str]] | None, Make]] = {
     "goodput": (lambda study: study.sweeps, _goodput),
     "verification": (_advised_models, Study.verification_plan),
     "tuning": (lambda study: study.tunings, lambda study, name: study.tunings[name]),
+    "lab": (lambda study: study.labs, lambda study, name: study.labs[name]),
     "model": (lambda study: study.model_folders, lambda study, name: study.model_folders[name]),
     "hub_model": (lambda study: study.hub_models, lambda study, name: study.hub_models[name]),
     "dataset": (lambda study: study.datasets, lambda study, name: study.datasets[name]),
     "fleet": (lambda study: study.config["fleets"], _settings_of("fleets")),
     "predictions": (lambda study: study.config["predictions"], _predictions),
-    "advisor": (None, lambda study, _: study.config["advisor"]),
+    "advisor": (None, _advisor),
+    "prices": (None, lambda study, _: study.config["usd_per_gpu_hour"]),
     "roofline": (None, _roofline),
 }
 """What jobs read: kind of plan -> the names there are (None where there is one plan for all), the plan of a name."""

@@ -67,6 +67,11 @@ class Study:
         """The plans of tunings by name."""
         return {name: plan for name, (kind, plan) in self.plans.items() if kind.section == "tuning"}
 
+    @property
+    def labs(self) -> dict[str, Record]:
+        """The plans of labs by name."""
+        return {name: plan for name, (kind, plan) in self.plans.items() if kind.section == "labs"}
+
     def sessions_of(self, group: str) -> list[str]:
         """Return the names of the sessions that measure a group, in order, each once."""
         return list(dict.fromkeys(self.points[key].session for _, key in self.groups[group].members))

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.declared.tables import TableSpec
+from memgap.tables.columns import Columns
 from memgap.tables.inputs import Inputs
 from memgap.tables.requests import NAMED, measured_points, requests_of
 
@@ -42,6 +43,9 @@ Goodput of the sweep {group}: for every point and SLO the requests that kept all
 Wilson interval, and how many a second they were.
 """,
 )
+
+
+READ = {"goodput": Columns("a table of goodput", COLUMNS, ("sweep", "experiment", "key", "model", "slo"), numbers=True)}
 
 
 def make(inputs: Inputs) -> dict[str, pd.DataFrame]:
@@ -81,18 +85,23 @@ def goodput_table(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
 def request_latencies(requests: pd.DataFrame) -> pd.DataFrame:
     """Return for each sent request `ok`, `output_tokens`, and in ms `ttft_ms`, `tpot_ms`, `e2e_ms`.
 
-    Times count from the intended send where there is one. TPOT of a single token is 0.
+    Times count from the intended send where there is one. TPOT of a single token is 0; of several choices see
+    `memgap.load.records.RequestResult.tpot_s`.
     """
     sent = requests[requests["sent_s"].notna()]
     start_s = sent["intended_s"].fillna(sent["sent_s"])
     tokens = sent["output_tokens_server"].fillna(sent["output_tokens_seen"])
     decode_s = sent["last_token_s"] - sent["first_token_s"]
+    gaps = tokens - 1
+    if "decode_s" in sent:  # points of earlier versions do not have it
+        decode_s = sent["decode_s"].fillna(decode_s)
+        gaps = tokens - sent["choices"].clip(lower=1)
     return pd.DataFrame(
         {
             "ok": sent["status"] == "ok",
             "output_tokens": tokens,
             "ttft_ms": (sent["first_token_s"] - start_s) * 1e3,
-            "tpot_ms": (decode_s / (tokens - 1).where(tokens > 1)).fillna(0.0) * 1e3,
+            "tpot_ms": (decode_s / gaps.where(gaps > 0)).where(gaps > 0, 0.0) * 1e3,
             "e2e_ms": (sent["last_token_s"] - start_s) * 1e3,
         }
     )

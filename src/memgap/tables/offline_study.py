@@ -8,6 +8,7 @@ from memgap.profiling.metrics import COUNTERS as KERNEL_COUNTERS
 from memgap.profiling.ncu import IDENTITY as KERNEL_IDENTITY
 from memgap.tables.columns import Columns
 from memgap.tables.inputs import Inputs
+from memgap.tables.starts import START_COLUMNS
 
 DEVICE_METRICS = ("sm_active", "warps", "tensor", "dram")
 PHASES = ("prefill", "decode")
@@ -22,6 +23,9 @@ SUMMARY = (
     *_DEVICE,
     *(*SEGMENTS_MS, "rest_ms", "wall_ms", "unclassified_fraction"),
 )
+
+ENGINE = (*("weights_bytes", "kv_pool_tokens", "kv_block_tokens", "num_gpu_blocks", "graph_memory_bytes", "start_s"),)
+"""Columns of what a point's engine says of itself."""
 
 
 class _Points(Columns):
@@ -40,12 +44,13 @@ READ = {
             *("output_tokens", "mode", "attention_backend", "profiler", "async_scheduling", "detokenize", "repeat"),
             *("server_args", "status", "flags", "verdict", "error_kind", "error_message", "date_utc", "device"),
             *("gpu_name", "driver", "source", "preemptions", *SUMMARY, "slowdown_from_profiler"),
-            *("weights_bytes", "kv_bytes_per_token", "kv_pool_tokens", "start_s"),
+            *("dataset", "output_throughput_tok_s", "kv_bytes_per_token", *ENGINE, *START_COLUMNS, "weight_read_ms"),
         ),
         text=(
             *("sweep", "experiment", "key", "session", "model", "engine", "engine_version", "mode"),
             *("attention_backend", "profiler", "async_scheduling", "detokenize", "server_args", "status", "flags"),
             *("verdict", "error_kind", "error_message", "date_utc", "device", "gpu_name", "driver", "source"),
+            "dataset",
         ),
         numbers=True,
         needed=(

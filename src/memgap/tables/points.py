@@ -8,15 +8,18 @@ import pandas as pd
 
 from memgap.canonical import canonical_json
 from memgap.declared.tables import TableSpec
+from memgap.engine.given import GivenFlags
 from memgap.engine.held import held_of
 from memgap.errors import DAMAGE
 from memgap.load.steady import STEADY_COLUMNS
 from memgap.roofline.limits import utilization
 from memgap.stats.averaging import AVERAGED, STEADY, WINDOW, averaging_of, of_window, value
 from memgap.tables.columns import Columns
+from memgap.tables.derived import derived
 from memgap.tables.entries import Entry, entries
 from memgap.tables.inputs import Inputs
 from memgap.tables.pages import table_page
+from memgap.tables.starts import START_COLUMNS, start_columns
 
 TEXT_COLUMNS = (
     "sweep",
@@ -47,7 +50,7 @@ TEXT_COLUMNS = (
     "averaging",
     "of_window",
 )
-COUNT_COLUMNS = ("batch_cap", "repeat", "requests", "replicas")
+COUNT_COLUMNS = ("batch_cap", "repeat", "requests", "replicas", "gpus")
 
 _STATISTICS = ("mean", "median", "std", "p90", "p95", "p99", "p999")
 SUMMARY_COLUMNS = (
@@ -58,19 +61,22 @@ SUMMARY_COLUMNS = (
     "prompt_tokens",
     "output_tokens",
     "output_tokens_failed",
+    "requests_ended",
+    "requests_cut",
     "request_throughput_req_s",
     "output_throughput_tok_s",
     "total_throughput_tok_s",
     *(f"{metric}_{statistic}_ms" for metric in ("ttft", "tpot", "itl", "e2e") for statistic in _STATISTICS),
     *(
         f"{metric}_{statistic}_ms"
-        for metric in ("itl_chunk", "normalized_latency")
+        for metric in ("itl_chunk", "normalized_latency", "ttft_text", "ttft_answer")
         for statistic in ("mean", "median", "p99")
     ),
     *(f"{metric}_intended_{statistic}_ms" for metric in ("ttft", "e2e") for statistic in _STATISTICS),
     "tokens_per_chunk_mean",
     "mean_running_reqs",
     "max_running_reqs",
+    "engine_full_throughput_tok_s",
     "mean_waiting_reqs",
     "kv_cache_usage_mean_fraction",
     "kv_cache_usage_max_fraction",
@@ -99,13 +105,18 @@ SUMMARY_COLUMNS = (
     "gpu_foreign_processes_max",
     "server_rss_max_bytes",
     "telemetry_samples",
+    "choices_completed",
+    "tokens_per_choice_mean",
     *STEADY_COLUMNS,
 )
+DERIVED_COLUMNS = ("hit_fraction", "itl_p99_over_p50", "kv_waste_fraction")
 ENGINE_COLUMNS = (
     "kv_pool_tokens",
     "kv_pool_bytes",
     "kv_block_tokens",
+    "num_gpu_blocks",
     "weights_bytes",
+    "graph_memory_bytes",
     "gpu_memory_utilization",
     "max_model_len",
     "start_s",
@@ -116,8 +127,11 @@ LIMIT_COLUMNS = ("mbu_fraction", "mfu_fraction")
 WINDOW_COLUMNS = tuple(f"window_{name}" for name in AVERAGED)
 """Of the whole window, whatever `averaging` says that the columns without the prefix are of."""
 NUMBER_COLUMNS = (
+    "rate_req_s",
     *SUMMARY_COLUMNS,
+    *DERIVED_COLUMNS,
     *ENGINE_COLUMNS,
+    *START_COLUMNS,
     *HARDWARE_COLUMNS,
     "kv_bytes_per_token",
     *LIMIT_COLUMNS,
@@ -167,8 +181,13 @@ def collect(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
     Points that are missing, garbled or spared by a stop rule are rows too, see `memgap.tables.entries.Entry`. Raises
     UserError where `plan` is no sweep plan.
     """
-    averaging = plan.get("averaging", STEADY)
-    rows = [_row(plan["sweep"], entry, averaging) for entry in entries(plan, points)]
+    found = entries(plan, points)
+    return collected(plan["sweep"], found, plan.get("averaging", STEADY))
+
+
+def collected(name: str, found: Sequence[Entry], averaging: str) -> pd.DataFrame:
+    """Return the table of entries of a sweep or lab of a name, one row each in their order."""
+    rows = [_row(name, entry, averaging) for entry in found]
     try:
         return as_table([row for row, _ in rows])
     except DAMAGE:  # a value of some point is of another type than its column
@@ -217,6 +236,8 @@ def _declared(record: Mapping[str, Any]) -> dict[str, Any]:
         "arrival": record["load"]["arrival"],
         "requests": record["load"]["requests"],
         "replicas": record["server"]["replicas"],
+        "gpus": GivenFlags.of(record).gpus,
+        "rate_req_s": record["load"].get("rate_req_s"),
         "mps": "yes" if record["server"]["mps"] else "no",
         "server_args": canonical_json(record["server"]["args"]),
         "kv_bytes_per_token": held_of(record).kv_bytes_per_token,
@@ -245,7 +266,9 @@ def _measured(entry: Entry, averaging: str) -> dict[str, Any]:
         **{column: summary.get(name) for name, column in zip(AVERAGED, WINDOW_COLUMNS, strict=True)},
         "averaging": averaging_of(summary, averaging) if rated else None,
         "of_window": of_window(summary, averaging),
+        **derived(entry, point, averaging),
         **{name: point["engine"].get(name) for name in ENGINE_COLUMNS},
+        **start_columns(point["engine"]),
         **{name: point["hardware"].get(name) for name in HARDWARE_COLUMNS},
         **{f"client_{name}": client.get(name) for name in CLIENT_COLUMNS},
     }

@@ -14,16 +14,19 @@ from memgap.tables.entries import damaged, entries, series_of
 NAMED = ("sweep", "experiment", "key", "model", "batch_cap", "repeat")
 """Columns of what identifies a measured point."""
 
+EVENTS = ("request", "time_s", "tokens", "choice")
+
 
 def measured_points(
-    plan: Mapping[str, Any], points: Path, having: str = "requests.csv.gz"
+    plan: Mapping[str, Any], points: Path, having: str | None = "requests.csv.gz"
 ) -> Iterator[tuple[dict[str, Any], Path, Mapping[str, Any]]]:
-    """Yield for each stored point of a sweep plan that has a file: what identifies it, its folder, its point.json.
+    """Yield for each stored point of a sweep plan that has a file, or of every one: what identifies it, its folder, its
+    point.json.
 
     Points that cannot be read are left out: the table of points says so.
     """
     for entry in entries(plan, points):
-        if entry.point is None or not (entry.folder / having).exists():
+        if entry.point is None or not (having is None or (entry.folder / having).exists()):
             continue
         named = {
             "sweep": plan["sweep"],
@@ -47,15 +50,16 @@ def telemetry_of(folder: Path) -> pd.DataFrame:
 
 
 def events_of(folder: Path) -> pd.DataFrame:
-    """Return the token events of a point: request, time_s, tokens; raises UserError where the file is damaged.
+    """Return the token events of a point: request, time_s, tokens, of several choices also choice.
 
-    Recorded points keep no single tokens: theirs are spread evenly from a request's first token to its last.
+    Raises UserError where the file is damaged. Recorded points keep no single tokens: theirs are spread evenly from a
+    request's first token to its last.
     """
     if not (folder / "tokens.npz").exists() and "recorded" in (PointStore(folder.parent).read(folder.name) or {}):
         return _spread(requests_of(folder))
     try:
         with np.load(folder / "tokens.npz", allow_pickle=False) as events:
-            return pd.DataFrame({name: events[name] for name in ("request", "time_s", "tokens")})
+            return pd.DataFrame({name: events[name] for name in EVENTS if name in events})
     except DAMAGE as error:
         raise damaged(folder / "tokens.npz", error) from error
 

@@ -39,6 +39,7 @@ ENGINE_COLUMNS = (
     "generation_tokens",
     "prefix_cache_queries",
     "prefix_cache_hits",
+    "decoded_tokens",
 )
 COLUMNS = ("time_monotonic_s", *ENGINE_COLUMNS, *nvml.COLUMNS, *host.COLUMNS)
 
@@ -55,24 +56,25 @@ def fetch_engine_sample(urls: Sequence[str], adapter_name: str, timeout_s: float
 
     A column is NaN where the engine gave no finite number for it.
     """
-    return adapter_for(adapter_name).metrics_sample(fetch_pages(urls, timeout_s))
+    adapter = adapter_for(adapter_name)
+    return adapter.metrics_sample(fetch_pages(urls, timeout_s, adapter.metrics_path))
 
 
-def fetch_pages(urls: Sequence[str], timeout_s: float) -> Page:
+def fetch_pages(urls: Sequence[str], timeout_s: float, path: str = "/metrics") -> Page:
     """Return the samples of all servers' metrics pages; empty without one, or where one does not answer in time."""
     if not urls:
         return {}
     if len(urls) == 1:
-        return fetch_page(urls[0], timeout_s)
+        return fetch_page(urls[0], timeout_s, path)
     with ThreadPoolExecutor(len(urls)) as pool:
-        pages = list(pool.map(lambda url: fetch_page(url, timeout_s), urls))
+        pages = list(pool.map(lambda url: fetch_page(url, timeout_s, path), urls))
     return merge_pages(pages) if all(pages) else {}
 
 
-def fetch_page(url: str, timeout_s: float) -> Page:
-    """Return the page at `url`/metrics; empty where it does not answer in time or in format."""
+def fetch_page(url: str, timeout_s: float, path: str = "/metrics") -> Page:
+    """Return a server's metrics page; empty where it does not answer in time or in format."""
     try:
-        return parse_page(fetch(f"{url}/metrics", timeout_s)[1].decode("utf-8", "replace"))
+        return parse_page(fetch(f"{url}{path}", timeout_s)[1].decode("utf-8", "replace"))
     except (OSError, ValueError):
         return {}
 
@@ -93,7 +95,7 @@ def sample_until_stdin_closes(
     """
     start_s, tick = time.monotonic(), 0
     with nvml.Nvml(only=gpus) as gpu:
-        writer = csv.DictWriter(out, (*COLUMNS, *gpu.own_columns), restval="")
+        writer = csv.DictWriter(out, (*COLUMNS, *gpu.own_columns), restval="", extrasaction="ignore")
         writer.writeheader()
         processes = host.HostSampler(pids)
         while True:

@@ -8,6 +8,8 @@ Row = dict[str, float]
 
 ENGINE_GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_fraction")
 ENGINE_COUNTERS = ("num_preemptions", "prompt_tokens", "generation_tokens", "prefix_cache_queries", "prefix_cache_hits")
+WHOLE = 1.001
+"""All of a cache; engines round."""
 OWN_GAUGES = ("util_fraction", "mem_used_bytes", "power_w", "sm_clock_mhz", "energy_j", "throttled")
 GPU_GAUGES = ("gpu_util_fraction", "gpu_mem_used_bytes", "gpu_power_w", "gpu_energy_j")
 
@@ -18,8 +20,16 @@ def left_out(column: str) -> str:
 
 
 def finite_cells(row: Mapping[str, float]) -> Row:
-    """Return a row without what is no finite number, which is counted under `left_out(column)`."""
-    return dict((name, value) if math.isfinite(value) else (left_out(name), 1.0) for name, value in row.items())
+    """Return a row without what is no finite number or cannot be (a share above 1, fewer requests than none), which is
+    counted under `left_out(column)`.
+    """
+    return dict((name, value) if _can_be(name, value) else (left_out(name), 1.0) for name, value in row.items())
+
+
+def _can_be(name: str, value: float) -> bool:
+    if not math.isfinite(value) or (name in ENGINE_GAUGES and value < 0):
+        return False
+    return value <= WHOLE or not name.startswith("kv_cache_usage")
 
 
 def time_weighted_mean(rows: Sequence[Row], column: str, duration_s: float) -> float | None:
@@ -57,6 +67,27 @@ def increase(rows: Sequence[Row], column: str, duration_s: float) -> float | Non
     before = [value for time_s, value in values if time_s <= 0.0] or [values[0][1]]
     after = [value for time_s, value in values if time_s >= duration_s] or [values[-1][1]]
     return after[0] - before[-1]
+
+
+FULL = 0.9
+"""An engine is full while it runs so large a share of the most requests that it ran in the window."""
+
+
+def full_rate(rows: Sequence[Row], duration_s: float) -> float | None:
+    """Return how many tokens a second the engine decoded while it was full: what it can do, whoever waits for whom.
+
+    None where it was full for less than two neighbouring samples, or does not say so.
+    """
+    inside = [row for row in rows if 0.0 <= row["time_s"] <= duration_s and "num_requests_running" in row]
+    most = max((row["num_requests_running"] for row in inside), default=0.0)
+    tokens = lasted_s = 0.0
+    for one, other in pairwise(inside):
+        column = "decoded_tokens" if "decoded_tokens" in one else "generation_tokens"
+        full = min(one["num_requests_running"], other["num_requests_running"]) >= FULL * most > 0
+        if full and column in one and column in other:
+            tokens += other[column] - one[column]
+            lasted_s += other["time_s"] - one["time_s"]
+    return tokens / lasted_s if lasted_s > 0 and tokens >= 0 else None
 
 
 def longest_gap_s(rows: Sequence[Row], columns: Sequence[str], duration_s: float) -> float | None:
@@ -110,6 +141,7 @@ def summarise(rows: Sequence[Row], duration_s: float, output_tokens: int) -> dic
     found: dict[str, float | None] = {
         "mean_running_reqs": time_weighted_mean(rows, "num_requests_running", duration_s),
         "max_running_reqs": maximum(rows, "num_requests_running", duration_s),
+        "engine_full_throughput_tok_s": full_rate(rows, duration_s),
         "mean_waiting_reqs": time_weighted_mean(rows, "num_requests_waiting", duration_s),
         "kv_cache_usage_mean_fraction": time_weighted_mean(rows, "kv_cache_usage_fraction", duration_s),
         "kv_cache_usage_max_fraction": _fullest(rows, duration_s),

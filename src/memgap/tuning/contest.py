@@ -1,6 +1,6 @@
 """One race on real servers: who takes part, one block after another, what each measurement is worth."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,6 @@ import numpy as np
 from memgap.canonical import content_key
 from memgap.errors import UserError
 from memgap.host.gpus import environment_of
-from memgap.points.point import Point
 from memgap.session.progress import Progress, clock
 from memgap.session.watch import StopWatch
 from memgap.store.results import Results
@@ -17,6 +16,7 @@ from memgap.telemetry.nvml import Nvml
 from memgap.tuning.candidates import DEFAULT, RACE_REPEATS, Builder, Candidate, Subject, deviations, point_of
 from memgap.tuning.engine_flags import engine_flags
 from memgap.tuning.failures import failure_class, failure_text
+from memgap.tuning.measurer import Measurer
 from memgap.tuning.objective import OBJECTIVES, log_value
 from memgap.tuning.outcome import SCHEMA, Outcome, arm_entry, read_outcome
 from memgap.tuning.plan import Plan, outcome_path, race_rule, tier_before, tier_number, tier_of
@@ -26,8 +26,6 @@ from memgap.tuning.statement import statement
 from memgap.tuning.validate import check_flags
 
 SO_FAR = "the winner so far"
-Named = tuple[Point, str]
-"""A point and what the progress calls it."""
 
 
 class Contest:
@@ -43,6 +41,7 @@ class Contest:
         self._progress, self._watch = progress, watch
         self._rule = race_rule(plan)
         self._store = Results(results).store
+        self._measurer = Measurer(self._store, self._recorded, self._settings["skip_failure_reasons"])
         before = tier_before(plan, tier)
         self._before = read_outcome(outcome_path(results, plan, subject, before)) if before is not None else None
         self._arms: dict[str, Candidate] = {}
@@ -50,7 +49,6 @@ class Contest:
         self._kept: list[str] = []
         self._refused: list[tuple[str, str]] = []
         self._failures: dict[str, tuple[int, str]] = {}
-        self._measured_here: set[str] = set()
         self._started: set[str] = set()
         self._cost_s: dict[str, float] = {}
         self._spent_s = 0.0
@@ -59,8 +57,9 @@ class Contest:
         """Measure what is missing and return the outcome; raises UserError and StoppedError, points stay."""
         blocks: list[dict[str, float]] = []
         ended = ""
-        together = self._settings["servers"] == "together"
-        with Servers(self._plan["options"], together, self._results, self._progress, self._watch) as servers:
+        options: dict[str, Mapping[str, Any]] = {one: self._plan["options"] for one in self._plan["engines"]}  # noqa: C420
+        mode = self._settings["servers"]
+        with Servers(options, mode, self._results, self._progress, self._watch) as servers:
             self._line_up(servers)
             while True:
                 arms = list(self._arms)
@@ -107,7 +106,7 @@ class Contest:
         for one in defaults[:-1]:
             point = point_of(one, 0)
             name = ", ".join(deviations(one.arguments, defaults[-1].arguments))
-            self._measure([(point, f"the default, if it runs ({name})")], servers)
+            self._measurer.measure([(point, f"the default, if it runs ({name})")], servers)
             stored = self._store.read(point.key)
             if stored is None or failure_class(stored) is None:
                 return one
@@ -121,10 +120,10 @@ class Contest:
         groups: dict[str, list[str]] = {}
         for name in self._shuffled(number, measure):
             groups.setdefault(points[name].session, []).append(name)
-        if self._recorded is None and any(self._wanted(point) for point in points.values()):
+        if self._recorded is None and any(self._measurer.wanted(point) for point in points.values()):
             self._check_machine()
             servers.keep_only(point.session for point in points.values())
-            servers.prepare([point for point in points.values() if self._wanted(point)])
+            servers.prepare([point for point in points.values() if self._measurer.wanted(point)])
         place = 0
         values: dict[str, float] = {}
         for session, names in groups.items():
@@ -132,7 +131,7 @@ class Contest:
             for name in names:
                 place += 1
                 named.append((points[name], f"block {number}, {place} of {len(points)} ({self._label(name)})"))
-            self._measure(named, servers)
+            self._measurer.measure(named, servers)
             for name in names:
                 stored = self._store.read(points[name].key)
                 if stored is None:
@@ -141,42 +140,6 @@ class Contest:
             if self._settings["servers"] == "in_turn":
                 self._started.discard(session)
         return values
-
-    def _measure(self, named: Sequence[Named], servers: Servers) -> None:
-        """Measure points of one server as far as they are wanted; what cannot be believed once more."""
-        if self._recorded is not None:
-            self._restore(point for point, _ in named)
-            return
-        todo = [one for one in named if self._wanted(one[0])]
-        if not todo:
-            return
-        servers.measure(todo)
-        self._measured_here.update(point.key for point, _ in todo)
-        doubtful = [
-            (point, f"{label}, again")
-            for point, label in todo
-            if (stored := self._store.read(point.key)) is not None and failure_class(stored) == "invalid"
-        ]
-        if doubtful:  # a busy machine may have been the reason
-            servers.measure(doubtful)
-
-    def _wanted(self, point: Point) -> bool:
-        """Whether a point has to be measured: it is missing, or failed in a way that is tried again."""
-        if point.key in self._measured_here:
-            return False
-        if self._store.status(point.key) in ("missing", "garbled"):
-            return True
-        stored = self._store.read(point.key) or {}
-        failed = failure_class(stored)
-        return "recorded" in stored or (failed is not None and failed not in self._settings["skip_failure_reasons"])
-
-    def _restore(self, points: Iterable[Point]) -> None:
-        # these need pandas, which an engine's environment may lack
-        from memgap.recorded.files import study_folder
-        from memgap.recorded.load import restore
-
-        for point in points:
-            restore(study_folder(self._recorded), point.session, [point.key], self._store)
 
     def _take(self, name: str, stored: Mapping[str, Any], number: int, values: dict[str, float]) -> None:
         """Take a stored point into the race: its value or failure, and what it cost."""
@@ -223,7 +186,7 @@ class Contest:
 
     def _check_machine(self) -> None:
         """Raise UserError where this machine or the engine installed here cannot run an arm; before any is started."""
-        if self._measured_here:
+        if self._measurer.here:
             return
         some = self._arms[self._reference].record
         flags = engine_flags(some, self._plan["options"]["python"], Results(self._results).tuning / "flags")

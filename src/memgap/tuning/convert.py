@@ -17,6 +17,7 @@ from typing import Any
 from memgap.config.reading import read_yaml
 from memgap.errors import UserError
 from memgap.models.hf_config import from_hf_config, hf_config_dtype
+from memgap.models.hub import LOCK
 from memgap.models.registry import load_registry
 from memgap.tuning.foreign import (
     at_least_zero,
@@ -309,13 +310,11 @@ class _Conversion:
         known = {entry.hub_id: name for name, entry in load_registry().items() if entry.hub_id and entry.revision}
         revision = self._revision(name_there, merged, place)
         code = truth(merged.get(CODE), self._where(CODE, place)) if not isinstance(merged.get(CODE), list) else False
+        if name_there in known and (revision is not None or code):
+            self._note(f"{known[name_there]} is in the registry with a revision of its own and needs no code")
         if name_there not in self._names:
-            if name_there in known:
-                self._names[name_there] = known[name_there]
-                if revision is not None or code:
-                    self._note(f"{known[name_there]} is in the registry with a revision of its own and needs no code")
-            else:
-                self._names[name_there] = self._new_model(name_there, revision, code)
+            named = known.get(name_there)
+            self._names[name_there] = named or self._new_model(name_there, revision, code)
         return self._names[name_there]
 
     def _revision(self, hub_id: str, merged: Arguments, place: str) -> str | None:
@@ -338,7 +337,9 @@ class _Conversion:
         name = free_name(
             re.sub(r"[^A-Za-z0-9._-]", "--", hub_id).strip("-"), {**self._models, **load_registry()}, "model"
         )
-        entry: dict[str, Any] = {"weights": "hub", "hub_id": hub_id, "revision": revision}
+        entry: dict[str, Any] = {"weights": "hub", "hub_id": hub_id}
+        if revision is not None:
+            entry["revision"] = revision
         if Path(hub_id).is_dir():
             entry = {"weights": "path", "path": hub_id}
         elif hub_id in self._options.shapes:
@@ -346,11 +347,12 @@ class _Conversion:
             shape = json_mapping(self._options.shapes[hub_id], where)
             entry["architecture"] = from_hf_config(shape, str(self._options.shapes[hub_id])).to_dict()
             entry["dtype"] = hf_config_dtype(shape, str(self._options.shapes[hub_id]))
-        else:
-            entry |= {"architecture": None, "dtype": "bfloat16"}
-            self._note(f"models.{name} needs its shape (--shape {hub_id}=config.json)")
-        if entry["weights"] == "hub" and entry["revision"] is None:
-            self._note(f"models.{name} needs its commit on the hub (--revision {hub_id}=COMMIT)")
+        options = {"architecture": f"--shape {hub_id}=config.json", "revision": f"--revision {hub_id}=COMMIT"}
+        if entry["weights"] == "hub" and (missing := [given for key, given in options.items() if key not in entry]):
+            self._note(
+                f"models.{name} is read from the hub at the first run and pinned in {LOCK}; "
+                f"where no hub can be reached, give {' and '.join(missing)}"
+            )
         if code:
             entry["trust_remote_code"] = True
         self._models[name] = entry

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from memgap.config.numbers import as_number
 from memgap.errors import DAMAGE, UserError
+from memgap.own_yaml import as_number
 
 NOTHING = ("none", "null", "")
 NAME_CHARACTERS = 60

@@ -109,22 +109,25 @@ def _plan(name: str, tuning: Mapping[str, Any], resolver: Resolver) -> Record:
 def _check_together(plan: Plan, gpus: int, where: str) -> None:
     """Raise UserError where servers that idle beside one another would each take the GPU's free memory."""
     engine = next(iter(plan["engines"].values()))
-    adapter = adapter_for(engine["adapter"])
     for tier in plan["tiers"]:
         for experiment, arguments in expanded(tier, plan["fixed"]):
-            given = without_none(arguments.get("server", {}))
-            flags = GivenFlags(engine["adapter"], given)
-            if adapter.measures_free_memory({"server": {"args": given}}):
-                raise UserError(
-                    f"{where}: with `servers: together` each server needs a KV cache of set size; give {experiment!r} "
-                    f"{flags.name('kv_bytes') or flags.name('kv_tokens')}, or use `servers: in_turn`."
-                )
-            if gpus and adapter.capabilities.needs_free_share and "memory_fraction" not in flags:
-                share = flags.name("memory_fraction")
-                raise UserError(
-                    f"{where}: {engine['package']} starts only where its {share} is free, 0.9 unless told; with "
-                    f"`servers: together` give {experiment!r} the share of one server, such as 0.2."
-                )
+            check_kept_up(engine, without_none(arguments.get("server", {})), gpus, experiment, where)
+
+
+def check_kept_up(engine: Record, given: Record, gpus: int, name: str, where: str) -> None:
+    """Raise UserError where a server with the flags `given` cannot idle beside others; `name` is what it is called."""
+    adapter, flags = adapter_for(engine["adapter"]), GivenFlags(engine["adapter"], given)
+    if adapter.measures_free_memory({"server": {"args": given}}):
+        raise UserError(
+            f"{where}: with `servers: together` each server needs a KV cache of set size; give {name!r} "
+            f"{flags.name('kv_bytes') or flags.name('kv_tokens')}, or use `servers: in_turn`."
+        )
+    if gpus and adapter.capabilities.needs_free_share and "memory_fraction" not in flags:
+        share = flags.name("memory_fraction")
+        raise UserError(
+            f"{where}: {engine['package']} starts only where its {share} is free, 0.9 unless told; with "
+            f"`servers: together` give {name!r} the share of one server, such as 0.2."
+        )
 
 
 def race_rule(plan: Plan) -> RaceRule:

@@ -6,23 +6,26 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
+from memgap.canonical import canonical_json
 from memgap.cores import usable_cores
 from memgap.datasets.files import load_dataset
 from memgap.engine.failure import ServerFailureError
 from memgap.errors import UserError
 from memgap.host.protocol import Entry, Host
 from memgap.models.staging import model_folder_name
-from memgap.points.plan import SessionOptions, SessionPlan
+from memgap.points.plan import PlanEntry, SessionOptions, SessionPlan
 from memgap.points.point import Point
 from memgap.session.inputs import write_inputs
 from memgap.session.progress import Progress
 from memgap.session.run import Session
 from memgap.session.watch import StopWatch
+from memgap.store.atomic import write_text
 from memgap.store.results import Results
 
 CORES_PER_START = 4
 LEAST_STARTS = 2
 """Servers that are kept up start together, one for so many cores and these at least: a start is mostly one thread."""
+IN_TURN, WARM, TOGETHER = "in_turn", "warm", "together"
 
 
 class Arm:
@@ -32,6 +35,7 @@ class Arm:
         self, plan: SessionPlan, results: Path, progress: Progress, watch: StopWatch, servers: "Servers"
     ) -> None:
         self._session = Session(plan, results, progress, watch)
+        self._plan, self._results = plan, Results(results)
         self._first: Entry = plan["points"][0]
         self._progress = progress
         self._servers = servers
@@ -41,6 +45,7 @@ class Arm:
         with ExitStack() as opening:
             opening.enter_context(self._session.held())
             self._bench = opening.enter_context(self._session.bench(lambda: self._servers.pids_beside(self)))
+            self._bench.look_around(self._first["record"])
             self._open = opening.pop_all()
         return self
 
@@ -60,15 +65,24 @@ class Arm:
         except ServerFailureError:
             self.server.stop()
 
-    def measure_one(self, point: Point, label: str) -> None:
-        """Measure one point, also again, and store what came of it; not what another session stored meanwhile."""
-        entry = {"key": point.key, "record": point.record}
-        stored = self._stored(point.key)
-        with self._session.lease(f"point {point.key}"):
-            if self._stored(point.key) == stored:
-                self._bench.measure(entry, label, [entry])
-            else:
-                self._progress.say(f"{label}: measured by another session meanwhile")
+    def measure(self, points: Sequence[tuple[Point, str]]) -> None:
+        """Measure points, also again, and store what came of each; not what another session stored meanwhile."""
+        entries: list[PlanEntry] = [{"key": point.key, "record": point.record} for point, _ in points]
+        if self.server.at_once:
+            self.server.stop()  # it was started for the points of its last turn
+        for place, (point, label) in enumerate(points):
+            self._keep_plan(entries[place])
+            stored = self._stored(point.key)
+            with self._session.lease(f"point {point.key}"):
+                if self._stored(point.key) == stored:
+                    self._bench.measure(entries[place], label, entries[place:])
+                else:
+                    self._progress.say(f"{label}: measured by another session meanwhile")
+
+    def _keep_plan(self, entry: PlanEntry) -> None:
+        """Leave what `memgap rerun` needs: the session's own plan, which a sweep may write too, has other points."""
+        alone: SessionPlan = {**self._plan, "session": f"rerun-{entry['key']}", "points": [entry]}
+        write_text(self._results.plan(alone["session"]), canonical_json(alone) + "\n")
 
     def _stored(self, key: str) -> dict[str, Any] | None:
         store = self._session.store
@@ -76,13 +90,18 @@ class Arm:
 
 
 class Servers:
-    """Opens the sessions of a race; a context manager that closes what is open."""
+    """Opens the sessions of a race or lab; a context manager that closes what is open.
+
+    `options` are a session's by the engine's name. `mode`: servers are started for each turn, kept up until another one
+    is needed, or all kept up.
+    """
 
     def __init__(
-        self, options: Mapping[str, Any], together: bool, results: Path, progress: Progress, watch: StopWatch
+        self, options: Mapping[str, Mapping[str, Any]], mode: str, results: Path, progress: Progress, watch: StopWatch
     ) -> None:
         self._options = options
-        self._together = together
+        self._mode = mode
+        self._made: set[str] = set()
         self._results = results
         self._progress = progress
         self._watch = watch
@@ -97,20 +116,24 @@ class Servers:
 
     def prepare(self, points: Sequence[Point]) -> None:
         """Where all servers are kept up: start those of the points that do not run yet, several at once."""
-        if not self._together:
+        if self._mode != TOGETHER:
             return
         opened = [self._session(one) for one in {one.session: one for one in points}.values()]
-        idle = [one for one in opened if not one.server.alive]
+        idle = [one for one in opened if not (one.server.alive or one.server.at_once)]
         with ThreadPoolExecutor(max(LEAST_STARTS, usable_cores() // CORES_PER_START)) as pool:
             list(pool.map(Arm.start, idle))
 
     def measure(self, points: Sequence[tuple[Point, str]]) -> None:
         """Measure points of one server, each with its label."""
+        own = points[0][0].session
+        if self._mode == WARM:
+            self.keep_only([own])
         session = self._session(points[0][0])
-        for point, label in points:
-            session.measure_one(point, label)
-        if not self._together:
-            self.close(points[0][0].session)
+        for point, _ in points:
+            self._require_inputs(point)
+        session.measure(points)
+        if self._mode == IN_TURN or session.server.at_once:
+            self.close(own)
 
     def close(self, session: str) -> None:
         """Stop a server, where it is open."""
@@ -128,7 +151,8 @@ class Servers:
 
     def _session(self, point: Point) -> Arm:
         if point.session not in self._sessions:
-            options = {**self._options, "remeasure": [], "remeasure_failed": False}
+            own = self._options[point.record["engine"]["name"]]
+            options = {"remeasure": [], **own, "remeasure_failed": False}
             plan: SessionPlan = {
                 "session": point.session,
                 "points": [{"key": point.key, "record": point.record}],
@@ -136,20 +160,23 @@ class Servers:
                 "stop": [],
                 "options": cast(SessionOptions, options),
             }
-            _require_inputs(plan, self._results)
+            self._require_inputs(point)
             session = Arm(plan, self._results, self._progress, self._watch, self)
             self._sessions[point.session] = session.__enter__()
         return self._sessions[point.session]
 
-
-def _require_inputs(plan: Mapping[str, Any], results: Path) -> None:
-    """Make the model's folder and the dataset, as far as they are not there."""
-    folder, dataset = plan["model_folder"], plan["points"][0]["record"]["dataset"]["key"]
-    if folder is None or (Results(results).model(folder) / "config.json").exists():
-        try:
-            load_dataset(Results(results).dataset(dataset))
-        except UserError:
-            pass
-        else:
+    def _require_inputs(self, point: Point) -> None:
+        """Make the model's folder and the dataset of a point, as far as they are not there."""
+        folder, dataset = model_folder_name(point.record["model"]), point.record.get("dataset", {}).get("key")
+        if f"{folder} {dataset}" in self._made:
             return
-    write_inputs(plan, results)
+        self._made.add(f"{folder} {dataset}")
+        if folder is None or (Results(self._results).model(folder) / "config.json").exists():
+            try:
+                if dataset is not None:
+                    load_dataset(Results(self._results).dataset(dataset))
+            except UserError:
+                pass
+            else:
+                return
+        write_inputs({"points": [{"record": point.record}], "model_folder": folder}, self._results)

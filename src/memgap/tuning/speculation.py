@@ -64,8 +64,9 @@ def check_speculation(flags: GivenFlags, record: Mapping[str, Any], where: str) 
             "accidental acceptance; use real weights, or a draft model with rejection_sample_method synthetic."
         )
     dataset = record["dataset"]
-    if dataset["kind"] != "sharegpt" or dataset.get("token_ids") != "text":
+    if dataset["kind"] != "texts" and dataset.get("token_ids") != "text":
         raise UserError(
             f"{where}: {segment(given)} depends on the text, but dataset {dataset['name']} has random tokens; use a "
-            "dataset of kind sharegpt with token_ids text, or a draft model with rejection_sample_method synthetic."
+            "dataset of kind texts or one of kind sharegpt with token_ids text, or a draft model with "
+            "rejection_sample_method synthetic."
         )

@@ -8,7 +8,8 @@ import numpy as np
 from memgap.errors import UserError
 from memgap.load.arrivals import intended_offsets_s
 from memgap.load.records import LoadPlan
-from memgap.models.architecture import ModelArchitecture, dtype_bytes
+from memgap.models.architecture import ModelArchitecture
+from memgap.models.cache import cache_type
 from memgap.twin.simulate import Request
 from memgap.twin.stored import Observation
 
@@ -121,4 +122,4 @@ def _drawn(span: Sequence[int], count: int, stream: np.random.RandomState) -> li
 
 
 def _kv_bytes(architecture: ModelArchitecture, dtype: str) -> float:
-    return architecture.decoder.kv_bytes_per_token(dtype_bytes(dtype))
+    return architecture.decoder.kv_bytes_per_token(cache_type(dtype))

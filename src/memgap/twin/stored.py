@@ -131,7 +131,7 @@ def server_of(facts: Mapping[str, Any], flags: GivenFlags, record: Mapping[str, 
         block_tokens=int(block),
         chunked=True if chunked is None else bool(chunked),
         prefix_caching=bool(caching),
-        asynchronous=measured if lagging is None else bool(lagging),
+        asynchronous=bool(measured) if lagging is None else bool(lagging),
         api_servers=int(record["server"]["args"].get("api-server-count") or 1),
     )
 

@@ -1,5 +1,6 @@
 """Checks of completeness: did all tokens come, and do both sides count the same?"""
 
+from memgap.models.synthetic import speaks_words
 from memgap.stats.averaging import LEAST_SHARE
 from memgap.telemetry.window import left_out
 from memgap.verdict.evidence import Evidence, Reason
@@ -59,7 +60,8 @@ def prompt_lengths(evidence: Evidence) -> Reason | None:
     if error is None:
         return None
     chat = evidence.record["load"].get("endpoint") == "chat"
-    bound = CHAT_LENGTH_SUSPECT if chat else PROMPT_LENGTH_SUSPECT
+    cut_anew = evidence.record["load"].get("prompt_form") == "text" and not speaks_words(evidence.record["model"])
+    bound = CHAT_LENGTH_SUSPECT if chat or cut_anew else PROMPT_LENGTH_SUSPECT
     if error <= bound:
         return None
     way = f"{abs(bias):.0%} {'longer' if bias > 0 else 'shorter'} in sum" if round(abs(bias), 2) else "equal in sum"
@@ -149,7 +151,12 @@ def telemetry_gap(evidence: Evidence) -> Reason | None:
 
 
 def unread_counters(evidence: Evidence) -> Reason | None:
-    """Judge counters that the engine has but gave no finite number of: what they count is not known, and not none."""
+    """Judge counters that the engine has and whose change could not be read: it is not known, and not none.
+
+    Where requests failed the server may be gone, which says more.
+    """
+    if evidence.number("requests_failed"):
+        return None
     names = {"num_preemptions": "preemptions", "generation_tokens": "server_output_tokens"}
     unread = [
         column
@@ -158,7 +165,10 @@ def unread_counters(evidence: Evidence) -> Reason | None:
     ]
     if not unread:
         return None
-    text = f"the engine's counter {' and '.join(unread)} was no finite number, so its change in the window is not known"
+    text = (
+        f"the engine's counter {' and '.join(unread)} could not be read before or after the window, or was set back, "
+    )
+    text += "so its change is not known"
     return Reason("unread_counters", "suspect", float(len(unread)), 0.0, text)
 
 

@@ -47,23 +47,31 @@ class Evidence:
 
     @property
     def api_servers(self) -> int:
-        """How many API server processes all replicas have together."""
+        """How many API server processes all servers of the record have together."""
         if "server" not in self.record:
             return 1
-        return GivenFlags.of(self.record).whole("api_servers", 1) * int(self.record["server"].get("replicas", 1))
+        flags, members = GivenFlags.of(self.record), len(self.record["server"].get("topology", {}).get("members", ()))
+        return flags.whole("api_servers", 1) * (members or int(self.record["server"].get("replicas", 1)))
 
     @property
     def most_tokens_per_chunk(self) -> float:
         """How many tokens a chunk may hold by the server's own flags: 1, unless it speculates or gathers tokens.
 
-        Infinite where the flags ask for it without saying how many.
+        Infinite where the flags ask for it without saying how many, and where a reply is no stream.
         """
+        if self.record.get("load", {}).get("stream") is False:
+            return math.inf
         flags = {
             name.replace("_", "-"): value
             for name, value in self.record.get("server", {}).get("args", {}).items()
             if value not in (None, False)
         }
         return _speculated(flags) * _gathered(flags)
+
+    @property
+    def samples(self) -> int:
+        """How many choices each request asked for."""
+        return int(self.record.get("load", {}).get("samples", 1))
 
     @property
     def shares_prefixes(self) -> bool:

@@ -101,6 +101,8 @@ def e2e_gap(evidence: Evidence) -> Reason | None:
 
 def starved_engine(evidence: Evidence) -> Reason | None:
     """Judge whether a closed loop's requests were all in the engine: those that neither run nor wait are held up."""
+    if evidence.number("prefill_e2e_mean_ms") is not None:
+        return None  # what is at a prefill server is in no engine that answers
     running, cap = evidence.number("steady_mean_running_reqs"), evidence.record["load"].get("concurrency")
     waiting = evidence.number("mean_waiting_reqs") or 0.0
     if running is None or not cap or cap < STARVED_LEAST_CAP or (running + waiting) / cap >= STARVED_SUSPECT:
@@ -115,6 +117,9 @@ def _gap(evidence: Evidence, metric: str, least_ms: float, share: float) -> Reas
     client_ms, server_ms = evidence.number(f"{metric}_mean_ms"), evidence.number(f"server_{metric}_mean_ms")
     if client_ms is None or server_ms is None or evidence.number("requests_failed"):
         return None
+    if evidence.samples > 1:  # the engine's histogram is over choices, the client's mean over requests
+        return None
+    server_ms += evidence.number("prefill_e2e_mean_ms") or 0.0  # a server before this one had the request so long
     bound_ms = max(least_ms, share * server_ms)
     if abs(client_ms - server_ms) <= bound_ms:
         return None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from memgap.containers.jobs import image_for_jobs
+from memgap.errors import UserError
 from memgap.kinds.locust.environment import installed_note
 from memgap.kinds.locust.kind import LOADTEST
 from memgap.kinds.registry import kind_of
@@ -38,7 +39,9 @@ def session_inputs(study: Study, session: str, locust_note: str) -> list[str]:
 
 
 def records_of(study: Study, job: Mapping[str, str]) -> list[Record]:
-    """Return the records that a measuring job starts a server for, by its wildcards: session, or model (to verify)."""
+    """Return the records that a measuring job starts servers for, by wildcards: session, lab, model (to verify)."""
+    if "lab" in job:
+        return [cell["record"] for cell in study.labs[job["lab"]]["cells"]]
     if "session" in job:
         return session_records(study, job["session"])
     return [point["record"] for point in study.verification_plan(job["model"])["points"]]
@@ -50,8 +53,10 @@ def image_of(study: Study, job: Mapping[str, str]) -> str | None:
     if "tuning" in job:
         (engine,) = study.tunings[job["tuning"]]["engines"]
         return image_for_jobs(engines[engine])
-    records = records_of(study, job)
-    return image_for_jobs(engines[records[0]["engine"]["name"]]) if records else None
+    images = {image_for_jobs(engines[record["engine"]["name"]]) for record in records_of(study, job)}
+    if len(images) > 1:
+        raise UserError(f"config: labs.{job['lab']}: its arms have engines in several images; give all the same one.")
+    return next(iter(images), None)
 
 
 def gpus_of(study: Study, job: Mapping[str, str]) -> int:

@@ -34,6 +34,7 @@ class Rules:
         self.twin_tables = self._asking(lambda job: targets.twin_tables(study, job["model"]))
         self.fleet_tables = self._asking(lambda job: targets.fleet_tables(study, job["fleet"]))
         self.race_before = self._asking(lambda job: targets.race_before(study, job))
+        self.lab_key = self._asking(lambda job: targets.lab_key(study, job["lab"]))
         self.race_key = self._asking(lambda job: targets.race_key(study, job))
 
     def plan(self, kind: str) -> Ask:

@@ -12,6 +12,8 @@ from memgap.declared.figures import FigureSpec
 from memgap.declared.tables import GROUP, TableSpec
 from memgap.errors import UserError
 from memgap.kinds.registry import KINDS
+from memgap.labs.plan import run_plan
+from memgap.store.results import Results
 from memgap.study.plan import plan_of
 from memgap.study.study import Study
 from memgap.tuning.plan import outcome_path, race_plan, races, tier_before
@@ -67,6 +69,9 @@ class Made:
             return {self.spec.of: self.group}
         part = "figures" if isinstance(self.spec, FigureSpec) else "tables"
         found: Mapping[str, Any] | None = self.study.config[part].get(self.spec.name)
+        if found is None and isinstance(self.spec, TableSpec) and self.spec.when:
+            wanted = [read.setting for read in reads_of(self.spec.reads)]
+            found = {name: list(groups(self.study, setting_of(name).section)) for name in wanted}
         if found is None:
             wanted = [setting_of(read.setting).what for read in reads_of(self.spec.reads) if read.name != MODELS]
             raise UserError(f"config: {part}.{self.spec.name} is missing; name the {wanted[0]} that it is made from.")
@@ -96,8 +101,7 @@ class Made:
     @property
     def plan(self) -> str:
         """What tells its part of the configuration apart from another one."""
-        kind = self.spec.plan if isinstance(self.spec, TableSpec) else ""
-        own = plan_of(self.study, kind, self.group) if kind else {}
+        own = plan_of(self.study, self.spec.plan, self.group) if self.spec.plan else {}
         models = plan_of(self.study, "roofline", "settings") if MODELS in self.spec.reads else {}
         return content_key({**own, **models})
 
@@ -142,6 +146,8 @@ class Made:
             return []
         if self.spec.of == "tuning":
             return outcomes(self.study, self.group)
+        if self.spec.of == "lab":
+            return [str(Results(Path("results")).lab(self.group))]
         return [f"results/sessions/{session}.json" for session in self.study.sessions_of(self.group)]
 
 
@@ -177,8 +183,9 @@ def all_figures(study: Study) -> list[Made]:
 
 def all_tables(study: Study) -> list[Made]:
     """Return the tables of a configuration: those that it names, and those that each group has."""
-    named = [Made(study, tables.tables()[name]) for name in study.config["tables"]]
-    return named + _of_groups(study, tables.tables().values())
+    whole = [spec for spec in tables.tables().values() if not spec.of and spec.when and study.config[spec.when]]
+    named = dict.fromkeys([*study.config["tables"], *(spec.name for spec in whole)])
+    return [Made(study, tables.tables()[name]) for name in named] + _of_groups(study, tables.tables().values())
 
 
 def _of_groups(study: Study, specs: Iterable[FigureSpec | TableSpec]) -> list[Made]:
@@ -221,8 +228,29 @@ def target_files(study: Study, target: str) -> list[str]:
                 f"config: {section} is missing; describe one there, or take --configfile config/{target}.yaml."
             )
     made = _of_groups(study, members) + [Made(study, figure) for figure in members if not figure.of]
-    beside = [one for one in all_tables(study) if one.spec.of and setting_of(one.spec.of).section in sections]
+    beside = [one for one in all_tables(study) if _section_of(one.spec) in sections]
     return [path for one in made for path in one.outputs.values()] + [path for one in beside for path in one.wanted]
+
+
+def lab_key(study: Study, lab: str) -> str:
+    """Return what tells the run of a lab from another one."""
+    return content_key(run_plan(study.labs[lab]))
+
+
+def lab_target(lab: str) -> str:
+    """Return the target of everything of one lab, such as `lab05`."""
+    return f"lab{lab}" if lab[0].isdigit() else f"lab-{lab}"
+
+
+def lab_files(study: Study, lab: str) -> list[str]:
+    """Return the figure and the tables of one lab."""
+    made = [one for one in [*all_figures(study), *all_tables(study)] if one.spec.of == "lab" and one.group == lab]
+    return [path for one in made for path in (one.wanted or one.outputs.values())]
+
+
+def _section_of(spec: FigureSpec | TableSpec) -> str:
+    """Return the section of the configuration whose groups a figure or table is of, each or all; "" for others."""
+    return setting_of(spec.of).section if spec.of else spec.when if isinstance(spec, TableSpec) else ""
 
 
 def model_names(study: Study) -> str:

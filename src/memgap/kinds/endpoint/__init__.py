@@ -1,6 +1,6 @@
 """Endpoints: a load on a server that is there already, named by its URL. Nothing is started, stopped or set.
 
-Prompts are words, since a server's tokenizer is not known: how many tokens they are is what the server counts.
+Prompts are words or texts, since a server's tokenizer is not known: how many tokens they are is what the server counts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -140,7 +140,10 @@ class Endpoints(Kind):
             measured = stored.prompts[: load["requests"]]
             warmup = warmup_prompts(stored.spec, n=load["warmup_requests"], like=measured)
             prompts, warming = (
-                [Prompt(one.output_tokens, None, words_of(one.token_ids), one.conversation, one.group) for one in some]
+                [
+                    Prompt(one.output_tokens, None, one.text or words_of(one.token_ids), one.conversation, one.group)
+                    for one in some
+                ]
                 for some in (measured, warmup)
             )
             plan = replace(load_plan(run), model=run.host.served_model, extensions=False)

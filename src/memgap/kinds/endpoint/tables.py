@@ -11,7 +11,12 @@ from memgap.tables.inputs import Inputs
 METRICS = (
     *("requests_completed", "requests_failed", "prompt_tokens", "output_tokens", "duration_s"),
     *("request_throughput_req_s", "output_throughput_tok_s", "total_throughput_tok_s"),
-    *(f"{name}_{part}_ms" for name in ("ttft", "itl", "tpot", "e2e") for part in ("mean", "median", "p99")),
+    *("requests_ended", "requests_cut"),
+    *(
+        f"{name}_{part}_ms"
+        for name in ("ttft", "ttft_text", "ttft_answer", "itl", "tpot", "e2e")
+        for part in ("mean", "median", "p99")
+    ),
     *("mean_running_reqs", "mean_waiting_reqs", "kv_cache_usage_max_fraction", "preemptions"),
 )
 NAMED = ("group", "experiment", "key", "session", "url", "model", "engine", "engine_version", "arrival")

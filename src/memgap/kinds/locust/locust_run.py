@@ -40,7 +40,7 @@ class LocustJob:
 @dataclass
 class LocustRun:
     """What came of it. `death` says why Locust ended before its work was done, None where it did not; `files` are its
-    own CSV files by name, as they are.
+    own CSV files by name, as they are. `left_out` counts lines about requests that say nothing whole.
     """
 
     result: LoadResult
@@ -49,6 +49,7 @@ class LocustRun:
     death: str | None = None
     log: str = ""
     rows: Sequence[Row] = ()
+    left_out: int = 0
     files: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -115,7 +116,7 @@ def _count_lines(path: Path) -> int:
 
 def read_run(job: LocustJob, command: list[str], folder: Path, log: str) -> LocustRun:
     """Return what Locust left in its folder; what it did not come to is "not_sent" in the result."""
-    lines = _lines(folder / "rows.jsonl")
+    lines, told = _lines(folder / "rows.jsonl")
     head = lines[0] if lines and "start_ns" in lines[0] else {}
     rows = [one for one in lines if _whole(one, len(job.picks))]
     try:
@@ -130,6 +131,7 @@ def read_run(job: LocustJob, command: list[str], folder: Path, log: str) -> Locu
         death=None if end else f"Locust ended before its last request: {last.strip()}",
         log=log,
         rows=rows,
+        left_out=told - bool(head) - len(rows),
         files={
             f"locust_{kind}.csv": (folder / f"locust_{kind}.csv").read_bytes()
             for kind in CSV_FILES
@@ -145,18 +147,19 @@ def _whole(row: Row, requests: int) -> bool:
     return known and times and isinstance(row.get("status"), str) and "times_ns" in row and "tokens" in row
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a file of JSON lines; a line that was cut off, or is no object, is left out."""
+def _lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the objects of a file of JSON lines, and how many lines there are: one that was cut off, or is no object,
+    is left out."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        *lines, last = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
-        return []
+        return [], 0
     found = []
     for line in lines:
         with suppress(ValueError, RecursionError):
             row = json.loads(line)
             found += [row] if isinstance(row, dict) else []
-    return found
+    return found, len(lines) + bool(last)
 
 
 def _result(job: LocustJob, head: Row, rows: Sequence[Row], end: Row) -> LoadResult:

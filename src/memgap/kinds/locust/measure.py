@@ -81,7 +81,12 @@ def complete(run: PointRun[Server]) -> None:
     if not run.record["loadtest"]["stream"]:
         run.summary.pop("tokens_per_chunk_mean", None)
     found: LocustRun = run.kept[RUN]
-    run.added["locust"] = {"version": found.version, "command": found.command, "death": found.death}
+    run.added["locust"] = {
+        "version": found.version,
+        "command": found.command,
+        "death": found.death,
+        "left_out": found.left_out,
+    }
     start_s = found.result.start_monotonic_s
     rows = csv_gz([_times(row, start_s) for row in found.rows], ROW_COLUMNS)
     run.files |= {**found.files, "locust.log": found.log.encode(), "locust_rows.csv.gz": rows}

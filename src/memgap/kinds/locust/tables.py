@@ -48,7 +48,7 @@ POINT_COLUMNS = (
     *("engine_version", "locust_version", "users", "spawn_rate_users_s", "prompts", "stream", "output_tokens_asked"),
     *("requests", "server_args", "status", "flags", "verdict", "error_kind", "error_message", "date_utc", "device"),
     *("gpu_name", "driver", "source", *SUMMARY, "prefix_hit_fraction", "client_cpu_cores", "client_cpu_us_per_token"),
-    *("client_loop_lag_p99_ms", *CSV.values(), *CSV_TTFT.values()),
+    *("client_loop_lag_p99_ms", *CSV.values(), *CSV_TTFT.values(), "locust_left_out"),
 )
 TIMELINE_COLUMNS = (
     *("experiment", "session", "key", "client", "repeat", "time_s", "bin_s", "in_flight_requests", "requests_per_s"),
@@ -152,6 +152,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         for names, kind in ((CSV, locust_csv.REQUESTS), (CSV_TTFT, locust_csv.TTFT)):
             said = locust_csv.stats(entry.folder, kind)
             row |= {column: said.get(name) for name, column in names.items()}
+        row["locust_left_out"] = locust_csv.left_out(entry.folder) + point.get("locust", {}).get("left_out", 0)
     return row
 
 

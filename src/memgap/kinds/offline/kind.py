@@ -53,7 +53,8 @@ class Offline(Kind):
 
     def steps(self, record: Mapping[str, Any]) -> float:
         """See Kind."""
-        return float(1 + record["warmup_steps"] + record["output_tokens"])
+        output = record["output_tokens"] if "output_tokens" in record else self.output_tokens(record)
+        return float(1 + record["warmup_steps"] + output)
 
     def at_once(self, record: Mapping[str, Any]) -> int:
         """See Kind."""

@@ -2,13 +2,16 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from memgap.datasets.build import Prompt
+from memgap.datasets.files import load_dataset
 from memgap.engine.adapters import adapter_for
 from memgap.engine.flags import flag_list, model_flags
 from memgap.engine.held import held_of
 from memgap.engine.ranks import Sizes
-from memgap.engine.vllm import ATTENTION, weights_in_log
+from memgap.engine.vllm import ATTENTION, graphs_in_log, weights_in_log
 from memgap.errors import UserError
 from memgap.host.gpus import server_gpus
 from memgap.host.protocol import Entry, HostPlan
@@ -30,7 +33,7 @@ from memgap.verdict.evidence import Evidence
 RUN_TIMEOUT_S = 900.0
 """A worker that finishes no point for so long hangs."""
 GPU_COLUMNS = ("phase", "time_ms", "metric", "value_fraction", "profiler")
-RUN_KEYS = ("batch", "prompt_tokens", "output_tokens", "detokenize", "temperature", "warmup_steps", "seed")
+RUN_KEYS = ("batch", "detokenize", "temperature", "warmup_steps", "seed")
 
 
 class Engine(Worker):
@@ -51,7 +54,11 @@ class Engine(Worker):
             "engine",
             "{key}/run.json",
             RUN_TIMEOUT_S,
-            lambda entries: {"flags": flags, "profiler": server["profiler"], "runs": [_run(one) for one in entries]},
+            lambda entries: {
+                "flags": flags,
+                "profiler": server["profiler"],
+                "runs": [_run(one, plan.datasets) for one in entries],
+            },
             facts,
             {"VLLM_NO_USAGE_STATS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"},
             lambda entries: profiler_of(server["profiler"], entries),
@@ -60,10 +67,32 @@ class Engine(Worker):
         super().__init__(plan, job)
 
 
-def _run(entry: Entry) -> dict[str, Any]:
+def _run(entry: Entry, datasets: Path) -> dict[str, Any]:
     record = entry["record"]
     known = {name: record[name] for name in RUN_KEYS}
-    return {"key": entry["key"], "window": record.get("window"), "outputs": record.get("outputs", "final"), **known}
+    prompts = [list(map(int, one.token_ids)) for one in _prompts(record, datasets)]
+    return {
+        "key": entry["key"],
+        "window": record.get("window"),
+        "outputs": record.get("outputs", "final"),
+        "lengths": _lengths(record, datasets),
+        **({"prompts": prompts} if prompts else {}),
+        **known,
+    }
+
+
+def _prompts(record: Mapping[str, Any], datasets: Path) -> list[Prompt]:
+    """Return the prompts of a batch that come from a dataset, none where they are made up by the worker."""
+    if "dataset" not in record:
+        return []
+    return load_dataset(datasets / f"{record['dataset']['key']}.npz").prompts[: record["batch"]]
+
+
+def _lengths(record: Mapping[str, Any], datasets: Path) -> list[list[int]]:
+    """Return prompt and output tokens of each request of a batch."""
+    if "dataset" not in record:
+        return [[record["prompt_tokens"], record["output_tokens"]]] * record["batch"]
+    return [[len(one.token_ids), int(one.output_tokens)] for one in _prompts(record, datasets)]
 
 
 def engine_facts(engine: Mapping[str, Any], log: str, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,8 +100,9 @@ def engine_facts(engine: Mapping[str, Any], log: str, record: Mapping[str, Any])
     facts, model = dict(engine), held_of(record)
     sizes = Sizes.of(adapter_for(record["engine"]["adapter"]).flags, record["server"]["args"])
     loaded = weights_in_log(log, sizes)
-    facts["weights_bytes"] = loaded or sizes.engines * model.weights_bytes
+    facts["weights_bytes"] = loaded or sizes.copies * model.weights_bytes
     facts["weights_bytes_source"] = "log" if loaded else "architecture"
+    facts["graph_memory_bytes"] = graphs_in_log(log, sizes)
     facts["attention_backend"] = logged[1] if (logged := ATTENTION.search(log)) else None
     if facts.get("kv_pool_tokens"):
         facts["kv_pool_bytes"] = model.pool_bytes(facts["kv_pool_tokens"], sizes.tensor)
@@ -96,10 +126,17 @@ def read(run: PointRun[Engine], outcome: Mapping[str, Any]) -> None:
         if not profiled:  # profiled steps are not what the counters are about
             rows = host.counters.rows
             device = {"prefill": rows(begin_s, middle_s), "decode": rows(middle_s, end_s)}
-    run.summary |= {**summarize_steps(steps, device, run.record), **machine}
+    lengths = _lengths(run.record, run.place.datasets)
+    run.summary |= {**summarize_steps(steps, device, lengths), **machine}
+    if run.error is None and not profiled and run.summary["total_s"]:
+        run.summary["output_throughput_tok_s"] = sum(output for _, output in lengths) / run.summary["total_s"]
     run.files["steps.csv.gz"] = csv_gz(steps, list(COLUMNS))
     if gpu := _gpu_rows(device, outcome):
         run.files["gpu.csv.gz"] = csv_gz(gpu, list(GPU_COLUMNS))
+    traces, said = host.wrapper.kept(folder)
+    run.files |= traces
+    if said:
+        run.added["profile"] = said
     if run.error is not None:
         return
     try:

@@ -11,7 +11,8 @@ from memgap.points.point import Point, Record, server_key
 from memgap.points.resolve import Resolved
 
 KIND = "offline"
-REQUIRED = ("model", "batch", "prompt_tokens", "output_tokens")
+REQUIRED = ("model", "batch")
+LENGTHS = ("prompt_tokens", "output_tokens")
 DEFAULTS: Record = {"detokenize": True, "temperature": 0.0, "warmup_steps": 2, "seed": 0}
 WINDOW_STEPS = 2
 NCU_METRICS = ["roofline", "stalls", "memory"]
@@ -32,15 +33,12 @@ def make_offline_point(found: Resolved, repeat: int) -> Point:
     if "api_servers" in given_flags:
         raise UserError(f"{where}: the flag {names.api_servers!r} has no use for an engine in process; remove it.")
     check_variables(env, where)
-    batch, prompt, output = (int(arguments[name]) for name in ("batch", "prompt_tokens", "output_tokens"))
-    seats, longest = given_flags.whole("max_seqs", batch), given_flags.longest(found.model)
+    batch = int(arguments["batch"])
+    seats = given_flags.whole("max_seqs", batch)
     if seats < batch:
         raise UserError(f"{where}: batch {batch} is above the engine's {names.max_seqs} {seats}.")
-    if prompt + output > longest:
-        raise UserError(
-            f"{where}: {prompt} prompt and {output} output tokens are above {names.max_model_len} {longest}."
-        )
     given = arguments.get("profiler")
+    asked = _asked(found, batch)
     record: Record = {
         "harness": HARNESS_VERSION,
         "kind": KIND,
@@ -48,8 +46,7 @@ def make_offline_point(found: Resolved, repeat: int) -> Point:
         "model": found.model,
         "server": {"args": flags, "env": env, "profiler": _profiler(given, given_flags, where)},
         "batch": batch,
-        "prompt_tokens": prompt,
-        "output_tokens": output,
+        **asked,
         **{name: arguments.get(name, default) for name, default in DEFAULTS.items()},
         "repeat": repeat,
     }
@@ -57,8 +54,33 @@ def make_offline_point(found: Resolved, repeat: int) -> Point:
     if arguments.get("outputs", "final") != "final":
         record["outputs"] = arguments["outputs"]
     if given is not None:
-        record["window"] = _window(given, output, where)
+        record["window"] = _window(given, int(asked["output_tokens"]), where)
     return Point.of(record, offline_session_name(record))
+
+
+def _asked(found: Resolved, batch: int) -> Record:
+    """Return what the requests of a batch are: all of one length, or the first prompts of a dataset."""
+    arguments, where = found.arguments, found.where
+    given = [name for name in LENGTHS if name in arguments]
+    if "dataset" not in arguments:
+        if len(given) < len(LENGTHS):
+            missing = next(one for one in LENGTHS if one not in given)
+            raise UserError(f"{where}: no `{missing}` is given, nor a `dataset`.")
+        prompt, output = (int(arguments[name]) for name in LENGTHS)
+        longest = found.flags.longest(found.model)
+        if prompt + output > longest:
+            bound = found.flags.names.max_model_len
+            raise UserError(f"{where}: {prompt} prompt and {output} output tokens are above {bound} {longest}.")
+        return {"prompt_tokens": prompt, "output_tokens": output}
+    dataset = found.dataset
+    if given or arguments.get("profiler"):
+        one = given[0] if given else "profiler"
+        raise UserError(f"{where}: with `dataset` lengths are its own and no step is like another; remove `{one}`.")
+    if dataset["kind"] in ("trace", "multi-turn"):
+        raise UserError(f"{where}: a batch takes single prompts, which a dataset of kind {dataset['kind']} has not.")
+    if batch > dataset["requests"]:
+        raise UserError(f"{where}: batch {batch} is above the {dataset['requests']} requests of {dataset['name']}.")
+    return {"dataset": dataset}
 
 
 def offline_session_name(record: Mapping[str, Any]) -> str:
@@ -93,6 +115,10 @@ def _profiler(given: Mapping[str, Any] | None, flags: GivenFlags, where: str) ->
         profiler["kernels"] = given.get("kernels")
     elif "metrics" in given or "kernels" in given:
         raise UserError(f"{where}: profiler.metrics and profiler.kernels are ncu's; remove them for {source}.")
+    if given.get("keep"):
+        if source != "torch":
+            raise UserError(f"{where}: profiler.keep is for torch's traces; remove it for {source}.")
+        profiler["keep"] = True
     if "args" in given:
         profiler["args"] = _profiler_arguments(given["args"], source, where)
     return profiler

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from memgap.errors import UserError
 from memgap.host.worker import Bare, Wrapper
 from memgap.kinds.offline.ranges import point_suffix, step_name
+from memgap.profiling.kept import kept_traces
 from memgap.profiling.metrics import metrics_of
 
 Files = tuple[dict[str, bytes], dict[str, float]]
@@ -23,11 +24,18 @@ class Profiler(Wrapper, Protocol):
     def files(self, key: str, folder: Path, scratch: Path) -> Files:
         """Return the files and summary numbers that it leaves of a point. Raises UserError for unreadable output."""
 
+    def kept(self, folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """Return the traces that stay with a point, and what it says of them; nothing where none were to."""
+
 
 class NoProfiler(Bare):
     """The engine alone."""
 
     def files(self, key: str, folder: Path, scratch: Path) -> Files:
+        """See Profiler."""
+        return {}, {}
+
+    def kept(self, folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         """See Profiler."""
         return {}, {}
 
@@ -40,6 +48,16 @@ class TorchProfiler(NoProfiler):
     """torch.profiler in the worker, which leaves one trace a phase."""
 
     patience = 2.0
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._keep = bool(settings.get("keep"))
+
+    def kept(self, folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """See Profiler."""
+        if not self._keep:
+            return {}, {}
+        ending = ".trace.json.gz"
+        return kept_traces({f"trace-{one.name.removesuffix(ending)}": one for one in sorted(folder.glob(f"*{ending}"))})
 
     def files(self, key: str, folder: Path, scratch: Path) -> Files:
         """See Profiler; a trace without kernels, as on a CPU, is said so."""
@@ -124,7 +142,7 @@ def profiler_of(settings: Mapping[str, Any] | None, entries: Sequence[Mapping[st
         return NoProfiler()
     if settings["source"] == "ncu":
         return NcuProfiler(settings, entries)
-    return NsysProfiler(settings) if settings["source"] == "nsys" else TorchProfiler()
+    return NsysProfiler(settings) if settings["source"] == "nsys" else TorchProfiler(settings)
 
 
 def _steps_of(window: Mapping[str, int]) -> list[str]:

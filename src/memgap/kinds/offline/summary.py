@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 from memgap.kinds.offline.gpu_counters import Row, phase_means
 from memgap.kinds.offline.steps import SEGMENTS
 
 
 def summarize_steps(
-    steps: Sequence[Mapping[str, str]], device: Mapping[str, Sequence[Row]], record: Mapping[str, Any]
+    steps: Sequence[Mapping[str, str]], device: Mapping[str, Sequence[Row]], lengths: Sequence[Sequence[int]]
 ) -> dict[str, float]:
     """Return a point's summary: seconds of each phase, statistics of decode steps in ms, means of their parts in ms.
 
-    `steps` are the rows of a worker's steps.csv; `device` the rows of device counters by phase. Means of parts are over
+    `steps` are the rows of a worker's steps.csv; `device` the rows of device counters by phase; `lengths` prompt and
+    output tokens of each request. Means of parts are over
     all decode steps. Absent for a phase without steps.
     """
     found: dict[str, float] = {}
@@ -38,7 +38,10 @@ def summarize_steps(
     found["decode_step_p50_ms"] = _quantile(walls_ms, 0.5)
     found["decode_step_p99_ms"] = _quantile(walls_ms, 0.99)
     found["decode_throughput_tok_s"] = sum(int(one["tokens"]) for one in decode) / found["decode_s"]
-    found["context_mean_tokens"] = record["prompt_tokens"] + (len(decode) + 1) / 2
+    # of each request the decode steps that it had, the first of which has one token beside the prompt
+    had = [(prompt, min(output - 1, len(decode))) for prompt, output in lengths]
+    if taken := sum(own for _, own in had):
+        found["context_mean_tokens"] = sum(own * (prompt + (own + 1) / 2) for prompt, own in had) / taken
     for name in (*SEGMENTS, "rest_s"):
         found[f"{name.removesuffix('_s')}_ms"] = fmean(float(one[name]) for one in decode) * 1e3
     found["wall_ms"] = found["decode_step_mean_ms"]

@@ -13,9 +13,11 @@ from memgap.engine.held import held_of
 from memgap.errors import DAMAGE
 from memgap.kinds.offline.point import mode_of
 from memgap.kinds.offline.steps import SEGMENTS
+from memgap.roofline.limits import weight_read_ms
 from memgap.tables.entries import Entry, entries, series_of, source_of
 from memgap.tables.inputs import Inputs
-from memgap.tables.offline_study import IDENTITY, READ, SUMMARY
+from memgap.tables.offline_study import ENGINE, IDENTITY, READ, SUMMARY
+from memgap.tables.starts import start_columns
 
 BEFORE_WINDOW_STEPS = 5
 TABLE = TableSpec(
@@ -132,6 +134,7 @@ class _Study:
             "sweep": self._name,
             **entry.declared,
             **_setting(record),
+            "dataset": record["dataset"]["name"] if "dataset" in record else None,
             "async_scheduling": "yes" if GivenFlags.of(record).get("async_scheduling", True) else "no",
             "detokenize": "yes" if record["detokenize"] else "no",
             "server_args": canonical_json(record["server"]["args"]),
@@ -148,8 +151,10 @@ class _Study:
             **row,
             "attention_backend": engine.get("attention_backend"),
             "preemptions": 0 if entry.status == "ok" else None,
-            **{name: summary.get(name) for name in SUMMARY},
-            **{name: engine.get(name) for name in ("weights_bytes", "kv_pool_tokens", "start_s")},
+            **{name: summary.get(name) for name in (*SUMMARY, "output_throughput_tok_s")},
+            **{name: engine.get(name) for name in ENGINE},
+            **start_columns(engine),
+            "weight_read_ms": weight_read_ms(record, point["hardware"]["gpu_name"]),
             "slowdown_from_profiler": self._profiled_ms(entry) / twin_ms if twin_ms else None,
         }
 
@@ -189,7 +194,7 @@ def _setting(record: Mapping[str, Any]) -> dict[str, Any]:
     profiler = record["server"]["profiler"]
     return {
         "model": record["model"]["name"],
-        **{name: record[name] for name in ("batch", "prompt_tokens", "output_tokens")},
+        **{name: record.get(name) for name in ("batch", "prompt_tokens", "output_tokens")},
         "mode": mode_of(record),
         "profiler": profiler["source"] if profiler else "none",
     }
@@ -221,6 +226,6 @@ def _twins(one: Mapping[str, Any], profiled: Mapping[str, Any]) -> bool:
     )
     return (
         one["server"]["profiler"] is None
-        and all(one[name] == profiled[name] for name in same)
+        and all(one.get(name) == profiled.get(name) for name in same)
         and all(one["server"][part] == profiled["server"][part] for part in ("args", "env"))
     )

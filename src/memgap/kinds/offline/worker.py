@@ -75,7 +75,7 @@ def _measure(engine: InProcessEngine, run: Run, ranges: NoRanges, folder: Path) 
 
 def _batch(engine: InProcessEngine, run: Run, ranges: NoRanges) -> dict[str, Any]:
     """Run the batch, prefill first; with a profiler only as far as its last wanted step."""
-    _queue(engine, run, "measured", run["seed"], run["output_tokens"])
+    _queue(engine, run, "measured", run["seed"], None)
     window = run["window"]
     last = window["decode_from"] + window["decode_steps"] - 1 if window else None
     recorder, ended = engine.recorder, False
@@ -128,12 +128,14 @@ def _warm_up(engine: InProcessEngine, run: Run) -> None:
         engine.recorder.returned()
 
 
-def _queue(engine: InProcessEngine, run: Run, name: str, seed: int, output_tokens: int) -> None:
+def _queue(engine: InProcessEngine, run: Run, name: str, seed: int, output_tokens: int | None) -> None:
+    """Queue the batch: its own prompts and lengths, or with `output_tokens` others of the same prompt lengths."""
     draw = random.Random(seed)
     vocabulary = engine.facts()["vocabulary_size"]
-    for number in range(run["batch"]):
-        prompt = [draw.randrange(10, vocabulary) for _ in range(run["prompt_tokens"])]
-        engine.add(f"{name}-{run['key']}-{number}", prompt, output_tokens, run)
+    prompts = run.get("prompts") if output_tokens is None else None
+    for number, (length, output) in enumerate(run["lengths"]):
+        prompt = prompts[number] if prompts else [draw.randrange(10, vocabulary) for _ in range(length)]
+        engine.add(f"{name}-{run['key']}-{number}", prompt, output_tokens or output, run)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """How a point of a sweep is measured: a load on the servers of its record."""
 
-from memgap.host.protocol import Server
+from memgap.host.group import Group
+from memgap.host.protocol import HostPlan, Server
 from memgap.host.replicas import Replicas
 from memgap.kinds.online.kind import ONLINE
 from memgap.session.measuring import Measuring
@@ -18,6 +19,11 @@ def result(point: PointDocument) -> str:
     return f"{summary['total_throughput_tok_s']:.0f} tok/s{itl} in {clock(summary['duration_s'])}"
 
 
+def servers(plan: HostPlan) -> Server:
+    """Return the host of a server record: a group of servers where it has a topology."""
+    return Group(plan) if "topology" in plan.record["server"] else Replicas(plan)
+
+
 MEASURING: Measuring[Server] = Measuring(
-    Replicas, (ResetCaches(), Window()), ONLINE.label, result, ONLINE.work, probe=probe_steps
+    servers, (ResetCaches(), Window()), ONLINE.label, result, ONLINE.work, probe=probe_steps
 )

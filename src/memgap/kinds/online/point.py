@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from memgap import HARNESS_VERSION
+from memgap.config.numbers import ENDLESS
 from memgap.engine.adapters import adapter_for, require
 from memgap.engine.given import GivenFlags, without_none
 from memgap.engine.reserved import check_flags, check_variables
 from memgap.errors import UserError
+from memgap.kinds.online.topology import topology
 from memgap.kinds.static.point import static_point
 from memgap.models.architecture import ModelArchitecture
 from memgap.models.synthetic import encodes_text, speaks_words
@@ -68,8 +70,12 @@ def make_point(
         "replicas": replicas,
         "mps": bool(arguments.get("mps", False)),
     }
+    if "topology" in arguments:
+        server["topology"] = topology(arguments, engine, flags, where)
     if "profile" in arguments:
-        server["profile"] = {name: float(value) for name, value in arguments["profile"].items()}
+        moment = dict(arguments["profile"])
+        kept = {"keep": True} if moment.pop("keep", False) else {}
+        server["profile"] = {**{name: float(value) for name, value in moment.items()}, **kept}
     record: Record = {
         "harness": HARNESS_VERSION,
         "engine": engine,
@@ -81,7 +87,7 @@ def make_point(
         "cap_side": cap_side,
         "repeat": repeat,
     }
-    _check_chat(record, where)
+    _check_text(record, where)
     if (record["load"]["arrival"] == "trace") and dataset["kind"] != "trace":
         raise UserError(f"{where}: load.arrival 'trace' needs a dataset of kind trace, not {dataset['kind']}.")
     _check_turns(record, where)
@@ -93,20 +99,33 @@ def session_name(record: Mapping[str, Any]) -> str:
     cap = f"cap{record['batch_cap']}" if record["cap_side"] == "server" else "warm"
     replicas, mps = record["server"]["replicas"], record["server"]["mps"]
     shared = (f"-x{replicas}" if replicas > 1 else "") + ("-mps" if mps else "")
+    shared += f"-{record['server']['topology']['router']['kind']}" if "topology" in record["server"] else ""
     shared += "-profiled" if "profile" in record["server"] else ""
     name = f"{record['model']['name']}-{record['engine']['name']}-{cap}{shared}"
     return f"{name}-{server_key(record)}"
 
 
-def _check_chat(record: Record, where: str) -> None:
-    model = record["model"]
-    if record["load"]["endpoint"] != "chat" or not speaks_words(model):
+def _check_text(record: Record, where: str) -> None:
+    model, asks = record["model"], _asks_for_text(record["load"])
+    if record["dataset"]["kind"] == "texts" and speaks_words(model):
+        raise UserError(
+            f"{where}: datasets.{record['dataset']['name']} is text, of which the {model['weights']} model "
+            f"{model['name']} knows no word; use weights that know some (package, hub or path), or another dataset."
+        )
+    if not asks or not speaks_words(model):
         return
     if not encodes_text(ModelArchitecture.from_dict(model["architecture"])):
         raise UserError(
-            f"{where}: the synthetic tokenizer of {model['name']} reads no text, which load.endpoint chat needs; "
-            "use completions, or a model of another family."
+            f"{where}: the synthetic tokenizer of {model['name']} reads no text, which {asks} needs; "
+            "use completions with token ids, or a model of another family."
         )
+
+
+def _asks_for_text(load: Mapping[str, Any]) -> str:
+    """Return which setting of a load sends prompts as text; nothing where none does."""
+    if load.get("endpoint") == "chat":
+        return "load.endpoint chat"
+    return "load.prompt_form text" if load.get("prompt_form") == "text" else ""
 
 
 def _check_turns(record: Record, where: str) -> None:
@@ -130,12 +149,18 @@ def _check_engine(arguments: Mapping[str, Any], engine: Record, model: Record, w
     require(engine, "serves", "a sweep", where)
     if int(arguments.get("replicas", 1)) > 1:
         require(engine, "shares_memory", "`replicas`", where)
+        check_shareable(engine["adapter"], without_none(arguments.get("server", {})), where)
     if arguments.get("mps"):
         require(engine, "shares_memory", "`mps`", where)
     if "profile" in arguments:
         require(engine, "profiles", "`profile`", where)
-    if arguments.get("load", {}).get("endpoint") == "chat" and not speaks_words(model):
-        require(engine, "detokenizes", "load.endpoint chat", where)
+    if (asks := _asks_for_text(arguments.get("load", {}))) and not speaks_words(model):
+        require(engine, "detokenizes", asks, where)
+    if not asks and not adapter_for(engine["adapter"]).takes_token_ids:
+        raise UserError(
+            f"{where}: engine {engine['name']!r} (adapter {engine['adapter']}) takes no token ids as a prompt; "
+            "give `load: {prompt_form: text}`."
+        )
 
 
 def _server_arguments(
@@ -154,11 +179,27 @@ def _server_arguments(
     return flags
 
 
+def check_shareable(adapter: str, flags: Record, where: str) -> None:
+    """Raise UserError where replicas could not divide the memory: a share of what is free would be another for each."""
+    given = GivenFlags(adapter, flags, where)
+    if given.names.fraction_is_of_free and "kv_tokens" not in given:
+        raise UserError(
+            f"{where}: {given.name('memory_fraction')} is a share of what is free when a server starts, which "
+            f"`replicas` cannot divide; give {given.name('kv_tokens')}, the tokens of all replicas together."
+        )
+
+
 def share_memory(adapter: str, flags: Record, replicas: int) -> Record:
-    """Return one replica's flags: the memory that all may take together, 0.9 of the GPU by default, is divided."""
+    """Return one replica's flags: the memory that all may take together, 0.9 of the GPU by default, is divided.
+
+    A share of free memory stays as it is, beside a number of tokens that is divided.
+    """
     given, shared = GivenFlags(adapter, flags), dict(flags)
-    if "kv_bytes" in given:
-        shared[str(given.name("kv_bytes"))] = int(given.get("kv_bytes")) // replicas
+    for meaning in ("kv_bytes", "kv_tokens"):
+        if meaning in given:
+            shared[str(given.name(meaning))] = int(given.get(meaning)) // replicas
+    if given.names.fraction_is_of_free:
+        return shared
     together = float(given.get("memory_fraction", TOGETHER_FRACTION))
     shared[str(given.name("memory_fraction"))] = math.floor(together / replicas * 1e4) / 1e4
     return shared
@@ -174,6 +215,19 @@ def load_record(
     load = {**LOAD_DEFAULTS, **{key: value for key, value in given.items() if key not in (*SCALED, *TIMED)}}
     load["warmup_requests"] = given.get("warmup_requests", min(max(batch_cap, LEAST_WARMUP), MOST_WARMUP))
     load.setdefault("arrival", "closed" if cap_side == "client" else "all-at-once")
+    if given.get("rate_req_s") == ENDLESS:
+        if load["arrival"] not in ("constant", "poisson", "gamma"):
+            raise UserError(f"{where}: load.rate_req_s .inf needs load.arrival constant, poisson or gamma.")
+        given = {key: value for key, value in given.items() if key != "rate_req_s"}
+        load |= {"arrival": "all-at-once", "rate_req_s": None, "burstiness": LOAD_DEFAULTS["burstiness"]}
+    for key, usual in (("prompt_form", "token-ids"), ("stream", True), ("samples", 1)):
+        if load.get(key) == usual:
+            del load[key]  # what was always so is not part of a record
+    if load.get("samples"):
+        if load.get("stream") is False:
+            raise UserError(f"{where}: load.samples needs a stream, which tells choices apart; remove load.stream.")
+        if not load["temperature"]:
+            raise UserError(f"{where}: load.samples needs load.temperature above 0; greedily there is one choice only.")
     open_loop = load["arrival"] in ("constant", "poisson", "gamma", "ramp")
     if open_loop and "rate_req_s" not in given:
         raise UserError(f"{where}: load.arrival {load['arrival']!r} needs load.rate_req_s.")

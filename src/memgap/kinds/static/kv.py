@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from memgap.kinds.static import layouts
-from memgap.kinds.static.layouts import REASONS, Held, Lengths
 from memgap.kinds.static.point import is_static
 from memgap.models.architecture import ModelArchitecture
+from memgap.stats import layouts
+from memgap.stats.layouts import REASONS, Held, Lengths
 from memgap.tables.entries import series_of
 from memgap.tables.requests import NAMED, events_of, measured_points, requests_of, telemetry_of
 

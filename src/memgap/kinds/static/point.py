@@ -103,7 +103,7 @@ def _check(arguments: Mapping[str, Any], engine: Mapping[str, Any], dataset: Map
             require(engine, "serves", f"load.{name}", where)
     if float(load.get("temperature", 0.0)) != 0.0 or load.get("ignore_eos") is False:
         raise UserError(f"{where}: static batches decode greedily to their given lengths; leave temperature at 0.")
-    if dataset["kind"] in ("multi-turn", "trace"):
+    if dataset["kind"] in ("multi-turn", "trace", "texts"):
         require(engine, "serves", f"a dataset of kind {dataset['kind']}", where)
 
 

@@ -92,4 +92,10 @@ def static(requests: Sequence[Lengths], size: int, room: str = "dynamic", most_t
 
 def _rounded_up(one: Lengths, block: int) -> int:
     """Return the token-steps of a request's blocks: the sum over its steps of its tokens rounded up to whole blocks."""
-    return sum(-(-(one.prompt + step) // block) * block for step in range(one.output))
+    return block * (_blocks_up_to(one.prompt + one.output - 1, block) - _blocks_up_to(one.prompt - 1, block))
+
+
+def _blocks_up_to(tokens: int, block: int) -> int:
+    """Return the sum of the blocks of 1 token, of 2 tokens, ..., of `tokens` tokens."""
+    full, rest = divmod(tokens, block)
+    return block * full * (full + 1) // 2 + rest * (full + 1)

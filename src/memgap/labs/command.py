@@ -1,0 +1,50 @@
+"""Runs labs. By hand: `python workflow/scripts/run_lab.py --plan FILE... --results FOLDER`."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from memgap.errors import UserError
+from memgap.labs.run import run_lab
+from memgap.session.run import run_stoppable
+from memgap.session.watch import StopWatch
+from memgap.study.plan import requested_plan
+
+WHOLE = {"lab", "cells", "capacities", "claims", "options", "blocks", "servers"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run; returns the exit status of `run_stoppable`."""
+    parser = argparse.ArgumentParser(description="Run labs, one after another.")
+    parser.add_argument("--plan", type=Path, nargs="*", default=[], help="plans, see `python -m memgap.labs plan`")
+    parser.add_argument("--config", type=Path, help="checked configuration as JSON, with --name")
+    parser.add_argument("--name", help="name of the lab in the configuration")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--log", type=Path, default=None)
+    options = parser.parse_args(argv)
+
+    def job(watch: StopWatch, stream: Any) -> None:
+        plans = [_read(path) for path in options.plan]
+        if not plans:
+            plans = [requested_plan(argparse.Namespace(plan=None, config=options.config, name=options.name), "lab")]
+        wrong = []
+        for plan in plans:
+            try:
+                run_lab(plan, options.results, watch, stream)
+            except UserError as error:  # the other labs go on
+                wrong.append(f"lab {plan['lab']}: {error}" if len(plans) > 1 else str(error))
+        if wrong:
+            raise UserError("; ".join(wrong))
+
+    return run_stoppable(job, options.results, options.log)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: no plan of a lab ({error}); make it with `python -m memgap.labs plan`.") from error
+    if not (isinstance(plan, dict) and plan.keys() >= WHOLE):
+        raise UserError(f"{path}: no plan of a lab; make it with `python -m memgap.labs plan`.")
+    return plan

@@ -1,0 +1,17 @@
+"""The labs' pages say what the recorded points say."""
+
+from pathlib import Path
+
+import pytest
+
+from memgap.labs.__main__ import plans_of
+from memgap.labs.pages import lab_pages
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_pages_of_the_labs_are_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    made = lab_pages(Path("docs/labs"), plans_of)
+    stale = [page.name for page, text in made.items() if page.read_text(encoding="utf-8") != text]
+    assert not stale, "run `make docs`"
