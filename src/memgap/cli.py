@@ -103,7 +103,20 @@ def _parser() -> argparse.ArgumentParser:
     twin = commands.add_parser("twin", help="what a server would show under loads that nobody measured, with intervals")
     add_arguments(twin)
     twin.set_defaults(run=_twin)
+
+    capacity = commands.add_parser("capacity", help="the highest rate at which a server keeps an SLO, measured on it")
+    capacity.add_argument("arguments", nargs=argparse.REMAINDER, help="see python -m memgap.commands.capacity --help")
+    capacity.set_defaults(run=lambda options: _capacity(options.arguments))
     return parser
+
+
+def _capacity(arguments: list[str]) -> int:
+    from memgap.commands.capacity import add_arguments
+    from memgap.commands.capacity import main as searched
+
+    parser = argparse.ArgumentParser(prog="memgap capacity")
+    add_arguments(parser)
+    return searched(parser.parse_args(arguments))
 
 
 def _twin(options: argparse.Namespace) -> int:
