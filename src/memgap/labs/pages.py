@@ -25,6 +25,7 @@ from memgap.store.results import Results
 BEGIN, END = "<!-- made by `make docs` -->\n", "<!-- made until here -->"
 CONFIG = Path("config/labs")
 MOST_METRICS = 8
+NO_GPU = "recorded data of a GPU is missing; [gpu.md](gpu.md) is how to measure it."
 Plans = Callable[[list[Path]], Mapping[str, Record]]
 """Gives the plans of labs by name from configuration files."""
 
@@ -68,6 +69,7 @@ def part(file: Path, labs: Sequence[Shown], minutes: float | None) -> str:
     """Return what stands between the markers of a lab's page; `minutes` is what the small size took."""
     lines = ["", "```", f".venv/bin/snakemake -j1 labs --configfile {file} {CONFIG}/size-cpu.yaml", "```", ""]
     lines += [f"It took {minutes} minutes on two cores that did other work beside it.", ""] if minutes else []
+    lines += [f"On a GPU (`{CONFIG}/size-gpu.yaml`): **not tested**, {NO_GPU}", ""]
     for one in labs:
         name = one.plan["lab"]
         lines += [f"### {one.plan['question']}", ""]
