@@ -119,6 +119,11 @@ class Made:
         return ["--paper-reference", folder] if overlaid else []
 
     @property
+    def group_option(self) -> list[str]:
+        """How a script is told which group's plan a figure gets."""
+        return ["--name", self.group] if self.spec.plan else []
+
+    @property
     def outputs(self) -> dict[str, str]:
         """The files that are made, by name."""
         if isinstance(self.spec, FigureSpec):
