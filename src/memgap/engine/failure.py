@@ -21,8 +21,8 @@ class ServerFailureError(Exception):
 
 
 def first_error(log: str) -> str:
-    """Return the error that the first traceback of a log ends with, such as "ValueError: no", or what a program says of a
-    flag that it does not take; empty without either.
+    """Return the error that the first traceback of a log ends with, such as "ValueError: no", or what a program says of
+    a flag that it does not take; empty without either.
 
     An engine of several processes fails several times, the last ones for want of the first.
     """
