@@ -83,14 +83,15 @@ def test_points_that_are_asked_for_are_measured_again(tmp_path: Path) -> None:
 def test_an_arm_that_fails_is_a_result_and_the_others_go_on(tmp_path: Path) -> None:
     arms = {"good": {}, "bad": {"server": {"fails": "crash"}}}
     claims = {"1": {"say": "x", "ratio": ["tpot_mean_ms", "bad", "good"], "above": 1}}
-    plan = made_plan(arms=arms, blocks=2, claims=claims)
+    plan = made_plan(arms=arms, blocks=3, claims=claims)
     order = measured(plan, tmp_path)
-    assert sorted(order) == [("bad", 0), ("good", 0), ("good", 1)], "a start that failed is not tried in each block"
+    assert sorted(order) == [("bad", 0), ("bad", 1), ("good", 0), ("good", 1), ("good", 2)], "it is tried twice"
     found = tables.make(Inputs({}, plan=plan, points=tmp_path / "points"))
     points, judged = found["points"], found["claims"]
     assert isinstance(points, pd.DataFrame) and isinstance(judged, pd.DataFrame)
     told = zip(points["arm"], points["block"], points["status"], strict=True)
-    assert sorted(told) == [("bad", 1, "crash"), ("bad", 2, "missing"), ("good", 1, "ok"), ("good", 2, "ok")]
+    bad = [("bad", 1, "crash"), ("bad", 2, "crash"), ("bad", 3, "missing")]
+    assert sorted(told) == [*bad, *(("good", block, "ok") for block in (1, 2, 3))]
     assert judged.loc[0, "verdict"] == "not tested"
     assert judged.loc[0, "reason"] == "bad: crash: it was crash"
     assert measured(plan, tmp_path) == [], "a failure is not tried again"

@@ -15,6 +15,7 @@ def per_user(table: pd.DataFrame) -> pd.DataFrame:
     Each has its bounds (`_low`, `_high`) of 95 %; `gpus` and `gpu_name` say of what. Good points only.
     """
     points, _ = offered(table)
+    points = points.assign(**{ITL: points[ITL].fillna(points["tpot_mean_ms"])})  # other tools may have that alone
     points = points.assign(
         gpus=points["gpus"].fillna(1).astype(float),
         gpu_name=points["gpu_name"].fillna(points["device"]).replace("cpu", "CPU"),

@@ -1,9 +1,11 @@
 """The line that says where numbers come from: recorded or simulated, engines, devices, drivers, dates, how many."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
 
+from memgap.foreign.files import SOURCE
 from memgap.stats.averaging import WINDOW
 from memgap.tables.fate import DRAWN, FAILED, INVALID, PREEMPTED, UNNEEDED, fate
 
@@ -77,6 +79,8 @@ def _recorded(table: pd.DataFrame) -> list[str]:
     sources = table["source"].dropna().astype(str)
     recorded = int(sources.str.contains("recorded").sum())
     measured = int((sources == "measured").sum())
+    foreign = sources[sources.str.startswith(SOURCE)]
+    others = [f"{number} points of {name.removeprefix(SOURCE + ': ')}" for name, number in Counter(foreign).items()]
     if recorded and measured:
-        return [f"{recorded} points recorded, {measured} measured"]
-    return ["recorded data"] if recorded else []
+        return [f"{recorded} points recorded, {measured} measured", *others]
+    return ["recorded data", *others] if recorded else others
