@@ -120,8 +120,8 @@ class Made:
 
     @property
     def group_option(self) -> list[str]:
-        """How a script is told which group's plan a figure gets."""
-        return ["--name", self.group] if self.spec.plan else []
+        """How a script is told which plan a figure gets: its group's, or the one of the configuration's settings."""
+        return ["--name", self.group or "settings"] if self.spec.plan else []
 
     @property
     def outputs(self) -> dict[str, str]:
