@@ -70,7 +70,7 @@ class _Run:
                 rates, reasons = capacities(plan, self._store)
                 for place, reason in reasons.items():
                     self._progress.say(f"{place}: {reason}, so nothing is offered as a share of it")
-                for block in range(plan["blocks"]):
+                for block in plan.get("only_blocks", range(plan["blocks"])):
                     cells = [one for one in cells_of(plan, block, rates) if one.arm not in plan["left_out"]]
                     failed += self._measure(block + 1, cells, servers)
         found = {"lab": plan["lab"], "unmet": unmet, "capacities_req_s": capacities(plan, self._store)[0]}
