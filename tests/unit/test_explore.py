@@ -16,6 +16,7 @@ from memgap.advisor.report import advice_for, write_advice
 from memgap.errors import UserError
 from memgap.explore.numbers import as_json, bend, model_numbers
 from memgap.explore.page import FOLDER, _runtime, make
+from memgap.tables.inputs import Inputs
 from memgap.workflow import load_study
 from memgap.workflow.code import code_of
 from memgap.workflow.targets import target_files
@@ -138,6 +139,15 @@ def test_without_a_price_or_repeats_nothing_is_made_up() -> None:
     once = once[once["repeat"] == 0]
     found = model_numbers(once, "big", settings(usd_per_gpu_hour={}))
     assert found["usd_per_gpu_hour"] is None and found["draws"] == {}
+    page = make(Inputs({"sweep.points": once}, plan=settings()))["page"]
+    assert "What to know of these numbers" in page and "how sure that is cannot be said" in page
+
+
+def test_a_study_whose_points_all_failed_says_so() -> None:
+    failed = table().tail(1)
+    page = make(Inputs({"sweep.points": failed}, plan=settings()))["page"]
+    assert "No cap can be judged (cap 256: not measured: oom)." in page
+    assert numbers_in(page)["models"][0]["profiles"]["itl_mean_ms"][0]["excluded"] == "not measured: oom"
 
 
 def test_a_machine_without_a_gpu_has_memory_but_no_replicas() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from memgap.explore.page import make
-from tests.support.explored import advised, inputs, table
+from memgap.tables.inputs import Inputs
+from tests.support.explored import advised, inputs, settings, table
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -112,6 +113,19 @@ def test_it_is_worked_by_keyboard_alone(shown: Any) -> None:
     shown.keyboard.press("Enter")
     said = shown.inner_text("#point")
     assert "out of memory" in said and "vllm serve MODEL --max-model-len 2048" in said
+
+
+def test_a_study_whose_points_all_failed_is_a_page_too(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "failed.html"
+    path.write_text(make(Inputs({"sweep.points": table().tail(1)}, plan=settings()))["page"], encoding="utf-8")
+    found = browser.new_page()
+    found.goto(path.as_uri())
+    found.wait_for_selector("body[data-drawn]", timeout=120_000)
+    assert "Nothing that could be drawn was measured" in found.inner_text("#chart")
+    found.fill("#ms", "12.6")
+    found.click("#caps button")
+    assert "out of memory" in found.inner_text("#point") and found.inner_text("#b_opt").startswith("none")
+    found.close()
 
 
 def test_nothing_is_cut_off_and_every_point_can_be_touched(shown: Any) -> None:

@@ -70,7 +70,7 @@ def model_numbers(
     good = rows[fate(rows) == GOOD]
     profile = profile_of(rows, settings["latency"])
     gpu_name = next(iter(rows["gpu_name"].dropna()), None)
-    known = [name for name in LATENCIES if good[name].notna().any()]
+    known = [name for name in LATENCIES if good[name].notna().any() or name == settings["latency"]]
     return {
         "model": model,
         "sweep": str(rows["sweep"].iloc[0]),

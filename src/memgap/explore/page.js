@@ -251,6 +251,13 @@ async function chart(found) {
   const mine = ++asked;
   const data = drawn(found);
   explained(data);
+  if (!data.points.length) {
+    view?.finalize();
+    view = null;
+    fill("chart", make("p", "Nothing that could be drawn was measured."));
+    document.body.dataset.drawn = String(mine);
+    return;
+  }
   const made = await vegaEmbed("#chart", specification(data), { renderer: "svg", actions: false, tooltip: false, logLevel: 1 });
   if (mine !== asked) return made.finalize();
   view?.finalize();

@@ -123,7 +123,9 @@ def _answer_of(one: Mapping[str, Any], verified: Mapping[str, Any]) -> str:
     said.append(str(advice["stability"]["sentence"]))
     if verified.get("holds") is not None:
         said.append(f"A run of the advised server {'did' if verified['holds'] else 'did not do'} as predicted.")
-    return f"<li><strong>{escape(one['model'])} on {escape(one['gpu'])}.</strong> {escape(' '.join(said))}</li>"
+    notes = "".join(f"<p>{escape(note)}</p>" for note in advice["notes"])
+    folded = f"<details><summary>What to know of these numbers</summary>{notes}</details>" if notes else ""
+    return f"<li><strong>{escape(one['model'])} on {escape(one['gpu'])}.</strong> {escape(' '.join(said))}{folded}</li>"
 
 
 def _span(values: Sequence[float]) -> str:
