@@ -114,7 +114,8 @@ def tried(number: int) -> dict[str, Any]:
     shape = known.shape(draws=2)
     found = search(measure, shape)
     spent_s = time.monotonic() - began_s
-    low_share, high_share = share(real, found.low), share(real, found.high)
+    low_share = share(real, found.low) if found.low else 1.0
+    high_share = share(real, found.high) if math.isfinite(found.high) else 0.0
     return {
         "server": number,
         "expected": shape.boundary,
@@ -146,6 +147,8 @@ def main() -> None:
     table = pd.DataFrame(rows)
     width = table["high"] / table["low"] - 1
     print(f"{len(table)} servers: inside {table['inside'].mean():.3f}, narrow enough {table['found'].mean():.3f}")
+    open_ends = np.isinf(table["high"]).mean(), (table["low"] == 0).mean()
+    print(f"without an upper end {open_ends[0]:.3f}, without a lower one {open_ends[1]:.3f}")
     print(f"width median {width.median():.3f}, p90 {width.quantile(0.9):.3f}")
     print(f"windows median {table['windows'].median():.0f}, p90 {table['windows'].quantile(0.9):.0f}")
     print(f"server seconds median {table['server_s'].median():.0f}, p90 {table['server_s'].quantile(0.9):.0f}")

@@ -3,10 +3,10 @@
     .venv/bin/python benchmarks/twin_recorded.py [--out FILE.csv]
 
 Prints errors and coverage of the 90 % intervals for caps of the same workload that were not calibrated on ("untried
-caps"), for workloads that were not seen ("other lengths"), for points that preempted, which calibration never saw, and
-for the servers of recorded/h200-tuning: another machine of which no point is known, other flags (step budget, sequence
-limit, KV pool) and another workload, by the calibration of recorded/h200. One server each; points of several replicas
-are not simulated.
+caps"), for workloads that were not seen ("other lengths") and for points that preempted, which calibration never saw.
+By the same calibration, of recorded/h200, other servers of which no point is known: the open loops and the nine
+combinations of lengths of recorded/h200-load, and recorded/h200-tuning with its other flags (step budget, sequence
+limit, KV pool); their intervals are those for another machine. Points of several replicas are not simulated.
 """
 
 import argparse
@@ -48,7 +48,9 @@ def observations(study: str) -> list[Observation]:
 
 def kind(row: "pd.Series[Any]", calibrated_on: str) -> str:
     """Return which of the classes a row belongs to."""
-    if row["study"] != "h200":
+    if row["study"] == "h200-load":
+        return "open loops, later" if row["load"] == "open" else "nine lengths, later"
+    if row["study"] == "h200-tuning":
         return "other servers"
     if row["preempted"]:
         return "preempted"
@@ -62,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     tables = []
     points = observations("h200")
-    tuned = observations("h200-tuning")
+    others = {study: observations(study) for study in ("h200-load", "h200-tuning")}
     for model in dict.fromkeys(one.model for one in points):
         own = [one for one in points if one.model == model]
         chosen = choose(own)
@@ -70,7 +72,8 @@ def main() -> None:
         calibration = calibrate(chosen)
         spent_s = time.monotonic() - began_s
         print(f"{model}: caps {[one.batch_cap for one in chosen]}, {spent_s:.1f} s")
-        for study, of_study in (("h200", own), ("h200-tuning", [one for one in tuned if one.model == model])):
+        of_model = {study: [one for one in found if one.model == model] for study, found in others.items()}
+        for study, of_study in {"h200": own, **of_model}.items():
             if of_study:
                 known = calibration if study == "h200" else transferred(calibration)
                 table = pd.DataFrame(rows(known, of_study)).assign(study=study)

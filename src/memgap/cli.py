@@ -113,25 +113,22 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--format", choices=["text", "csv", "json"], default="text")
     predict.set_defaults(run=_predict)
 
-    from memgap.twin.arguments import add_arguments
+    from memgap.twin.arguments import add_arguments, add_capacity_arguments
 
     twin = commands.add_parser("twin", help="what a server would show under loads that nobody measured, with intervals")
     add_arguments(twin)
     twin.set_defaults(run=_twin)
 
     capacity = commands.add_parser("capacity", help="the highest rate at which a server keeps an SLO, measured on it")
-    capacity.add_argument("arguments", nargs=argparse.REMAINDER, help="see python -m memgap.commands.capacity --help")
-    capacity.set_defaults(run=lambda options: _capacity(options.arguments))
+    add_capacity_arguments(capacity)
+    capacity.set_defaults(run=_capacity)
     return parser
 
 
-def _capacity(arguments: list[str]) -> int:
-    from memgap.commands.capacity import add_arguments
+def _capacity(options: argparse.Namespace) -> int:
     from memgap.commands.capacity import main as searched
 
-    parser = argparse.ArgumentParser(prog="memgap capacity")
-    add_arguments(parser)
-    return searched(parser.parse_args(arguments))
+    return searched(options)
 
 
 def _twin(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import jsonschema
 import pytest
 import yaml
 
+from memgap.advisor.report import advice_for
 from memgap.cli import main
+from memgap.config.load import check_config
 from memgap.errors import UserError
 from memgap.figures.points import per_cap
 from memgap.foreign.benchmark_report import write as write_report
@@ -17,9 +20,12 @@ from memgap.foreign.files import keep, kept_rows, read_foreign, rows_of
 from memgap.foreign.perfetto import trace
 from memgap.foreign.vllm_bench import write as write_vllm
 from memgap.store.points import PointStore
+from memgap.tables.kernels import kernels_table
 from memgap.tables.points import collect
 from memgap.tables.provenance import provenance_line
-from tests.support.records import small_study, store_point
+from tests.support.drawing import draw, of_sweep, reading
+from tests.support.figures import texts
+from tests.support.records import small_config, small_study, store_point
 from tests.support.sessions import run_session
 
 DATA = Path(__file__).parent / "data/foreign"
@@ -84,6 +90,19 @@ def test_imported_results_are_rows_beside_ours(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "foreign/small.csv").write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"small\.csv is damaged"):
         kept_rows(tmp_path, "small")
+
+
+@pytest.mark.parametrize("name", sorted(set(reading("sweep.points")) - {"roofline"}))
+def test_every_figure_of_a_sweep_takes_them(name: str, tmp_path: Path) -> None:
+    plan = small_study().group_plan("small")
+    bare = read_foreign(DATA / "sglang.jsonl")[1]
+    failed = replace(bare, values={"requests_sent": 4.0, "requests_completed": 3.0, "requests_failed": 1.0})
+    keep(tmp_path, "small", rows_of([*(one for path in FILES for one in read_foreign(path)), failed], "small"))
+    advice = {
+        "tiny-opt": advice_for(collect(plan, tmp_path / "none"), "tiny-opt", check_config(small_config())["advisor"])
+    }
+    figure, _ = draw(name, of_sweep(collect(plan, tmp_path / "points"), advice, kernels=kernels_table(plan, tmp_path)))
+    assert "points of AIPerf 0.13.0" in texts(figure)
 
 
 def test_rows_are_kept_and_read_back(tmp_path: Path) -> None:

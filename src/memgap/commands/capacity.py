@@ -7,7 +7,6 @@ Each window is a point of its own in the store, so a search that was stopped fin
 import argparse
 import csv
 import gzip
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -23,23 +22,12 @@ from memgap.session.run import Session, check_plan, run_stoppable
 from memgap.session.watch import StopWatch
 from memgap.store.atomic import write_text
 from memgap.store.results import Results
-from memgap.study.plan import add_plan_arguments, requested_plan
+from memgap.study.plan import requested_plan
 from memgap.twin.arguments import POINTS
-from memgap.twin.capacity import ERROR, MOST_WINDOWS, RESOLUTION, SHARE, Capacity, Expectation, Window, search
+from memgap.twin.capacity import ERROR, SHARE, Capacity, Expectation, Window, search
 from memgap.twin.report import calibrated, observations
 
 LATENCIES = ("ttft", "tpot", "e2e")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give the command line what `memgap capacity` takes."""
-    add_plan_arguments(parser)
-    parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--slo", nargs="+", required=True, metavar="LATENCY=MS", help="such as ttft=200 tpot=20")
-    parser.add_argument("--requests", type=int, default=400, help="of each window")
-    parser.add_argument("--most-windows", type=int, default=MOST_WINDOWS)
-    parser.add_argument("--resolution", type=float, default=RESOLUTION, help="how narrow the interval has to be")
-    parser.add_argument("--out", type=Path, help="where the answer goes; results/twin/MODEL.capacity.yaml unless given")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -152,9 +140,3 @@ def _kept(path: Path, slo: Mapping[str, float]) -> Iterator[bool]:
             tokens = int(float(row["output_tokens_seen"] or 0))
             times = {"ttft": first - due, "e2e": last - due, "tpot": (last - first) / max(tokens - 1, 1)}
             yield all(1e3 * times[name] <= bound for name, bound in slo.items())
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    sys.exit(main(parser.parse_args()))

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from memgap.foreign.files import SOURCE
 from memgap.stats.intervals import column_interval, named_sources
 from memgap.tables.fate import DRAWN, GOOD, INVALID, UNNEEDED, fate, replicated
+from memgap.tables.provenance import foreign
 
 
 def per_cap(table: pd.DataFrame, columns: list[str], by: Sequence[str] = ()) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def offered(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     That is the offered rate where some point of ours has one, else the requests in flight; points without it are left
     out. Results of other tools follow ours.
     """
-    ours = table[~table["source"].fillna("").str.startswith(SOURCE)]
+    ours = table[~foreign(table)]
     rated = (table if ours.empty else ours)["rate_req_s"].notna().any()
     asked = table["rate_req_s" if rated else "batch_cap"].astype(float)
     found = table.assign(asked=asked)[asked.notna()]
@@ -103,6 +103,6 @@ def suspect_note(table: pd.DataFrame, by: Sequence[str] = ("model",)) -> str:
 def named(rows: pd.DataFrame, by: Sequence[str] = ("model",)) -> str:
     """Return the points of a table by model (or the columns in `by`) and cap: "opt-1.3b cap 8, 32; opt-2.7b cap 8"."""
     return "; ".join(
-        f"{' '.join(map(str, names))} cap {', '.join(str(cap) for cap in sorted(set(group['batch_cap'])))}"
+        f"{' '.join(map(str, names))} cap {', '.join(str(cap) for cap in sorted(set(group['batch_cap'].dropna())))}"
         for names, group in rows.groupby(list(by), sort=False, dropna=False)
     )

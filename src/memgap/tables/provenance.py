@@ -30,7 +30,7 @@ def averaging_note(table: pd.DataFrame) -> str:
     """Return over what the throughputs and latencies of the drawn points are averaged, "" where there are none."""
     if "averaging" not in table:
         return ""
-    own = table[fate(table).isin(DRAWN) & table["averaging"].notna()]
+    own = table[fate(table).isin(DRAWN) & table["averaging"].notna() & ~foreign(table)]
     whole = own[own["averaging"] == WINDOW]
     if own.empty:
         return ""
@@ -41,6 +41,11 @@ def averaging_note(table: pd.DataFrame) -> str:
         for model, group in whole.groupby("model", sort=False)
     )
     return "averages over the steady part" + (f", over the whole window for want of one: {caps}" if caps else "")
+
+
+def foreign(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Return for each row whether it is a result of another tool."""
+    return table["source"].fillna("").astype(str).str.startswith(SOURCE)
 
 
 def source_line(table: pd.DataFrame, counted: Sequence[str]) -> str:
@@ -79,8 +84,8 @@ def _recorded(table: pd.DataFrame) -> list[str]:
     sources = table["source"].dropna().astype(str)
     recorded = int(sources.str.contains("recorded").sum())
     measured = int((sources == "measured").sum())
-    foreign = sources[sources.str.startswith(SOURCE)]
-    others = [f"{number} points of {name.removeprefix(SOURCE + ': ')}" for name, number in Counter(foreign).items()]
+    others = Counter(one.removeprefix(f"{SOURCE}: ") for one in sources if one.startswith(SOURCE))
+    beside = [f"{number} points of {name}" for name, number in others.items()]
     if recorded and measured:
-        return [f"{recorded} points recorded, {measured} measured", *others]
-    return ["recorded data", *others] if recorded else others
+        return [f"{recorded} points recorded, {measured} measured", *beside]
+    return ["recorded data", *beside] if recorded else beside

@@ -119,6 +119,11 @@ class Made:
         return ["--paper-reference", folder] if overlaid else []
 
     @property
+    def group_option(self) -> list[str]:
+        """How a script is told which plan a figure gets: its group's, or the one of the configuration's settings."""
+        return ["--name", self.group or "settings"] if self.spec.plan else []
+
+    @property
     def outputs(self) -> dict[str, str]:
         """The files that are made, by name."""
         if isinstance(self.spec, FigureSpec):
