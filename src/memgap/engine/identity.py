@@ -11,6 +11,7 @@ from memgap import __version__
 from memgap.containers.digest import image_digest
 from memgap.engine.adapters import adapter_for
 from memgap.errors import UserError
+from memgap.shipped import ROOT
 
 ENGINE_FOLDER = ".venv-engine"
 NOT_INSTALLED, UNKNOWN = "not-installed", "unknown"
@@ -91,7 +92,7 @@ def engine_python(setting: str, image: str | None = None) -> str:
 
 def _engine_folder() -> Path | None:
     """Return the engine's environment: in the working directory, else in the checkout this package runs from."""
-    for root in (Path.cwd(), Path(__file__).resolve().parents[3]):
+    for root in (Path.cwd(), ROOT):
         if (root / ENGINE_FOLDER / "bin" / "python").exists():
             return root / ENGINE_FOLDER
     return None
