@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("Snakefile", "workflow", "envs", "profiles", "config/config.yaml")
+SHIPPED = ("Snakefile", "workflow", "envs", "profiles", "docs", "config/config.yaml")
 NOT_SHIPPED = shutil.ignore_patterns("__pycache__", "site.yaml", ".*")
 
 

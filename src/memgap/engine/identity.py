@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,13 @@ def check_version(engine: Mapping[str, Any], running: str | None, what: str) -> 
         f"the points belong to {engine['package']} {declared}, but the {what} is {running}; "
         "set engines.*.version to it or install the other one."
     )
+
+
+def check_installed(engine: Mapping[str, Any], python: str) -> None:
+    """Raises UserError where points of an absent vLLM would be measured with this workflow's own interpreter."""
+    own = engine["adapter"] == "vllm" and engine["version"] == NOT_INSTALLED and python == sys.executable
+    if own and find_spec("vllm") is None:
+        raise UserError(f"vLLM is not installed in {ENGINE_FOLDER}; run `memgap install` in this folder.")
 
 
 def engine_python(setting: str, image: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""What goes with the package: the workflow's rules and scripts, locks, profiles, the quickstart's configuration."""
+"""What goes with the package: the workflow's rules and scripts, locks, profiles, pages, the quickstart."""
 
 from pathlib import Path
 
@@ -10,3 +10,4 @@ SCRIPTS = ROOT / "workflow" / "scripts"
 LOCKS = ROOT / "envs"
 PROFILES = ROOT / "profiles"
 QUICKSTART = ROOT / "config" / "config.yaml"
+DOCS = ROOT / "docs"
