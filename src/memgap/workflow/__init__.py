@@ -12,6 +12,7 @@ from memgap.config.load import check_config
 from memgap.containers.digest import pin_images
 from memgap.containers.inside import VERSION_VARIABLE, workflow_version
 from memgap.containers.jobs import prepare_images
+from memgap.declared import PACKAGE
 from memgap.shipped import SCRIPTS
 from memgap.store.atomic import keep_others_from_writing, write_text
 from memgap.study.sizing import fit_sessions
@@ -41,15 +42,16 @@ def snapshot(study: Study) -> Path:
 
 
 def prepare_jobs(study: Study) -> None:
-    """Set what jobs find in their environment: the configuration, this Python as `python` (not in containers), this
-    process as their driver (see `memgap.warm`), a backend that draws to files whatever a notebook chose, and a umask
-    that lets not everybody write.
+    """Set what jobs find in their environment: the configuration, this Python as `python` (not in containers), the
+    package (for environments of conda), this process as their driver (see `memgap.warm`), a backend that draws to
+    files whatever a notebook chose, and a umask that lets not everybody write.
 
     Jobs expand the configuration again and take their plan from it, so that no plan has to fit into a command line.
     """
     keep_others_from_writing()
     os.environ["MEMGAP_CONFIG"] = str(snapshot(study))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    os.environ["MEMGAP_PACKAGE"] = str(PACKAGE.resolve())
     os.environ[VERSION_VARIABLE] = workflow_version()
     os.environ["MPLBACKEND"] = "Agg"
     claim(os.environ)
