@@ -71,6 +71,21 @@ def _parser() -> argparse.ArgumentParser:
     rerun.add_argument("--measure", action="store_true", help="measure it again in place of the stored result")
     rerun.set_defaults(run=_rerun)
 
+    importing = commands.add_parser(
+        "import", help="results of vllm bench serve, GuideLLM, AIPerf, sglang and inference-perf beside a sweep"
+    )
+    importing.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    importing.add_argument("--sweep", help="beside which sweep; without one they are printed as CSV")
+    importing.add_argument("--results", type=Path, default=Path("results"))
+    importing.set_defaults(run=_import)
+
+    exporting = commands.add_parser("export", help="a stored point in another tool's format")
+    exporting.add_argument("key", help="key of the point, see list")
+    exporting.add_argument("--format", choices=["vllm-bench", "llm-d", "perfetto"], required=True)
+    exporting.add_argument("--out", type=Path, help="file; standard output unless given")
+    exporting.add_argument("--results", type=Path, default=Path("results"))
+    exporting.set_defaults(run=_export)
+
     jobs = commands.add_parser("jobs", help="write the plans and Slurm scripts of all sessions, submit nothing")
     jobs.add_argument("--configfile", type=Path, nargs="*", default=[], help="as for snakemake")
     jobs.add_argument("--site", type=Path, help="site file; as for profiles/slurm unless given")
@@ -113,11 +128,15 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--format", choices=["text", "csv", "json"], default="text")
     predict.set_defaults(run=_predict)
 
-    from memgap.twin.arguments import add_arguments
+    from memgap.twin.arguments import add_arguments, add_capacity_arguments
 
     twin = commands.add_parser("twin", help="what a server would show under loads that nobody measured, with intervals")
     add_arguments(twin)
     twin.set_defaults(run=_twin)
+
+    capacity = commands.add_parser("capacity", help="the highest rate at which a server keeps an SLO, measured on it")
+    add_capacity_arguments(capacity)
+    capacity.set_defaults(run=_capacity)
     return parser
 
 
@@ -138,6 +157,12 @@ def _run(options: argparse.Namespace) -> int:
     from memgap.commands.run import run_workflow
 
     return run_workflow(options.arguments)
+
+
+def _capacity(options: argparse.Namespace) -> int:
+    from memgap.commands.capacity import main as searched
+
+    return searched(options)
 
 
 def _twin(options: argparse.Namespace) -> int:
@@ -209,6 +234,20 @@ def _rerun(options: argparse.Namespace) -> int:
     if options.measure:
         return rerun(options.key, options.results)
     print_commands(options.key, options.results)
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    from memgap.commands.exchange import import_files
+
+    import_files(options.files, options.sweep, options.results)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from memgap.commands.exchange import export_point
+
+    export_point(options.key, options.format, options.results, options.out)
     return 0
 
 

@@ -258,3 +258,9 @@ def test_the_entry_point_of_vllm_is_the_one_that_starts(
     argv = VllmAdapter().launch("python", record, "/m", 1, "key").argv
     older = ["python", "-m", "vllm.entrypoints.openai.api_server"]
     assert argv[: 4 if serves else 3] == (["python", "-m", "vllm.entrypoints.cli.main", "serve"] if serves else older)
+
+
+def test_a_refused_flag_is_named() -> None:
+    log = "INFO x: y\napi_server.py: error: unrecognized arguments: --num-scheduler-steps 8\n"
+    assert first_error(log) == "unrecognized arguments: --num-scheduler-steps 8"
+    assert first_error("INFO error: argument of a user\n") == ""

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memgap.labs.claims import Cells, Result, claims_of, judged
+from memgap.labs.claims import Cells, Claim, Result, claims_of, judged, verdict_of
 from memgap.labs.expected import FUNCTIONS, UnknownError
+from memgap.labs.names import FAILS, HOLDS, UNDECIDED
 from memgap.stats.student import t_975
 from tests.support.labs import lab_plan
 
@@ -244,3 +245,11 @@ def test_equal_arms_are_called_different_in_at_most_five_percent_of_labs(blocks:
             held[name] += judged(claims[name], cells).verdict == "holds"
     assert held["1"] <= 0.05 * RUNS
     assert held["2"] <= 0.05 * RUNS
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0, 0, FAILS), (0, 1, UNDECIDED), (0.1, 1, HOLDS), (-1, 0, UNDECIDED)]
+)
+def test_what_is_at_its_limit_is_not_above_it(low: float, high: float, verdict: str) -> None:
+    claim = Claim(id="x", say="more", effect="difference", terms=(), bound="above", limits=(0.0,), at={})
+    assert verdict_of(claim, low, high) == verdict

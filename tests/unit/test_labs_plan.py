@@ -176,6 +176,14 @@ def test_groups_of_requests_are_the_parts_of_a_mixture() -> None:
         load_study(config)
 
 
+def test_an_arm_may_be_several_servers_behind_a_router() -> None:
+    two = {"members": {"a": {}, "b": {}}, "router": {"kind": "round-robin"}}
+    plan = lab_plan(arms={"one": {}, "two": {"topology": two}})
+    one, other = (cell["record"]["server"] for cell in plan["cells"])
+    assert "topology" not in one
+    assert set(other["topology"]["members"]) == {"a", "b"}
+
+
 def test_engines_are_compared_as_arms_or_axis_each_in_its_environment() -> None:
     config = lab_config(arms={"old": {"engine": "old"}, "new": {"engine": "new"}}, axis={"dataset": ["short", "long"]})
     config["labs"]["01"]["fixed"]["server"] = {}
@@ -207,7 +215,7 @@ def test_an_engine_that_is_not_installed_leaves_its_arm_out() -> None:
         ({"fixed": {"model": "tiny-opt", "dataset": "short"}}, "no `batch_cap` is given"),
         ({"arms": {"a": {"sever": {}}}}, "labs.01.arms.a: unknown key 'sever' (did you mean 'server'?)"),
         ({"arms": {"slow": {}, "also": {}}}, "slow and also are the same configuration"),
-        ({"arms": {"slow": {"topology": {"members": {"a": {}}}}}}, "not built yet"),
+        ({"arms": {"slow": {"topology": {"member": {"a": {}}}}}}, "labs.01.arms.slow: topology: unknown key 'member'"),
         ({"arms": {"slow": {"only": {"batch": [1]}}}}, "unknown axis 'batch'"),
         ({"arms": {"slow": {"server": {"step-base-ms": [1, 2]}}}}, "server.step-base-ms is a list"),
         ({"axis": {"datset": ["short"]}}, "unknown key 'datset'"),

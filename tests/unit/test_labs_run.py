@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 
 from memgap.canonical import canonical_json
+from memgap.errors import UserError
 from memgap.figures import lab as lab_figure
-from memgap.labs import tables, verdicts
+from memgap.labs import command, tables, verdicts
+from memgap.labs.command import part_of
 from memgap.labs.points import all_cells, known_points
 from memgap.labs.run import read_outcome, run_lab
 from memgap.points.point import Record
@@ -26,6 +28,7 @@ from tests.support.figures import texts
 from tests.support.labs import lab_config, lab_plan, store_cells
 from tests.support.races import MadeServers
 from tests.support.records import store_point
+from tests.support.waiting import until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -80,14 +83,15 @@ def test_points_that_are_asked_for_are_measured_again(tmp_path: Path) -> None:
 def test_an_arm_that_fails_is_a_result_and_the_others_go_on(tmp_path: Path) -> None:
     arms = {"good": {}, "bad": {"server": {"fails": "crash"}}}
     claims = {"1": {"say": "x", "ratio": ["tpot_mean_ms", "bad", "good"], "above": 1}}
-    plan = made_plan(arms=arms, blocks=2, claims=claims)
+    plan = made_plan(arms=arms, blocks=3, claims=claims)
     order = measured(plan, tmp_path)
-    assert sorted(order) == [("bad", 0), ("good", 0), ("good", 1)], "a start that failed is not tried in each block"
+    assert sorted(order) == [("bad", 0), ("bad", 1), ("good", 0), ("good", 1), ("good", 2)], "it is tried twice"
     found = tables.make(Inputs({}, plan=plan, points=tmp_path / "points"))
     points, judged = found["points"], found["claims"]
     assert isinstance(points, pd.DataFrame) and isinstance(judged, pd.DataFrame)
     told = zip(points["arm"], points["block"], points["status"], strict=True)
-    assert sorted(told) == [("bad", 1, "crash"), ("bad", 2, "missing"), ("good", 1, "ok"), ("good", 2, "ok")]
+    bad = [("bad", 1, "crash"), ("bad", 2, "crash"), ("bad", 3, "missing")]
+    assert sorted(told) == [*bad, *(("good", block, "ok") for block in (1, 2, 3))]
     assert judged.loc[0, "verdict"] == "not tested"
     assert judged.loc[0, "reason"] == "bad: crash: it was crash"
     assert measured(plan, tmp_path) == [], "a failure is not tried again"
@@ -259,3 +263,33 @@ def test_recorded_labs_are_drawn_again_without_a_server(lab: Path, tmp_path: Pat
         told = ["id", "effect", "low", "high", "blocks", "verdict"]
         pd.testing.assert_frame_equal(again[told], before[told])
         assert json.loads((tmp_path / "results/labs" / f"{name}.json").read_text())["lab"] == name
+
+
+def test_a_lab_can_be_run_in_parts_until_a_time(tmp_path: Path) -> None:
+    plan = made_plan()
+    assert {block for _, block in measured(part_of(plan, [], [2, 3]), tmp_path)} == {1, 2}
+    rest = measured(part_of(plan, ["mock"], []), tmp_path)
+    assert {block for _, block in rest} == {0, 3, 4, 5}, "what was measured is not measured again"
+    with pytest.raises(UserError, match="--block: lab 01 has blocks 1 to 6, not 7"):
+        part_of(plan, [], [7])
+    with pytest.raises(UserError, match="engine"):
+        part_of(plan, ["sglang"], [])
+
+
+def test_a_run_ends_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    class UntilTheEnd(MadeServers):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.watch = arguments[4]
+
+        def measure(self, named: Any) -> None:
+            super().measure(named)
+            until(lambda: bool(self.watch.reason))
+            self.watch.check()
+
+    monkeypatch.setattr("memgap.labs.run.Servers", UntilTheEnd)
+    file = tmp_path / "plan.json"
+    file.write_text(canonical_json(made_plan()))
+    assert command.main(["--plan", str(file), "--results", str(tmp_path / "results"), "--seconds", "0.1"]) == 1
+    assert "0.1 s are over" in capfd.readouterr().err
+    assert len(MadeServers.last.measured) == 1

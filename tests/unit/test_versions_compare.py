@@ -57,6 +57,16 @@ def test_what_cannot_be_compared_is_a_row_with_the_reason(tmp_path: Path) -> Non
     assert {(line.verdict, line.low) for line in one} == {("undecided", None)}
 
 
+def test_rows_with_the_same_settings_are_paired_among_others(tmp_path: Path) -> None:
+    measured(tmp_path, "v1")
+    measured(tmp_path, "v2", 1.1)
+    point = next(iter(small_study(server={"step-base-ms": 9.0}).points.values()))
+    other = {**point.record, "engine": {**point.record["engine"], "name": "v2"}}
+    store_point(tmp_path / "points", other, {}, "bad_config")
+    lines = compared(read_side(f"{tmp_path}@v1"), read_side(f"{tmp_path}@v2"), 0.02)
+    assert {line.verdict for line in lines} == {"faster"}
+
+
 def test_nothing_alike_is_one_sentence(tmp_path: Path) -> None:
     a = measured(tmp_path / "a")
     point = next(iter(small_study(load={"requests": 7}).points.values()))

@@ -17,7 +17,7 @@ rule figure:
         "../../envs/workflow.yaml"
     params:
         name=ASK.figure("name"),
-        group=ASK.figure("group"),
+        group=ASK.figure("group_option"),
         reads=ASK.figure("options"),
         paper=ASK.figure("paper_option"),
         plan=ASK.figure("plan"),
@@ -25,5 +25,5 @@ rule figure:
     message:
         "Figure {wildcards.figure}"
     shell:
-        "python {input.script:q} --config $MEMGAP_CONFIG --name {params.group:q} --figure {params.name:q} --read {params.reads:q}"
+        "python {input.script:q} --config $MEMGAP_CONFIG {params.group:q} --figure {params.name:q} --read {params.reads:q}"
         " {params.paper:q} --pdf {output.pdf:q} --png {output.png:q} --csv {output.csv:q} 2> {log:q}"

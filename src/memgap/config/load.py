@@ -132,8 +132,10 @@ def check_config(config: Mapping[str, Any]) -> Config:
     return checked
 
 
-def checked_part(value: Any, definition: str, where: str) -> Any:
+def checked_part(value: Any, definition: str, where: str, fill: bool = False) -> Any:
     """Return a part of a configuration that a definition of the schema describes, its numbers in their form.
+
+    With `fill` defaults are filled in.
 
     Raises UserError with one sentence that begins with `where`.
     """
@@ -143,6 +145,8 @@ def checked_part(value: Any, definition: str, where: str) -> Any:
     errors = sorted(validator.iter_errors(formed), key=lambda error: (-len(error.absolute_path), str(error.path)))
     if errors:
         raise UserError(_sentence(_most_specific(errors[0]), where))
+    if fill:
+        _fill_defaults(formed, node)
     return formed
 
 

@@ -4,6 +4,7 @@ import re
 
 TRACEBACK = "Traceback (most recent call last):"
 MOST_CHARACTERS = 240
+_FLAG = re.compile(r"^\S[^:\n]*: error: ((?:unrecognized arguments|argument|ambiguous option)\b.*)$", re.MULTILINE)
 _ERROR = re.compile(r"(?:^|\s)((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)): (\S.*)$")
 
 
@@ -20,14 +21,20 @@ class ServerFailureError(Exception):
 
 
 def first_error(log: str) -> str:
-    """Return the error that the first traceback of a log ends with, such as "ValueError: no", empty without one.
+    """Return the error that the first traceback of a log ends with, such as "ValueError: no", or what a program says of
+    a flag that it does not take; empty without either.
 
     An engine of several processes fails several times, the last ones for want of the first.
     """
-    _, found, after = log.partition(TRACEBACK)
+    before, found, after = log.partition(TRACEBACK)
+    if refused := _FLAG.search(before):
+        return _cut(refused[1])
     if found:
         for line in after.splitlines():
             if match := _ERROR.search(line):
-                text = f"{match[1]}: {match[2].strip()}"
-                return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 3]}..."
+                return _cut(f"{match[1]}: {match[2].strip()}")
     return ""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 3]}..."

@@ -141,7 +141,7 @@ def _mark_failures(right: Axes, inputs: Inputs) -> None:
     """Mark the caps without a measurement at the bottom of the right panel."""
     failed = failures(inputs["sweep.points"])
     if not failed.empty:
-        caps = sorted(set(failed["batch_cap"]))
+        caps = sorted(set(failed["batch_cap"].dropna()))
         right.plot(
             caps, [0.02] * len(caps), marker="x", color=ALERT, linestyle="none", transform=right.get_xaxis_transform()
         )

@@ -17,6 +17,7 @@ from memgap.figures.points import bars_note, per_cap
 from memgap.figures.style import ALERT, GREY, MARKERS, new_grid, palette, say_in_place
 from memgap.tables.fate import DRAWN, GOOD, fate
 from memgap.tables.inputs import Inputs
+from memgap.tables.provenance import foreign
 
 USAGE, PERCENT, THROUGHPUT = "kv_cache_usage_max_fraction", "kv_cache_usage_max_percent", "total_throughput_tok_s"
 PAPER_X, PAPER_Y = "kv_cache_max_usage_pct", "total_token_throughput_tok_per_s"
@@ -39,7 +40,8 @@ them among the others, and leaves failed runs out in silence.
 def draw(inputs: Inputs) -> tuple[Figure, pd.DataFrame]:
     """Return the figure and the plotted numbers (one row a model, dataset, cap and its side; means over repeats)."""
     data = plotted(inputs["sweep.points"])
-    models = list(dict.fromkeys(inputs["sweep.points"]["model"].dropna()))
+    ours = inputs["sweep.points"]
+    models = list(dict.fromkeys(ours.loc[~foreign(ours), "model"].dropna()))
     figure, panels = new_grid(len(models))
     labels = series_labels(data)
     looks = _looks(list(dict.fromkeys(dataset for dataset, _ in labels)))
@@ -73,6 +75,7 @@ def plotted(table: pd.DataFrame) -> pd.DataFrame:
     That length, `output_tokens_mean`, is the mean over all completed requests of the dataset's points; datasets stand
     in its order within each model.
     """
+    table = table[~foreign(table)]  # other tools know no KV cache
     data = per_cap(table.assign(**{PERCENT: 100 * table[USAGE]}), [PERCENT, THROUGHPUT], by=["dataset"])
     totals = table[fate(table).isin(DRAWN)].groupby("dataset")[["output_tokens", "requests_completed"]].sum()
     lengths = totals["output_tokens"] / totals["requests_completed"].where(totals["requests_completed"] > 0)

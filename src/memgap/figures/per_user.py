@@ -15,9 +15,10 @@ def per_user(table: pd.DataFrame) -> pd.DataFrame:
     Each has its bounds (`_low`, `_high`) of 95 %; `gpus` and `gpu_name` say of what. Good points only.
     """
     points, _ = offered(table)
+    points = points.assign(**{ITL: points[ITL].fillna(points["tpot_mean_ms"])})  # other tools may have that alone
     points = points.assign(
         gpus=points["gpus"].fillna(1).astype(float),
-        gpu_name=points["gpu_name"].fillna(points["device"]).replace("cpu", "CPU"),
+        gpu_name=points["gpu_name"].fillna(points["device"]).fillna("GPU not named").replace("cpu", "CPU"),
     )
     means = per_cap(points, [ITL, OUTPUT, ENERGY], by=("gpu_name", "gpus", "asked"))
     means = means[(means["fate"] == GOOD) & (means[ITL] > 0) & (means[OUTPUT] > 0)].reset_index(drop=True)

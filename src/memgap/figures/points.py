@@ -8,6 +8,7 @@ import pandas as pd
 
 from memgap.stats.intervals import column_interval, named_sources
 from memgap.tables.fate import DRAWN, GOOD, INVALID, UNNEEDED, fate, replicated
+from memgap.tables.provenance import foreign
 
 
 def per_cap(table: pd.DataFrame, columns: list[str], by: Sequence[str] = ()) -> pd.DataFrame:
@@ -23,7 +24,7 @@ def per_cap(table: pd.DataFrame, columns: list[str], by: Sequence[str] = ()) -> 
     keyed = table.assign(fate=fate(table))
     keyed = keyed[keyed["fate"].isin(DRAWN) & ~replicated(keyed)]
     places = {model: place for place, model in enumerate(dict.fromkeys(table["model"]))}
-    for values, group in keyed.groupby(identity, sort=False):
+    for values, group in keyed.groupby(identity, sort=False, dropna=False):
         intervals = {column: column_interval(group, column) for column in columns}
         row: dict[str, object] = {
             **dict(zip(identity, values, strict=True)),
@@ -46,12 +47,14 @@ def per_cap(table: pd.DataFrame, columns: list[str], by: Sequence[str] = ()) -> 
 def offered(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return the points with what was asked of the server in the column `asked`, and its label.
 
-    That is the offered rate where some point has one, and only those points; else the requests in flight.
+    That is the offered rate where some point of ours has one, else the requests in flight; points without it are left
+    out. Results of other tools follow ours.
     """
-    if table["rate_req_s"].notna().any():
-        rated = table[table["rate_req_s"].notna()]
-        return rated.assign(asked=rated["rate_req_s"]), "Offered rate (requests/s)"
-    return table.assign(asked=table["batch_cap"].astype(float)), "Requests in flight (cap)"
+    ours = table[~foreign(table)]
+    rated = (table if ours.empty else ours)["rate_req_s"].notna().any()
+    asked = table["rate_req_s" if rated else "batch_cap"].astype(float)
+    found = table.assign(asked=asked)[asked.notna()]
+    return found, "Offered rate (requests/s)" if rated else "Requests in flight (cap)"
 
 
 def bars_note(data: pd.DataFrame) -> str:
@@ -100,6 +103,6 @@ def suspect_note(table: pd.DataFrame, by: Sequence[str] = ("model",)) -> str:
 def named(rows: pd.DataFrame, by: Sequence[str] = ("model",)) -> str:
     """Return the points of a table by model (or the columns in `by`) and cap: "opt-1.3b cap 8, 32; opt-2.7b cap 8"."""
     return "; ".join(
-        f"{' '.join(map(str, names))} cap {', '.join(str(cap) for cap in sorted(set(group['batch_cap'])))}"
+        f"{' '.join(map(str, names))} cap {', '.join(str(cap) for cap in sorted(set(group['batch_cap'].dropna())))}"
         for names, group in rows.groupby(list(by), sort=False, dropna=False)
     )

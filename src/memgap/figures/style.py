@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 PALETTE_COLOURS = 10
 """So many colours the colour-blind palette has."""
+LEGEND_CHARACTERS_PER_IN = 15
 GREY = "#7f7f7f"
 ALERT = "#b2182b"
 
@@ -97,6 +98,9 @@ def legend_above(figure: Figure, columns: int = 4, first: Sequence[str] = ()) ->
             found.setdefault(label, handle)
     labels = [*(one for one in first if one in found), *(one for one in found if one not in first)]
     if labels:
+        columns = max(
+            1, min(columns, int(LEGEND_CHARACTERS_PER_IN * figure.get_figwidth() / (max(map(len, labels)) + 7)))
+        )
         handles = [found[one] for one in labels]
         figure.legend(handles, labels, fontsize="x-small", loc="outside upper center", ncols=min(columns, len(labels)))
 

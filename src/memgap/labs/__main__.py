@@ -11,6 +11,7 @@ from memgap.config.load import known
 from memgap.labs.metric import GROUPS, column_names
 from memgap.labs.pages import lab_pages
 from memgap.labs.points import cells_of, known_points, place_of
+from memgap.labs.shared import shared_plan
 from memgap.points.point import Record
 from memgap.script import run_script
 from memgap.store.atomic import write_text
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.set_defaults(run=run)
         if name == "plan":
             command.add_argument("--out", type=Path, required=True, help="folder for NAME.json")
+            command.add_argument(
+                "--as", dest="joined", metavar="NAME", help="one plan of all of them, that share servers"
+            )
     metrics = commands.add_parser("metrics", help="list what claims and figures can name")
     metrics.set_defaults(run=_metrics)
     pages = commands.add_parser("pages", help="write the made parts of the labs' pages in a folder")
@@ -59,7 +63,10 @@ def _pages(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    for name, plan in _labs(options).items():
+    labs = _labs(options)
+    if options.joined:
+        labs = {options.joined: shared_plan(options.joined, list(labs.values()))}
+    for name, plan in labs.items():
         write_text(options.out / f"{name}.json", canonical_json(plan) + "\n")
         print(options.out / f"{name}.json")
 

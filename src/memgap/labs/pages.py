@@ -14,8 +14,7 @@ import pandas as pd
 
 from memgap.labs.names import AXIS, VERDICTS
 from memgap.labs.run import run_lab
-from memgap.labs.tables import claims_table
-from memgap.labs.values import lab_rows, lab_table
+from memgap.labs.tables import tables_of
 from memgap.labs.verdicts import claims_text
 from memgap.markers import replaced
 from memgap.own_yaml import own_yaml
@@ -25,8 +24,8 @@ from memgap.store.results import Results
 
 BEGIN, END = "<!-- made by `make docs` -->\n", "<!-- made until here -->"
 CONFIG = Path("config/labs")
-MACHINES = {"cpu": "two busy CPU cores", "gpu": "the GPU"}
 MOST_METRICS = 8
+NO_GPU = "recorded data of a GPU is missing; [gpu.md](gpu.md) is how to measure it."
 Plans = Callable[[list[Path]], Mapping[str, Record]]
 """Gives the plans of labs by name from configuration files."""
 
@@ -41,14 +40,14 @@ class Shown:
 
 
 def lab_pages(folder: Path, plans: Plans) -> dict[Path, str]:
-    """Return the text that every page of a folder should have, drawn from the points that size-gpu.yaml names."""
+    """Return the text that every page of a folder should have, drawn from recorded points."""
     minutes = own_yaml((folder / "minutes.yaml").read_text(encoding="utf-8"))
     found, labs = {}, {}
     for page in sorted(folder.glob("[0-9]*.md")):
         file, text = CONFIG / f"{page.stem}.yaml", page.read_text(encoding="utf-8")
-        shown = recorded(plans([file, CONFIG / "size-gpu.yaml"]))
+        shown = recorded(plans([file, CONFIG / "size-cpu.yaml", CONFIG / "recorded-cpu.yaml"]))
         labs[page.stem] = (text.partition("\n")[0].removeprefix("# "), shown)
-        found[page] = replaced(text, BEGIN, END, part(file, shown, minutes.get(page.stem, {})))
+        found[page] = replaced(text, BEGIN, END, part(file, shown, minutes.get(page.stem)))
     readme = folder / "README.md"
     found[readme] = replaced(readme.read_text(encoding="utf-8"), BEGIN, END, overview(labs, minutes))
     return found
@@ -61,16 +60,16 @@ def recorded(plans: Mapping[str, Record]) -> list[Shown]:
         for plan in plans.values():
             if plan["recorded"] is not None:  # else nothing is restored, and nothing shall be measured here
                 run_lab(plan, Path(folder), StopWatch(), io.StringIO())
-            rows = lab_rows(plan, Results(Path(folder)).points)
-            found.append(Shown(plan, lab_table(plan, rows), claims_table(plan, rows, {})))
+            tables = tables_of(plan, Results(Path(folder)).points)
+            found.append(Shown(plan, tables["points"], tables["claims"]))
     return found
 
 
-def part(file: Path, labs: Sequence[Shown], minutes: Mapping[str, float]) -> str:
-    """Return what stands between the markers of a lab's page; `minutes` are what each size took."""
-    took = [f"{minutes[size]:g} minutes on {where}" for size, where in MACHINES.items() if size in minutes]
+def part(file: Path, labs: Sequence[Shown], minutes: float | None) -> str:
+    """Return what stands between the markers of a lab's page; `minutes` is what the small size took."""
     lines = ["", "```", f".venv/bin/snakemake -j1 labs --configfile {file} {CONFIG}/size-cpu.yaml", "```", ""]
-    lines += [f"It took {' and '.join(took)}.", ""] if took else []
+    lines += [f"It took {minutes} minutes on two cores that did other work beside it.", ""] if minutes else []
+    lines += [f"On a GPU (`{CONFIG}/size-gpu.yaml`): **not tested**, {NO_GPU}", ""]
     for one in labs:
         name = one.plan["lab"]
         lines += [f"### {one.plan['question']}", ""]
@@ -97,16 +96,15 @@ def numbers(one: Shown) -> str:
     return "\n".join(lines)
 
 
-def overview(labs: Mapping[str, tuple[str, Sequence[Shown]]], minutes: Mapping[str, Mapping[str, float]]) -> str:
+def overview(labs: Mapping[str, tuple[str, Sequence[Shown]]], minutes: Mapping[str, float]) -> str:
     """Return the table of all labs, given by number as title and parts."""
-    head = ["lab", "questions", "minutes on 2 cores", "minutes on the GPU", "verdicts on the GPU"]
+    head = ["lab", "questions", "minutes on 2 cores", "verdicts of the small size"]
     lines = ["", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for number, (title, parts) in labs.items():
         counts = pd.concat([one.claims for one in parts])["verdict"].value_counts()
         told = ", ".join(f"{counts[one]} {one}" for one in VERDICTS if one in counts)
-        took = [f"{minutes.get(number, {}).get(size, '')}" for size in MACHINES]
         asked = " ".join(one.plan["question"] for one in parts)
-        lines.append(f"| {' | '.join([f'[{title}]({number}.md)', asked, *took, told])} |")
+        lines.append(f"| {' | '.join([f'[{title}]({number}.md)', asked, str(minutes.get(number, '')), told])} |")
     return "\n".join([*lines, ""])
 
 

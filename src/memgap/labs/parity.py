@@ -82,6 +82,6 @@ def _settings(point: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _text(value: Any, inverted: bool = False) -> str:
-    if value in (True, False, "True", "False"):
+    if isinstance(value, bool) or value in ("True", "False"):
         return "on" if (str(value) == "True") != inverted else "off"
     return str(value)

@@ -26,7 +26,7 @@ from memgap.tuning.plan import check_kept_up
 
 AA_CLAIM = "aa"
 AA_WITHIN = 0.05
-OWN = ("label", "only", "topology", "kind")
+OWN = ("label", "only", "kind")
 """What an arm has beside arguments."""
 OF_ALL_KINDS = ("engine", "model", "server", "env")
 RATE, OF_CAPACITY = "load.rate_req_s", "load.rate_of_capacity"
@@ -109,9 +109,6 @@ class _Lab:
 
     def _check(self) -> None:
         lab, where = self._lab, self._where
-        for arm, own in lab["arms"].items():
-            if "topology" in own:
-                raise UserError(f"{where}.arms.{arm}: `topology`, several servers with roles, is not built yet.")
         if any("external" in step.get("reset", ()) for step in lab["phases"]):
             raise UserError(f"{where}.phases: `reset: [external]` is not built yet; `gpu` is.")
         for arm, kind in self._kinds.items():
@@ -169,7 +166,7 @@ class _Lab:
         placed, fields = _placed(arguments, at, where)
         _no_lists(placed, where)
         offline = kind == "offline"
-        placed = checked_part(placed, _definition(kind), where)
+        placed = checked_part(placed, _definition(kind), where, fill=True)
         for missing in (one for one in (OFFLINE_REQUIRED if offline else REQUIRED) if one not in placed):
             raise UserError(f"{where}: no `{missing}` is given, neither in `fixed` nor in the arm, nor as an axis.")
         found = self._resolver.resolve(placed, where)

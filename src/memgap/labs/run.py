@@ -4,6 +4,7 @@ What is stored is not measured again, so a run that was stopped goes on where it
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,6 +26,7 @@ from memgap.tuning.failures import failure_class, failure_text
 from memgap.tuning.measurer import Measurer
 from memgap.tuning.servers import IN_TURN, TOGETHER, Servers
 
+MOST_FRUITLESS = 2
 Plan = Mapping[str, Any]
 
 
@@ -52,7 +54,7 @@ class _Run:
         self._store = Results(results).store
         asked = [key for options in plan["options"].values() for key in options["remeasure"]]
         self._measurer = Measurer(self._store, plan["recorded"], plan["skipped"], asked)
-        self._hopeless: set[str] = set()
+        self._fruitless: Counter[str] = Counter()
 
     def run(self) -> dict[str, Any]:
         plan = self._plan
@@ -68,7 +70,7 @@ class _Run:
                 rates, reasons = capacities(plan, self._store)
                 for place, reason in reasons.items():
                     self._progress.say(f"{place}: {reason}, so nothing is offered as a share of it")
-                for block in range(plan["blocks"]):
+                for block in plan.get("only_blocks", range(plan["blocks"])):
                     cells = [one for one in cells_of(plan, block, rates) if one.arm not in plan["left_out"]]
                     failed += self._measure(block + 1, cells, servers)
         found = {"lab": plan["lab"], "unmet": unmet, "capacities_req_s": capacities(plan, self._store)[0]}
@@ -79,14 +81,14 @@ class _Run:
 
     def _measure(self, number: int, cells: Sequence[Cell], servers: Servers) -> int:
         """Measure a block (0: the capacities) in random order, the points of an arm on one server together; returns how
-        many have no number. A server none of whose points came to a load is not started again in later blocks.
+        many have no number. A server that twice came to no load is not started again in later blocks.
         """
         if self._plan["servers"] == TOGETHER and number and self._plan["recorded"] is None:
             servers.prepare([one.point for one in cells if self._measurer.wanted(one.point)])
         place, failed = 0, 0
         for group in self._groups(number, cells):
             session = group[0].point.session
-            if session in self._hopeless and self._plan["recorded"] is None:
+            if self._fruitless[session] >= MOST_FRUITLESS and self._plan["recorded"] is None:
                 self._progress.say(f"block {number}: {group[0].arm} is left out, since it did not run before")
                 failed += len(group)
                 continue
@@ -103,8 +105,7 @@ class _Run:
                     failed += 1
                     self._progress.say(f"{cell.label}: {'missing' if stored is None else failure_text(stored)}")
                     without.append(stored is not None and not stored["summary"])
-            if len(without) == len(group) and all(without):
-                self._hopeless.add(session)
+            self._fruitless[session] += len(group) if len(without) == len(group) and all(without) else 0
         return failed
 
     def _groups(self, number: int, cells: Sequence[Cell]) -> list[list[Cell]]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -77,14 +78,18 @@ READ = {
 
 def make(inputs: Inputs) -> dict[str, Content]:
     """Return the tables of the inputs' plan."""
-    plan = inputs.plan
-    rows = lab_rows(plan, inputs.points)
+    return {**tables_of(inputs.plan, inputs.points)}
+
+
+def tables_of(plan: Mapping[str, Any], points: Path) -> dict[str, pd.DataFrame]:
+    """Return the tables of a lab's plan by their names in `TABLE`."""
+    rows = lab_rows(plan, points)
     seen = {str(row["device"]) for row in rows if row.get("device")}
-    told = read_outcome(inputs.points.parent, plan["lab"]).get("unmet", {})
+    told = read_outcome(points.parent, plan["lab"]).get("unmet", {})
     unmet = {**unmet_in_points(plan, seen), **unmet_in_plan(plan), **told}
     return {
         "points": lab_table(plan, rows),
-        "series": series_rows(plan, inputs.points),
+        "series": series_rows(plan, points),
         "claims": claims_table(plan, rows, unmet),
     }
 

@@ -21,6 +21,7 @@ from memgap.datasets.spec import WARMUP_RESERVE
 from memgap.engine.base import EngineAdapter
 from memgap.engine.given import answering
 from memgap.engine.prometheus import Page
+from memgap.engine.speculation import speculation_summary
 from memgap.engine.transfers import transfer_summary
 from memgap.host.protocol import Server
 from memgap.host.worker import Worker
@@ -328,6 +329,7 @@ class Window(Phase[Server]):
         summary.update(counter_changes(engine.metrics_sample(seen.before), engine.metrics_sample(seen.after), rows))
         summary.update(server_latencies(seen.before, seen.after, engine.latency_histograms))
         summary.update(transfer_summary(seen.before, seen.after))
+        summary.update(speculation_summary(seen.before, seen.after))
         members = {name: _of_member(engine, *pages) for name, pages in seen.members.items()}
         summary.update(run.host.before_the_reply(members))
         if (block := run.host.facts.kv_block_tokens) and seen.plan.samples == 1:

@@ -11,6 +11,7 @@ from memgap.declared.tables import TableSpec
 from memgap.engine.given import GivenFlags
 from memgap.engine.held import held_of
 from memgap.errors import DAMAGE
+from memgap.foreign.files import kept_rows
 from memgap.load.steady import STEADY_COLUMNS
 from memgap.roofline.limits import utilization
 from memgap.stats.averaging import AVERAGED, STEADY, WINDOW, averaging_of, of_window, value
@@ -105,6 +106,9 @@ SUMMARY_COLUMNS = (
     "gpu_foreign_processes_max",
     "server_rss_max_bytes",
     "telemetry_samples",
+    *("kv_transfers", "kv_transfers_failed", "kv_transfer_bytes", "kv_transfer_mean_ms", "kv_transfer_bytes_s"),
+    "prefill_e2e_mean_ms",
+    *("spec_drafts", "spec_draft_tokens", "spec_accepted_tokens", "spec_accepted_fraction", "spec_length_mean"),
     "choices_completed",
     "tokens_per_choice_mean",
     *STEADY_COLUMNS,
@@ -139,6 +143,8 @@ NUMBER_COLUMNS = (
     *WINDOW_COLUMNS,
 )
 COLUMNS = (*TEXT_COLUMNS, *COUNT_COLUMNS, *NUMBER_COLUMNS)
+FOREIGN = {"cap_side": "client", "flags": "", "averaging": WINDOW}
+"""What is true of every row from a file of another tool (`memgap import`)."""
 
 
 TABLE = TableSpec(
@@ -178,20 +184,23 @@ def make(inputs: Inputs) -> dict[str, pd.DataFrame | str]:
 def collect(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
     """Return the table of a sweep plan: the columns of `COLUMNS`, one row a point in the plan's order.
 
-    Points that are missing, garbled or spared by a stop rule are rows too, see `memgap.tables.entries.Entry`. Raises
-    UserError where `plan` is no sweep plan.
+    Points that are missing, garbled or spared by a stop rule are rows too, see `memgap.tables.entries.Entry`.
+    Behind them stand results of other tools that were imported beside the sweep. Raises UserError where `plan` is none.
     """
-    found = entries(plan, points)
-    return collected(plan["sweep"], found, plan.get("averaging", STEADY))
+    found, foreign = entries(plan, points), kept_rows(points.parent, plan["sweep"])
+    return collected(plan["sweep"], found, plan.get("averaging", STEADY), foreign)
 
 
-def collected(name: str, found: Sequence[Entry], averaging: str) -> pd.DataFrame:
-    """Return the table of entries of a sweep or lab of a name, one row each in their order."""
+def collected(
+    name: str, found: Sequence[Entry], averaging: str, imported: Sequence[Mapping[str, Any]] = ()
+) -> pd.DataFrame:
+    """Return the table of entries of a sweep or lab of a name, one row each in their order, then `imported` ones."""
     rows = [_row(name, entry, averaging) for entry in found]
+    foreign = [{**FOREIGN, **row} for row in imported]
     try:
-        return as_table([row for row, _ in rows])
+        return as_table([*(row for row, _ in rows), *foreign])
     except DAMAGE:  # a value of some point is of another type than its column
-        return as_table([_of_its_types(row, entry) for row, entry in rows])
+        return as_table([*(_of_its_types(row, entry) for row, entry in rows), *foreign])
 
 
 def as_table(rows: Sequence[Mapping[Any, Any]]) -> pd.DataFrame:

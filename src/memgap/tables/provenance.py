@@ -1,9 +1,11 @@
 """The line that says where numbers come from: recorded or simulated, engines, devices, drivers, dates, how many."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
 
+from memgap.foreign.files import SOURCE
 from memgap.stats.averaging import WINDOW
 from memgap.tables.fate import DRAWN, FAILED, INVALID, PREEMPTED, UNNEEDED, fate
 
@@ -28,7 +30,7 @@ def averaging_note(table: pd.DataFrame) -> str:
     """Return over what the throughputs and latencies of the drawn points are averaged, "" where there are none."""
     if "averaging" not in table:
         return ""
-    own = table[fate(table).isin(DRAWN) & table["averaging"].notna()]
+    own = table[fate(table).isin(DRAWN) & table["averaging"].notna() & ~foreign(table)]
     whole = own[own["averaging"] == WINDOW]
     if own.empty:
         return ""
@@ -39,6 +41,11 @@ def averaging_note(table: pd.DataFrame) -> str:
         for model, group in whole.groupby("model", sort=False)
     )
     return "averages over the steady part" + (f", over the whole window for want of one: {caps}" if caps else "")
+
+
+def foreign(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Return for each row whether it is a result of another tool."""
+    return table["source"].fillna("").astype(str).str.startswith(SOURCE)
 
 
 def source_line(table: pd.DataFrame, counted: Sequence[str]) -> str:
@@ -77,6 +84,8 @@ def _recorded(table: pd.DataFrame) -> list[str]:
     sources = table["source"].dropna().astype(str)
     recorded = int(sources.str.contains("recorded").sum())
     measured = int((sources == "measured").sum())
+    others = Counter(one.removeprefix(f"{SOURCE}: ") for one in sources if one.startswith(SOURCE))
+    beside = [f"{number} points of {name}" for name, number in others.items()]
     if recorded and measured:
-        return [f"{recorded} points recorded, {measured} measured"]
-    return ["recorded data"] if recorded else []
+        return [f"{recorded} points recorded, {measured} measured", *beside]
+    return ["recorded data", *beside] if recorded else beside

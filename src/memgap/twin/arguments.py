@@ -1,9 +1,12 @@
-"""What `memgap twin` takes; apart, so that other commands load nothing of the twin."""
+"""What `memgap twin` and `memgap capacity` take; apart, so that other commands load nothing of the twin."""
 
 import argparse
 from pathlib import Path
 
 POINTS = 5
+MOST_WINDOWS = 60
+RESOLUTION = 0.25
+"""The search for a capacity ends where its interval is so narrow, as a share of the load."""
 ARRIVALS = ("poisson", "constant", "gamma")
 
 
@@ -30,3 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kv-tokens", type=int, help="size of the KV pool")
     parser.add_argument("--kv-dtype", help="such as fp8; the pool holds as many more tokens")
     parser.add_argument("--format", choices=["text", "csv", "json"], default="text")
+
+
+def add_capacity_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the command line what `memgap capacity` takes."""
+    parser.add_argument("--plan", type=Path, required=True, help="a session's plan, as results/plans has it")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--slo", nargs="+", required=True, metavar="LATENCY=MS", help="such as ttft=200 tpot=20")
+    parser.add_argument("--requests", type=int, default=400, help="of each window")
+    parser.add_argument("--most-windows", type=int, default=MOST_WINDOWS)
+    parser.add_argument("--resolution", type=float, default=RESOLUTION, help="how narrow the interval has to be")
+    parser.add_argument("--out", type=Path, help="where the answer goes; results/twin/MODEL.capacity.yaml unless given")

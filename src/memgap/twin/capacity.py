@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memgap.twin.arguments import MOST_WINDOWS, RESOLUTION
 from memgap.twin.calibrate import Calibration, run
 from memgap.twin.question import Question, asked
 from memgap.twin.simulate import Run
@@ -25,18 +26,15 @@ Array = NDArray[np.float64]
 
 SHARE = 0.99
 ERROR = 0.05
-RESOLUTION = 0.2
-"""The search ends where the interval is so narrow, as a share of the load."""
-MOST_WINDOWS = 60
 LEAST_UNSURE = 0.12
 """Prior standard deviation of the logarithm of the factor, at least: the twin was never right to less."""
-SHAPE_ERROR = 0.04
+SHAPE_ERROR = 0.05
 """Standard deviation of the logarithm of the boundary where the factor is known."""
 TRUST = 0.5
 """The power of a window's likelihood: the spread of windows is the twin's, who may be wrong about it."""
 _RATES = np.exp(np.linspace(math.log(0.5), math.log(1.6), 15))
 _FACTORS = np.linspace(-1.2, 1.2, 481)
-_SPREAD = np.exp(-0.5 * (np.linspace(-0.2, 0.2, 81) / SHAPE_ERROR) ** 2)
+_SPREAD = np.exp(-0.5 * (np.linspace(-0.25, 0.25, 101) / SHAPE_ERROR) ** 2)
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,15 @@ class Shape:
     design: Array
     boundary: float
     unsure: float
+    share: float = SHARE
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """The boundary: most likely value and the interval that holds it, the windows, and whether it is narrow enough."""
+    """The boundary: most likely value and the interval that holds it, the windows, and whether it is narrow enough.
+
+    An end is 0 or infinity where no window showed the SLO kept, or missed.
+    """
 
     load: float
     low: float
@@ -127,7 +129,9 @@ def search(
         low, middle, high = (belief.quantile(share) for share in (error / 2, 0.5, 1 - error / 2))
         narrow = high <= low * (1 + resolution)
         if narrow or len(windows) >= most_windows:
-            return Capacity(middle, low, high, narrow, tuple(windows))
+            kept = [one.good >= shape.share * one.sent for one in windows]
+            low, high = low if any(kept) else 0.0, high if not all(kept) else math.inf
+            return Capacity(middle, low, high, narrow and any(kept) and not all(kept), tuple(windows))
         load = belief.quantile((0.5, 0.2, 0.8)[len(windows) % 3])
         windows.append(measure(load))
         belief.see(windows[-1])
@@ -196,7 +200,7 @@ class Expectation:
         boundary = math.exp(float(np.interp(math.log(1 - self.share), np.log(missed), np.log(rates))))
         design = np.maximum.accumulate([observed_design(own) for own in found])
         others = [math.log(self.boundary(theta, factor) / near) for theta, factor in self.calibration.draws(draws)]
-        return Shape(rates, missed, design, boundary, math.sqrt(float(np.mean(np.square(others)))))
+        return Shape(rates, missed, design, boundary, math.sqrt(float(np.mean(np.square(others)))), self.share)
 
 
 def _smooth(missed: Array, sent: int, rates: Array) -> Array:

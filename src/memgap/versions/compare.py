@@ -47,14 +47,15 @@ def compared(a: Side, b: Side, margin: float, metrics: Sequence[str] = METRICS) 
             f"{a.name} and {b.name} measured nothing alike: a pair needs the same model, dataset, load and cap."
         )
     refusals, pairs = list[Line](), dict[Key, list[tuple[float, float]]]()
-    for cell, ours, theirs in cells:
+    for cell, own, other in cells:
+        ours, theirs = _with_common_settings(own, other)
         if why := _unlike(ours, theirs):
-            refusals.append(_refusal(ours[0].label, why))
+            refusals.append(_refusal(own[0].label, why))
             continue
-        for one, other in _by_block(ours, theirs):
+        for one, another in _by_block(ours, theirs):
             for name in metrics:
-                if name in one.values and name in other.values:
-                    pairs.setdefault((name, cell), []).append((one.values[name], other.values[name]))
+                if name in one.values and name in another.values:
+                    pairs.setdefault((name, cell), []).append((one.values[name], another.values[name]))
     labels = {cell: ours[0].label for cell, ours, _ in cells}
     gains = {key: [_gain(key[0], *pair) for pair in own] for key, own in pairs.items()}
     lines = []
@@ -68,6 +69,13 @@ def compared(a: Side, b: Side, margin: float, metrics: Sequence[str] = METRICS) 
 
 def _of(side: Side, cell: str) -> list[Row]:
     return [row for row in side.rows if row.cell == cell]
+
+
+def _with_common_settings(a: Sequence[Row], b: Sequence[Row]) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Return the rows of one engine whose servers had the same settings on both sides; all where there are none."""
+    common = {(row.engine, row.settings) for row in a} & {(row.engine, row.settings) for row in b}
+    chosen = [[row for row in rows if (row.engine, row.settings) in common] for rows in (a, b)]
+    return (chosen[0], chosen[1]) if common else (a, b)
 
 
 def _unlike(a: Sequence[Row], b: Sequence[Row]) -> str:

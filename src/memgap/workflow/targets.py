@@ -11,6 +11,7 @@ from memgap.declared import DOCUMENTS, MODELS, Read, figures, reads_of, setting_
 from memgap.declared.figures import FigureSpec
 from memgap.declared.tables import GROUP, TableSpec
 from memgap.errors import UserError
+from memgap.foreign.files import kept_file
 from memgap.kinds.registry import KINDS
 from memgap.labs.plan import run_plan
 from memgap.store.results import Results
@@ -118,6 +119,11 @@ class Made:
         return ["--paper-reference", folder] if overlaid else []
 
     @property
+    def group_option(self) -> list[str]:
+        """How a script is told which plan a figure gets: its group's, or the one of the configuration's settings."""
+        return ["--name", self.group or "settings"] if self.spec.plan else []
+
+    @property
     def outputs(self) -> dict[str, str]:
         """The files that are made, by name."""
         if isinstance(self.spec, FigureSpec):
@@ -148,7 +154,9 @@ class Made:
             return outcomes(self.study, self.group)
         if self.spec.of == "lab":
             return [str(Results(Path("results")).lab(self.group))]
-        return [f"results/sessions/{session}.json" for session in self.study.sessions_of(self.group)]
+        sessions = [f"results/sessions/{session}.json" for session in self.study.sessions_of(self.group)]
+        imported = kept_file(Path("results"), self.group)
+        return sessions + ([str(imported)] if self.spec.name == "points" and imported.exists() else [])
 
 
 def outcomes(study: Study, tuning: str) -> list[str]:
