@@ -1,4 +1,4 @@
-"""The command line: `python -m memgap list | doctor | predict | twin | rerun | compare | import | export | ...`."""
+"""The command line: `memgap COMMAND`; `memgap --help` lists the commands."""
 
 import argparse
 import os
@@ -26,8 +26,23 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="memgap", description="Inspect a memgap study and this machine.")
+    parser = argparse.ArgumentParser(prog="memgap", description="Make, run and inspect a memgap study.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    init = commands.add_parser(
+        "init", help="make a folder with a study in it: the quickstart, ready to run or to change"
+    )
+    init.add_argument("folder", type=Path, metavar="DIR")
+    init.set_defaults(run=_init)
+
+    install = commands.add_parser("install", help="install vLLM into .venv-engine here, for the GPU where there is one")
+    install.set_defaults(run=_install)
+
+    # no prefix of options is known, so that all of them are Snakemake's
+    help_of_run = "run the workflow here; takes the targets and options of snakemake"
+    run = commands.add_parser("run", prefix_chars="\0", add_help=False, help=help_of_run)
+    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="TARGET")
+    run.set_defaults(run=_run)
 
     listing = commands.add_parser(
         "list", help="the points of the configuration, their state, and what a run would cost"
@@ -123,6 +138,25 @@ def _parser() -> argparse.ArgumentParser:
     add_capacity_arguments(capacity)
     capacity.set_defaults(run=_capacity)
     return parser
+
+
+def _init(options: argparse.Namespace) -> int:
+    from memgap.commands.init import make_study
+
+    make_study(options.folder)
+    return 0
+
+
+def _install(options: argparse.Namespace) -> int:
+    from memgap.install.engine import main as install_engine
+
+    return install_engine([])
+
+
+def _run(options: argparse.Namespace) -> int:
+    from memgap.commands.run import run_workflow
+
+    return run_workflow(options.arguments)
 
 
 def _capacity(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from memgap.containers.inside import MARKS, VERSION_VARIABLE, check_container, c
 from memgap.engine.identity import engine_python, engine_record
 from memgap.errors import UserError
 from memgap.session.command import main
+from memgap.shipped import SCRIPTS
 from memgap.study.study import Study
 from memgap.workflow import load_study, prepare_jobs, snapshot
 from tests.support.records import small_config, small_study
@@ -142,8 +143,7 @@ def test_the_rules_name_the_content_and_bind_what_sessions_read(folder: Path, mo
         monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.setenv("APPTAINER_BIND", "/data:/data:ro")
     outside = folder / "outside"
-    (outside / "workflow/scripts").mkdir(parents=True)
-    (outside / "weights").mkdir()
+    (outside / "weights").mkdir(parents=True)
     work = folder / "work"
     work.mkdir()
     monkeypatch.chdir(work)
@@ -152,15 +152,15 @@ def test_the_rules_name_the_content_and_bind_what_sessions_read(folder: Path, mo
     config["engines"]["mock"]["image"] = "my-image.sif"
     config["models"]["tiny-opt"] = {"weights": "path", "path": str(outside / "weights"), "dtype": "bfloat16"}
     study = load_study(config)
-    prepare_jobs(study, str(outside))
+    prepare_jobs(study)
     named = jobs.image_for_jobs(study.config["engines"]["mock"])
     assert named == f".snakemake/memgap/images/{digest_of(b'one').removeprefix('sha256:')}.sif"
     assert Path(named).read_bytes() == b"one"
     bound = os.environ["APPTAINER_BIND"].split(",")
-    assert bound == ["/data:/data:ro", str(outside / "workflow/scripts"), str(outside / "weights")]
+    assert bound == ["/data:/data:ro", str(SCRIPTS), str(outside / "weights")]
     (work / "my-image.sif").rename(work / "renamed.sif")
     config["engines"]["mock"]["image"] = "renamed.sif"
-    prepare_jobs(load_study(config), str(outside))
+    prepare_jobs(load_study(config))
     assert Path(named).read_bytes() == b"one"
     assert os.environ["APPTAINER_BIND"].split(",") == bound
 

@@ -7,19 +7,19 @@ from memgap.errors import UserError
 from memgap.host.inherited import inherited_text
 from memgap.kinds.locust.environment import locust_files
 from memgap.declared.tables import GROUP, tables as table_specs
-from memgap.workflow import load_study, prepare_jobs, script_path, targets
+from memgap.workflow import load_study, prepare_jobs, script, targets
 from memgap.workflow.code import code_of
 from memgap.workflow.rules import Rules
 
 try:
     check_files(workflow.configfiles)
     STUDY = load_study(config)
-    prepare_jobs(STUDY, workflow.basedir)
+    prepare_jobs(STUDY)
 except UserError as error:
     raise WorkflowError(f"memgap: {error}")
 
 CONFIG = STUDY.config
-LOCUST_NOTE, LOCUST_LOCK = locust_files(workflow.basedir)
+LOCUST_NOTE, LOCUST_LOCK = locust_files()
 ASK = Rules(STUDY, WorkflowError, LOCUST_NOTE)
 # what recorded points are restored by, such as the rule of the steady part
 RESTORED_BY = (
@@ -37,11 +37,6 @@ RESTORED_BY = (
 # set above; a job that is run elsewhere has it too
 envvars:
     "MEMGAP_CONFIG",
-
-
-def script(name):
-    """The path of an entry point, as the rules' shell sees it."""
-    return script_path(workflow.basedir, name)
 
 
 def in_report(path, category, **labels):

@@ -15,6 +15,7 @@ from memgap.canonical import canonical_json
 from memgap.cluster.site import Site
 from memgap.config.files import read_config_files
 from memgap.containers.jobs import prepare_images
+from memgap.shipped import SCRIPTS
 from memgap.store.atomic import write_text
 from memgap.store.results import Results
 from memgap.study.resources import session_gpus, session_runtime_min
@@ -22,7 +23,7 @@ from memgap.study.study import Study
 from memgap.workflow import load_study
 
 FOLDER = Path("jobs")
-ENTRY_POINT = Path(__file__).resolve().parents[3] / "workflow" / "scripts" / "run_session.py"
+ENTRY_POINT = SCRIPTS / "run_session.py"
 
 
 def write_scripts(study: Study, site: Site, results: Path) -> list[Path]:

@@ -63,7 +63,7 @@ def _engine() -> Finding:
     detail = (
         f"{record['package']} {record['version']} at {engine_python('auto')}" if present else "none in .venv-engine"
     )
-    return Finding("engine", present, detail, "measurements on a real engine (`make install`)")
+    return Finding("engine", present, detail, "measurements on a real engine (`memgap install`)")
 
 
 def _gpu() -> Finding:

@@ -1,9 +1,12 @@
 """Says where the results of a configuration are."""
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from memgap.config.files import read_config_files
+from memgap.shipped import DOCS
 from memgap.study.study import Study
 from memgap.workflow import load_study
 from memgap.workflow.targets import all_tables
@@ -28,4 +31,11 @@ def tell_where(study: Study) -> None:
     for what, files in found.items():
         if files:
             print(f"{what:<8} " + "  ".join(files))
-    print("how to read them: docs/figures.md; a page of everything: .venv/bin/snakemake --report report.html")
+    page = f"{program()} run --report report.html"
+    print(f"how to read them: {os.path.relpath(DOCS / 'figures.md')}; a page of everything: {page}")
+
+
+def program(folder: Path = Path()) -> str:
+    """Return how `memgap` is called from a folder: by its whole path, unless its environment is in there."""
+    beside = Path(sys.executable).parent / "memgap"
+    return os.path.relpath(beside, folder) if beside.is_relative_to(folder.absolute()) else str(beside)

@@ -7,12 +7,18 @@ from typing import Any
 from memgap.config.load import has_points
 from memgap.config.reading import read_yaml
 from memgap.errors import UserError
+from memgap.shipped import QUICKSTART
 
 DEFAULT = Path("config/config.yaml")
 
 
+def default_file() -> Path:
+    """Return what is measured where no file says it: the study's own configuration, without one the quickstart's."""
+    return DEFAULT if DEFAULT.exists() else QUICKSTART
+
+
 def read_config_files(paths: Sequence[Path]) -> dict[str, Any]:
-    """Return the merged content of `paths`; where none of them says what to measure, laid over config/config.yaml.
+    """Return the merged content of `paths`; where none of them says what to measure, laid over `default_file()`.
 
     Raises UserError for a file that is missing or no YAML mapping.
     """
@@ -20,7 +26,7 @@ def read_config_files(paths: Sequence[Path]) -> dict[str, Any]:
     for path in paths:
         _lay_over(merged, _read(path))
     if not has_points(merged):
-        base = _read(DEFAULT)
+        base = _read(default_file())
         _lay_over(base, merged)
         return base
     return merged

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from memgap import __version__
 from memgap.containers.digest import image_digest
 from memgap.engine.adapters import adapter_for
 from memgap.errors import UserError
+from memgap.shipped import ROOT
 
 ENGINE_FOLDER = ".venv-engine"
 NOT_INSTALLED, UNKNOWN = "not-installed", "unknown"
@@ -72,6 +74,13 @@ def check_version(engine: Mapping[str, Any], running: str | None, what: str) -> 
     )
 
 
+def check_installed(engine: Mapping[str, Any], python: str) -> None:
+    """Raises UserError where points of an absent vLLM would be measured with this workflow's own interpreter."""
+    own = engine["adapter"] == "vllm" and engine["version"] == NOT_INSTALLED and python == sys.executable
+    if own and find_spec("vllm") is None:
+        raise UserError(f"vLLM is not installed in {ENGINE_FOLDER}; run `memgap install` in this folder.")
+
+
 def engine_python(setting: str, image: str | None = None) -> str:
     """Return the interpreter that has the engine installed; see `engines.<name>.python` in the schema.
 
@@ -91,7 +100,7 @@ def engine_python(setting: str, image: str | None = None) -> str:
 
 def _engine_folder() -> Path | None:
     """Return the engine's environment: in the working directory, else in the checkout this package runs from."""
-    for root in (Path.cwd(), Path(__file__).resolve().parents[3]):
+    for root in (Path.cwd(), ROOT):
         if (root / ENGINE_FOLDER / "bin" / "python").exists():
             return root / ENGINE_FOLDER
     return None

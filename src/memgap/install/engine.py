@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from memgap.engine.identity import ENGINE_FOLDER, NOTE
 from memgap.errors import UserError
+from memgap.shipped import LOCKS
 from memgap.store.atomic import write_text
 from memgap.telemetry.nvml import Nvml
 
@@ -108,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the command line and install."""
     parser = argparse.ArgumentParser(description="Install the inference engine into .venv-engine.")
     parser.add_argument("--folder", type=Path, default=Path(ENGINE_FOLDER))
-    parser.add_argument("--locks", type=Path, default=Path("envs"))
+    parser.add_argument("--locks", type=Path, default=LOCKS)
     parser.add_argument("--kind", choices=["auto", "cuda", "cpu"], default="auto")
     parser.add_argument("--version", help="another version of the engine than the lock's, into a folder of its own")
     options = parser.parse_args(argv)

@@ -12,6 +12,7 @@ from pathlib import Path
 from memgap.errors import UserError
 from memgap.install.engine import locked_version
 from memgap.kinds.locust.environment import LOCUST_FOLDER, NOTE
+from memgap.shipped import LOCKS
 from memgap.store.atomic import write_text
 
 
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the command line and install."""
     parser = argparse.ArgumentParser(description=f"Install Locust into {LOCUST_FOLDER}.")
     parser.add_argument("--folder", type=Path, default=Path(LOCUST_FOLDER))
-    parser.add_argument("--lock", type=Path, default=Path("envs/locust.txt"))
+    parser.add_argument("--lock", type=Path, default=LOCKS / "locust.txt")
     options = parser.parse_args(argv)
     print(f"Installing Locust into {os.path.relpath(options.folder)} ...", flush=True)
     try:

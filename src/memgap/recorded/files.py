@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from memgap.errors import DAMAGE, UserError
+from memgap.shipped import ROOT
 from memgap.tables.gzipped import table_gz
 
 ASKED = ("requests", "startup")
@@ -28,7 +29,7 @@ def study_folder(name: str) -> Path:
 
     Raises UserError where neither has it.
     """
-    for folder in (Path(name), Path(__file__).resolve().parents[3] / name):
+    for folder in (Path(name), ROOT / name):
         if folder.is_dir():
             return folder
     raise UserError(f"config: recorded: {name} is no folder with recorded data; the project's own is recorded/h200.")

@@ -17,6 +17,7 @@ from memgap.cores import usable_cores
 from memgap.host.inherited import inherited
 from memgap.redact import redacted_command
 from memgap.roofline.gpus import differences
+from memgap.shipped import ROOT
 from memgap.telemetry.gpus import Choice
 from memgap.telemetry.nvml import Nvml
 
@@ -77,13 +78,12 @@ def _cpu_model() -> str | None:
 
 def git_commit() -> str | None:
     """Return the checkout's commit; the variable MEMGAP_GIT_COMMIT says it for a copy without history."""
-    folder = Path(__file__).resolve().parents[3]
     declared = os.environ.get("MEMGAP_GIT_COMMIT")
-    if declared or not (folder / ".git").exists():
+    if declared or not (ROOT / ".git").exists():
         return declared
     try:
-        commit = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-        changed = ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no"]
+        commit = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+        changed = ["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no"]
         head = subprocess.run(commit, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
         dirty = subprocess.run(changed, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -11,7 +11,7 @@ from typing import Any, TextIO, cast
 
 from memgap.canonical import canonical_json
 from memgap.containers.inside import check_container, check_same_memgap
-from memgap.engine.identity import engine_python
+from memgap.engine.identity import check_installed, engine_python
 from memgap.errors import DAMAGE, UserError
 from memgap.host.gpus import gpu_variables
 from memgap.host.inherited import differing, inherited
@@ -106,12 +106,14 @@ class Session:
         check_container(self._server_record["engine"])
         options, datasets = self._plan["options"], self._results.datasets
         engine, interval_s = self._server_record["engine"], float(options["interval_s"])
+        python = engine_python(options["python"], engine["image"])
+        check_installed(engine, python)
         offline = offline_variables(self._results.folder) if options.get("offline_nodes") else {}
         with self._scratch() as scratch:
             host_plan = HostPlan(
                 self._server_record,
                 self._model_target(),
-                engine_python(options["python"], engine["image"]),
+                python,
                 scratch,
                 float(options["startup_timeout_s"]),
                 options["port"],

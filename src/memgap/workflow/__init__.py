@@ -12,6 +12,8 @@ from memgap.config.load import check_config
 from memgap.containers.digest import pin_images
 from memgap.containers.inside import VERSION_VARIABLE, workflow_version
 from memgap.containers.jobs import prepare_images
+from memgap.declared import PACKAGE
+from memgap.shipped import SCRIPTS
 from memgap.store.atomic import keep_others_from_writing, write_text
 from memgap.study.sizing import fit_sessions
 from memgap.study.study import Study, expand_study
@@ -39,23 +41,27 @@ def snapshot(study: Study) -> Path:
     return path
 
 
-def prepare_jobs(study: Study, workflow_folder: str) -> None:
-    """Set what jobs find in their environment: the configuration, this Python as `python` (not in containers), this
-    process as their driver (see `memgap.warm`), a backend that draws to files whatever a notebook chose, and a umask
-    that lets not everybody write.
+def prepare_jobs(study: Study) -> None:
+    """Set what jobs find in their environment: the configuration, this Python as `python` (not in containers), the
+    package (for environments of conda), this process as their driver (see `memgap.warm`), a backend that draws to
+    files whatever a notebook chose, and a umask that lets not everybody write.
 
     Jobs expand the configuration again and take their plan from it, so that no plan has to fit into a command line.
     """
     keep_others_from_writing()
     os.environ["MEMGAP_CONFIG"] = str(snapshot(study))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    os.environ["MEMGAP_PACKAGE"] = str(PACKAGE.resolve())
     os.environ[VERSION_VARIABLE] = workflow_version()
     os.environ["MPLBACKEND"] = "Agg"
     claim(os.environ)
     records = (point.record for point in study.points.values())
-    prepare_images(study.config["engines"], records, Path(workflow_folder) / "workflow" / "scripts", os.environ)
+    prepare_images(study.config["engines"], records, SCRIPTS, os.environ)
 
 
-def script_path(workflow_folder: str, name: str) -> str:
-    """Return the path of workflow/scripts/`name` relative to the working directory."""
-    return os.path.relpath(Path(workflow_folder) / "workflow" / "scripts" / name)
+def script(name: str) -> str:
+    """Return the path of an entry point relative to the working directory, as the rules' shell sees it.
+
+    It is the package's own and not one beside the Snakefile, which may be a module that was taken from elsewhere.
+    """
+    return os.path.relpath(SCRIPTS / name)

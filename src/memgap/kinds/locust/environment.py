@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from memgap.errors import UserError
+from memgap.shipped import LOCKS, ROOT
 
 LOCUST_FOLDER = ".venv-locust"
 NOTE = "memgap-locust.json"
@@ -16,16 +17,15 @@ HOW_TO = "run `make install-locust` (or `python workflow/scripts/install_locust.
 
 def installed_note() -> Path | None:
     """Return the installer's note: in the working directory, else in the checkout that this package runs from."""
-    for root in (Path.cwd(), Path(__file__).resolve().parents[4]):
+    for root in (Path.cwd(), ROOT):
         if (root / LOCUST_FOLDER / NOTE).exists():
             return root / LOCUST_FOLDER / NOTE
     return None
 
 
-def locust_files(workflow_folder: str) -> tuple[str, str]:
+def locust_files() -> tuple[str, str]:
     """Return where the workflow makes Locust's environment, as the path of its note, and the lock it is made from."""
-    lock = os.path.relpath(Path(workflow_folder) / "envs" / "locust.txt")
-    return f"{LOCUST_FOLDER}/{NOTE}", lock
+    return f"{LOCUST_FOLDER}/{NOTE}", os.path.relpath(LOCKS / "locust.txt")
 
 
 def locust_python() -> str:
