@@ -48,7 +48,8 @@ def page(*args):
     return (text + f'\\nsglang:context_len{{tp_rank="0"}} {given.context_length}.0\\n').encode()
 
 
-def answered(self, method, path, headers, body):
+def answered(self, request):
+    path, headers, body = request.path.partition("?")[0], request.headers, request.body
     if path == "/v1/chat/completions" and b'"return_token_ids":true' in body:
         self._error(400, "return_token_ids is not supported with streaming on /v1/chat/completions.")
     elif path in ("/server_info", "/flush_cache") and not self._may(headers):
@@ -60,7 +61,7 @@ def answered(self, method, path, headers, body):
     elif path in ("/flush_cache", "/health_generate"):
         self._send(200, b"", b"text/plain")
     else:
-        answer(self, method, path, headers, body)
+        answer(self, request)
         return
     self.finished()
 

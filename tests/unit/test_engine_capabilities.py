@@ -55,7 +55,7 @@ def test_what_can_be_asked_is_what_the_table_says() -> None:
     assert table()["vllm"].in_process
     assert not table()["mock"].in_process
     assert table()["hf"] == Capabilities(static_batches=True, measured="5.17.0")
-    assert not table()["sglang"].measured
+    assert not table()["trtllm"].measured
 
 
 @pytest.mark.parametrize(

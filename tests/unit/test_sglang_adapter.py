@@ -26,6 +26,7 @@ from memgap.workflow import load_study
 from tests.support.fake_sglang import VERSION, write_fake_sglang
 from tests.support.records import small_config, small_study
 from tests.support.sessions import run_session
+from tests.support.waiting import LAST_RESORT_S
 
 PAGE = Path(__file__).with_name("data") / "sglang_metrics.txt"
 LOG = """[2026-01-01 00:00:00] Load weight end. elapsed=1.20 s, type=X, avail mem=70.10 GB, mem usage=2.50 GB.
@@ -286,7 +287,9 @@ def test_a_point_is_measured_through_the_adapter(tmp_path: Path, endpoint: str) 
     flags = {"max-total-tokens": 4000, "context-length": 64, "disable-radix-cache": True}
     config = small_config(engine="sglang", batch_cap=4, cap_side="server", server=flags, load=load)
     python = str(write_fake_sglang(tmp_path))
-    config["engines"] = {"sglang": {"adapter": "sglang", "python": python, "version": VERSION}}
+    config["engines"] = {
+        "sglang": {"adapter": "sglang", "python": python, "version": VERSION, "startup_timeout_s": LAST_RESORT_S}
+    }
     point = run_session(load_study(config), tmp_path)
     assert (point["status"], point["verdict"]["verdict"] == "invalid") == ("ok", False)
     assert point["client"]["token_source"] == ("token_ids" if endpoint == "completions" else "usage")

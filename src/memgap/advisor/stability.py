@@ -54,14 +54,13 @@ def stability(
     Draws with a negative throughput or latency are drawn again. Caps that are no candidates stay out of every draw.
     """
     profile = sorted(profile, key=lambda one: one.batch_cap)
-    usable = [one for one in profile if not one.excluded and one.throughput_tok_s and one.latency_ms is not None]
+    usable = _usable(profile)
     notes = _notes(usable)
     if not any(one.throughput_interval or one.latency_interval for one in usable):
         sentence = "How stable B_opt is cannot be said: no interval is known; measure three repeats or more."
         return Stability(sentence, None, 0, seed, notes=notes)
     measured = advise(profile, slo, epsilon).b_opt
-    rng = np.random.default_rng(seed)
-    drawn = {one.batch_cap: _draw(one, draws, rng) for one in usable}
+    drawn = draws_of(profile, draws, seed)
     decisions = [advise([_drawn(one, drawn, i) for one in profile], slo, epsilon) for i in range(draws)]
     chosen = Counter(decision.b_opt for decision in decisions)
     feasible = Counter(one.batch_cap for decision in decisions for one in decision.candidates if one.feasible)
@@ -74,6 +73,18 @@ def stability(
         caps=[CapShare(cap, chosen[cap] / draws, feasible[cap] / draws) for cap in drawn],
         notes=notes,
     )
+
+
+def draws_of(profile: Sequence[Profile], draws: int = DRAWS, seed: int = SEED) -> dict[int, Pairs]:
+    """Return draws of (throughput in tok/s, latency in ms) by cap, of shape (draws, 2); equal seeds, equal draws."""
+    rng = np.random.default_rng(seed)
+    return {one.batch_cap: _draw(one, draws, rng) for one in _usable(profile)}
+
+
+def _usable(profile: Sequence[Profile]) -> list[Profile]:
+    """Return the caps that the rule can judge, ascending."""
+    usable = [one for one in profile if not one.excluded and one.throughput_tok_s and one.latency_ms is not None]
+    return sorted(usable, key=lambda one: one.batch_cap)
 
 
 def _drawn(one: Profile, drawn: Mapping[int, Pairs], number: int) -> Profile:

@@ -9,6 +9,7 @@ from memgap.config.files import read_config_files
 from memgap.shipped import DOCS
 from memgap.study.study import Study
 from memgap.workflow import load_study
+from memgap.workflow.targets import all_tables
 
 
 def print_where(configfiles: Sequence[Path]) -> None:
@@ -20,6 +21,7 @@ def tell_where(study: Study) -> None:
     """Print the files of a study to look at first."""
     models = dict.fromkeys(model for sweep in study.figure_sweeps() for model in study.models_of(sweep))
     found = {
+        "start": [one.outputs["page"] for one in all_tables(study) if one.name == "explore"],
         "figures": [f"figures/{name}.pdf" for name in study.config["figures"]],
         "advice": [f"results/advisor/{model}.yaml" for model in models],
     }

@@ -33,6 +33,8 @@ SETTINGS: Mapping[str, Setting] = {
     "replication": Setting("sweeps", "sweep", "Sweep with replicas."),
     "sweeps": Setting("sweeps", "sweep", "Names of the sweeps.", many=True),
     "study": Setting("offline", "offline study", "Name of the offline study."),
+    "others": Setting("sweeps", "sweep", "Sweeps whose models are shown beside those of `sweep`.", many=True),
+    "twins": Setting("sweeps", "sweep", "Name of the sweep whose models' twins are drawn beside what was measured."),
     "studies": Setting("offline", "offline study", "Names of offline studies.", many=True),
     "loadtest": Setting("loadtests", "load test", "Name of the load test."),
     "tuning": Setting("tuning", "tuning", "Name of the tuning."),

@@ -11,7 +11,7 @@ from typing import Any
 from memgap.declared import declared, setting_of, settings_schema
 
 COMMAND = "memgap.tables.command"
-FOLDERS = ("tables", "kinds/*", "tuning", "labs")
+FOLDERS = ("tables", "kinds/*", "tuning", "labs", "explore")
 GROUP = "{group}"
 
 
@@ -25,7 +25,8 @@ class TableSpec:
     (see `memgap.study.plan`). `wanted`: the files that the target `tables` asks for, where the section `when` of the
     configuration is not empty; the others are made where something reads them. Without `of`, `when` is the section
     whose groups the table is of, all of them, where the configuration does not name it. `shown`: the files in the
-    report. `digits`: significant digits of numbers in CSV files, all that tell a number apart where 0.
+    report. `target`: the target of Snakemake's that asks for it alone, if it has one. `digits`: significant digits of
+    numbers in CSV files, all that tell a number apart where 0.
     """
 
     name: str
@@ -37,6 +38,7 @@ class TableSpec:
     wanted: tuple[str, ...] = ()
     when: str = ""
     shown: tuple[str, ...] = ()
+    target: str = ""
     caption: str = ""
     category: str = "Tables"
     settings: Mapping[str, str] = field(default_factory=dict)

@@ -91,6 +91,7 @@ class SglangAdapter:
         reports_settings=True,
         has_histograms=True,
         is_advised=True,
+        measured="0.5.17",
     )
     flags = FlagNames(
         max_seqs="max-running-requests",

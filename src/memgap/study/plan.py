@@ -66,6 +66,7 @@ PLANS: Mapping[str, tuple[Callable[[Study], Iterable[str]] | None, Make]] = {
     "predictions": (lambda study: study.config["predictions"], _predictions),
     "advisor": (None, _advisor),
     "prices": (None, lambda study, _: study.config["usd_per_gpu_hour"]),
+    "explore": (None, lambda study, _: {**_advisor(study, ""), "usd_per_gpu_hour": study.config["usd_per_gpu_hour"]}),
     "roofline": (None, _roofline),
 }
 """What jobs read: kind of plan -> the names there are (None where there is one plan for all), the plan of a name."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -80,11 +80,6 @@ def predict(calibration: Calibration, question: Observation, draws: int = DRAWS)
     widened = EXTRAPOLATED if beyond else 1.0
     values = {name: _estimate(name, value, spread.get(name, []), widened) for name, value in middle.items()}
     return Prediction(values, beyond, central)
-
-
-def what_if(point: Observation, **server: float) -> Observation:
-    """Return a point with some of its server's limits replaced, such as `max_batched_tokens`."""
-    return replace(point, server=replace(point.server, **server))  # type: ignore[arg-type]
 
 
 def _told(found: dict[str, float], one: Run, setup: Setup, calibration: Calibration) -> dict[str, float]:

@@ -9,7 +9,7 @@ from memgap.declared import PACKAGE
 
 IMPORT = re.compile(r"^[ \t]*(?:from|import) (memgap(?:\.\w+)*)(?: import (?:\(([^)]*)\)|(.+)))?", re.MULTILINE)
 """A statement's module and the names that it takes from it; a pattern, since parsing all files takes half a second."""
-DATA_FILE = re.compile(r"""["']([\w./-]+\.(?:yaml|json))["']""")
+DATA_FILE = re.compile(r"""["']([\w./-]+\.(?:yaml|json|html|css|js))["']""")
 
 
 def code_of(module: str, *alone: str) -> list[str]:

@@ -219,12 +219,13 @@ def advice_files(study: Study) -> list[str]:
 
 
 def target_names() -> list[str]:
-    """Return the targets beside `figures` and `tables` that figures belong to, one of each kind of measurement."""
-    return list(dict.fromkeys(figure.target for figure in figures.figures().values() if figure.target))
+    """Return the targets beside `figures` and `tables` that figures and tables belong to."""
+    wanted = [one.target for one in figures.figures().values()] + [one.target for one in tables.tables().values()]
+    return [target for target in dict.fromkeys(wanted) if target]
 
 
 def target_files(study: Study, target: str) -> list[str]:
-    """Return the figures of a target, such as `tuning`, and the tables of the groups that have them.
+    """Return the figures and tables of a target, such as `tuning`, and the tables of the groups that have the figures.
 
     Raises UserError where there is no such group.
     """
@@ -237,6 +238,8 @@ def target_files(study: Study, target: str) -> list[str]:
             )
     made = _of_groups(study, members) + [Made(study, figure) for figure in members if not figure.of]
     beside = [one for one in all_tables(study) if _section_of(one.spec) in sections]
+    alone = [Made(study, table) for table in tables.tables().values() if table.target == target]
+    beside += [one for one in alone if one.settings]  # asked, since a mistake is told there
     return [path for one in made for path in one.outputs.values()] + [path for one in beside for path in one.wanted]
 
 
