@@ -2,12 +2,17 @@
 
 import json
 import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import quickjs
+from docutils.core import publish_parts
+from jinja2 import Environment
 
 from memgap.advisor.bca import Profile, advise
+from memgap.advisor.report import advice_for, write_advice
 from memgap.errors import UserError
 from memgap.explore.numbers import as_json, bend, model_numbers
 from memgap.explore.page import FOLDER, _runtime, make
@@ -17,6 +22,7 @@ from memgap.workflow.targets import target_files
 from tests.support.explored import advised, inputs, numbers_in, settings, table
 from tests.support.records import small_config
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGURED = {"multiple": 2.0, "times_latency_at": 32}
 SLOS: list[dict[str, Any]] = [CONFIGURED, {"multiple": 1.5, "times_latency_at": 10}]
 SLOS += [{"ms": ms} for ms in (1.0, 8.0, 8.2, 9.1428, 12.6, 14.0, 17.2, 26.3, 1000.0)]
@@ -134,6 +140,13 @@ def test_without_a_price_or_repeats_nothing_is_made_up() -> None:
     assert found["usd_per_gpu_hour"] is None and found["draws"] == {}
 
 
+def test_a_machine_without_a_gpu_has_memory_but_no_replicas() -> None:
+    found = model_numbers(table().assign(device="cpu", gpu_name=None), "big", settings(usd_per_gpu_hour={"CPU": 0.08}))
+    memory = found["caps"]["32"]["memory"]
+    assert (found["gpu"], found["usd_per_gpu_hour"], memory["replicas"]) == ("CPU", 0.08, None)
+    assert memory["kv_freed_bytes"] > 0
+
+
 def test_the_bend_is_the_last_doubling_that_pays() -> None:
     def curve(*rates: float) -> int | None:
         return bend([Profile(2**i, rate, 1.0) for i, rate in enumerate(rates)])
@@ -154,3 +167,22 @@ def test_the_target_needs_the_sweep_named() -> None:
         target_files(load_study(config), "explore")
     config["tables"] = {"explore": {"sweep": "small"}}
     assert target_files(load_study(config), "explore") == ["results/explore.html"]
+
+
+def test_the_report_opens_with_the_advice_and_the_story(tmp_path: Path) -> None:
+    texts = {
+        "big.yaml": write_advice(advice_for(table(), "big", settings())),
+        "small.yaml": write_advice(advice_for(table("small"), "small", settings(slo={"ms": 0.1}))),
+        **dict.fromkeys(("plan.yaml", "explore.html", "claims.html"), "model: big\n"),
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    text = (REPOSITORY / "workflow/report/workflow.rst").read_text()
+    links = "".join(f"\n.. _{name}: javascript:{name}\n" for name in texts)
+    files = [SimpleNamespace(target=name, path=tmp_path / name) for name in texts]
+    environment = Environment(trim_blocks=True, lstrip_blocks=True)  # as in Snakemake
+    page = publish_parts(environment.from_string(text + links).render(files=files), writer="html")["html_body"]
+    said = " ".join(re.sub("<[^>]+>", "", page).split())
+    assert "System Message" not in said
+    assert "big. Run with a batch cap of 64: " in said and "small. No cap meets the latency bound" in said
+    assert page.count("<li>") == 4 and said.index("explore.html: All of it") < said.index("claims.html: What holds")

@@ -12,6 +12,7 @@ import yaml
 
 from memgap.config.files import read_config_files
 from memgap.workflow import load_study
+from tests.support.explored import numbers_in
 from tests.support.studies import REPOSITORY, SNAKEMAKE
 
 pytestmark = pytest.mark.workflow
@@ -73,6 +74,19 @@ def test_every_figure_of_the_configuration_is_drawn(redrawn: Redrawn, config: di
     assert {f"fig{number:02d}" for number in range(1, 14)} <= config["figures"].keys(), "the paper's"
     for name in config["figures"]:
         assert not_empty(redrawn.folder / "figures", name, ("pdf", "png", "csv"))
+
+
+def test_the_page_to_explore_has_the_advice(redrawn: Redrawn) -> None:
+    page = (redrawn.folder / "results/explore.html").read_text()
+    assert len(page) < 5_000_000
+    for one in numbers_in(page)["models"]:
+        advice = redrawn.document(one["model"])
+        assert one["advice"]["advice"] == advice["advice"]
+        at = one["caps"][str(advice["b_opt"])]
+        assert at["command"] == advice["command"]
+        assert at["memory"]["replicas"] == advice["memory"]["replicas"]
+        assert one["advice"]["stability"] == advice["stability"]
+        assert "itl_mean_ms" in one["twin"]
 
 
 def test_every_table_of_the_paper_is_made(redrawn: Redrawn) -> None:

@@ -42,7 +42,9 @@ envvars:
 def in_report(path, category, **labels):
     """A file in the report, under the caption of its rule's params; a page goes first, since "as" is before "csv"."""
     file = path.rpartition("/")[2]
-    kind = file.rpartition("}.")[2].replace("html", "as a page")
+    kind = (file.partition("}.")[2] or file.partition(".")[2]).replace(
+        "html", "as a page"
+    )
     return report(
         path,
         caption="../report/entry.rst",

@@ -24,12 +24,17 @@ WHOLE_FLAGS = frozenset(
 """Flags of servers whose values are whole numbers: 1024.0 is 1024 there. Others may be fractions and stay."""
 
 
-def with_endless_rates(value: Any, key: str = "") -> Any:
-    """Return `value` with an infinite request rate as the text `inf`, since JSON, which plans are kept in, has none."""
+def with_endless_rates(value: Any, key: str = "", within: tuple[int, ...] = ()) -> Any:
+    """Return `value` with an infinite request rate as the text `inf`, since JSON, which plans are kept in, has none.
+
+    `within` are the ids of what it lies in: what holds itself stays as it is, for `check_safe` to refuse.
+    """
+    if id(value) in within:
+        return value
     if isinstance(value, Mapping):
-        return {name: with_endless_rates(one, str(name)) for name, one in value.items()}
+        return {name: with_endless_rates(one, str(name), (*within, id(value))) for name, one in value.items()}
     if isinstance(value, list):
-        return [with_endless_rates(one, key) for one in value]
+        return [with_endless_rates(one, key, (*within, id(value))) for one in value]
     return ENDLESS if value == math.inf and key.rpartition(".")[2] in RATES else value
 
 
