@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from memgap.config import files
 from memgap.config.load import check_config
 from memgap.config.reference import main as write_reference
 from memgap.config.reference import reference_page
 from memgap.errors import UserError
+from memgap.shipped import QUICKSTART
 from memgap.workflow import load_study
 from tests.support.configs import broken
 
@@ -96,6 +98,11 @@ def test_a_file_without_sweeps_changes_the_default_one(tmp_path: Path, monkeypat
     (tmp_path / "mine.yaml").write_text("advisor: {epsilon: 0.2}\n")
     merged = files.read_config_files([tmp_path / "mine.yaml"])
     assert merged == {"sweeps": {"s": {"fixed": {}}}, "advisor": {"epsilon": 0.2, "memory_margin": 0}}
+
+
+def test_in_a_folder_without_a_study_the_quickstart_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert files.read_config_files([]) == yaml.safe_load(QUICKSTART.read_text(encoding="utf-8"))
 
 
 def test_the_reference_page_is_written_where_it_is_asked_for(tmp_path: Path) -> None:

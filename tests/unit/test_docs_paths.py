@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 PATHS = re.compile(r"`((?:src/memgap/|workflow/|config/|tests/|benchmarks/)[A-Za-z0-9_./{},*-]+)`")
 MODULES = re.compile(r"`(memgap(?:\.[a-z_0-9]+)+)`")
 EXAMPLES = re.compile(r"NAME|figNN|tab0N")
@@ -20,7 +23,7 @@ def spelled(path: str) -> list[str]:
     return [f"{before}{name}{after}" for name in names.split(",")] if brace else [path]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
 def test_every_file_and_module_that_a_page_names_is_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = [path for found in PATHS.findall(text) for path in spelled(found) if not EXAMPLES.search(path)]

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -77,6 +78,9 @@ def test_a_wheel_has_all_that_the_workflow_is_made_of(installed: Path) -> None:
         names = {path.name for path in (ROOT / "workflow" / folder).iterdir() if path.is_file()}
         assert {path.name for path in (shipped / "workflow" / folder).iterdir() if path.is_file()} == names
     assert not list(shipped.rglob("site.yaml"))
+    package = REPOSITORY / "src/memgap"
+    files = {path.relative_to(package) for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert sorted(file for file in files if not (installed / "memgap" / file).exists()) == []
 
 
 def test_a_study_is_made_and_planned_with_an_installed_memgap(installed: Path, tmp_path: Path) -> None:
@@ -112,12 +116,15 @@ def test_without_an_engine_a_session_says_how_to_get_one() -> None:
     check_installed({**engine, "adapter": "mock"}, sys.executable)
 
 
-def test_the_environment_of_conda_has_the_locked_versions_and_memgap(tmp_path: Path) -> None:
+def test_conda_and_pip_get_what_the_lock_is_made_from_and_conda_gets_memgap(tmp_path: Path) -> None:
     *_, pinned = yaml.safe_load((LOCKS / "workflow.yaml").read_text())["dependencies"]
     locked = (LOCKS / "workflow.txt").read_text()
     assert [one for one in pinned["pip"] if not re.search(rf"^{re.escape(one)} ", locked, re.MULTILINE)] == []
     names = re.findall(r"^([a-z][a-z-]+)", (LOCKS / "workflow.in").read_text(), re.MULTILINE)
     assert {one.partition("==")[0] for one in pinned["pip"]} == set(names) - {"setuptools"}
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    assert {re.split("[<>=]", one)[0] for one in asked} == set(names) - {"setuptools"}
     venv.create(tmp_path, with_pip=False)
     package = str(REPOSITORY / "src/memgap")
     made = {"CONDA_PREFIX": str(tmp_path), "MEMGAP_PACKAGE": package, "PYTHONPATH": ""}
