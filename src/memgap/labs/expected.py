@@ -61,6 +61,11 @@ def useful_fraction(rows: Rows) -> float:
     raise UnknownError("no arm runs static batches")
 
 
+def saved_by_seats(rows: Rows) -> float:
+    """Return how many times more useful tokens seats make that no finished request keeps: 1 by the useful share."""
+    return 1.0 / useful_fraction(rows)
+
+
 def kv_bytes(rows: Rows) -> float:
     """Return the bytes of the KV pool: its tokens by the bytes of one."""
     per_token = held_of(rows[0]["record"]).kv_bytes_per_token
@@ -98,6 +103,7 @@ FUNCTIONS: Mapping[str, Callable[[Rows], float]] = {
         chunked_prefix,
         weight_read_ms,
         useful_fraction,
+        saved_by_seats,
         kv_bytes,
         graph_memory_tokens,
         shared_prompt_usage,
