@@ -8,6 +8,7 @@ import yaml
 
 from memgap.errors import DAMAGE
 from memgap.foreign.result import Foreign, numbers, statistics
+from memgap.own_yaml import own_yaml
 
 TOOL = "inference-perf"
 LATENCIES = {
@@ -46,7 +47,7 @@ def read(documents: Sequence[Any], path: Path) -> list[Foreign] | None:
 
 def _configured(path: Path) -> tuple[str, int | None]:
     try:
-        config = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
+        config = own_yaml((path.parent / "config.yaml").read_text(encoding="utf-8"))  # written by the tool itself
         stages = config["load"]["stages"]
         number = path.name.split("_")[1]
         held = stages[int(number)].get("concurrency_level") if number.isdigit() else None
