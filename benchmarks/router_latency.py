@@ -18,7 +18,7 @@ from memgap.host.ports import free_port
 from memgap.host.supervised import Supervised
 from memgap.load.records import LoadPlan, Prompt
 from memgap.load.runner import run
-from memgap.loopback import fetch
+from memgap.loopback import answers
 from memgap.mock_server.launch import MockServer
 
 OUTPUT_TOKENS, PROMPT_TOKENS, STEP_MS = 4, 64, 2.0
@@ -54,7 +54,7 @@ def main() -> None:
         )
         url, added = f"http://127.0.0.1:{port}", []
         try:
-            while not _answers(url):
+            while not answers(f"{url}/health"):
                 time.sleep(0.05)
             print("| round | straight, ms (p50, p99) | through the router, ms (p50, p99) | added, ms (p50, p99) |")
             print("| --- | --- | --- | --- |")
@@ -72,13 +72,6 @@ def main() -> None:
             router.stop()
     for name, values in zip(("p50", "p99"), zip(*added, strict=True), strict=True):
         print(f"added to the {name}: {statistics.median(values):.2f} ms ({min(values):.2f} to {max(values):.2f})")
-
-
-def _answers(url: str) -> bool:
-    try:
-        return fetch(f"{url}/health", 2)[0] == 200
-    except OSError:
-        return False
 
 
 if __name__ == "__main__":

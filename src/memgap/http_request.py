@@ -4,7 +4,7 @@ Source: RFC 9112, sections 3, 5 and 6. Bodies have a content-length; chunked one
 here sends them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 REASONS = {
@@ -44,13 +44,10 @@ class Request:
 
 
 class RequestReader:
-    """Cuts what a connection receives into requests.
+    """Cuts what a connection receives into requests; `write` sends a client the leave that it waits for with a body."""
 
-    `continues` is true once a client waits for leave to send its body; setting it back to false gives the leave.
-    """
-
-    def __init__(self) -> None:
-        self.continues = False
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
         self._buffer = b""
         self._head: tuple[str, str, dict[str, str], bool] | None = None
         self._size = 0
@@ -77,7 +74,8 @@ class RequestReader:
             self._head, self._size = _read_head(self._buffer[:end])
             self._buffer = self._buffer[end + 4 :]
             waits = self._head[2].get("expect", "").lower() == "100-continue"
-            self.continues = waits and len(self._buffer) < self._size
+            if waits and len(self._buffer) < self._size:
+                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if len(self._buffer) < self._size:
             return None
         method, path, headers, keep_alive = self._head

@@ -28,6 +28,14 @@ def fetch(
         raise ConnectionError(f"{type(error).__name__} {error}") from error
 
 
+def answers(url: str) -> bool:
+    """Whether a GET is answered with status 200 within two seconds."""
+    try:
+        return fetch(url, 2)[0] == 200
+    except OSError:
+        return False
+
+
 def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which a program and its children reach these hosts without a proxy.
 

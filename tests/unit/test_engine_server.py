@@ -68,7 +68,7 @@ def test_a_port_lost_between_choice_and_bind_is_replaced(tmp_path: Path, monkeyp
         ports = [taken.getsockname()[1], free_port()]
         monkeypatch.setattr(server_module, "free_port", lambda: ports.pop(0))
         monkeypatch.setattr(
-            server_module, "_answers", lambda url: taken.getsockname()[1] != int(url.split(":")[2][:5].split("/")[0])
+            server_module, "answers", lambda url: taken.getsockname()[1] != int(url.split(":")[2][:5].split("/")[0])
         )
         with make_server(tmp_path) as server:
             server.start()

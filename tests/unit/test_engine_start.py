@@ -120,7 +120,7 @@ def test_settling_tells_a_well_a_dead_and_a_hanging_server_apart(
         assert server.settle()
         server.stop()
         server.start()
-        monkeypatch.setattr(server_module, "_answers", lambda url: False)
+        monkeypatch.setattr(server_module, "answers", lambda url: False)
         assert not server.settle()
         assert not server.alive
 

@@ -13,7 +13,7 @@ from memgap.host.ports import free_port
 from memgap.host.supervised import Supervised
 from memgap.load.records import LoadPlan, Prompt
 from memgap.load.runner import run
-from memgap.loopback import fetch
+from memgap.loopback import answers, fetch
 from memgap.mock_server.launch import MockServer
 from tests.support.loads import status_counts
 from tests.support.waiting import until
@@ -28,17 +28,10 @@ def routed(folder: Path, *members: str, policy: str = "round-robin") -> Iterator
     command = [sys.executable, "-m", "memgap.router", "--port", str(port), "--policy", policy, *given]
     process, url = Supervised(command, folder / "router.log", {}), f"http://127.0.0.1:{port}"
     try:
-        until(lambda: answers(url))
+        until(lambda: answers(f"{url}/health"))
         yield url
     finally:
         process.stop()
-
-
-def answers(url: str) -> bool:
-    try:
-        return fetch(f"{url}/health", 2)[0] == 200
-    except OSError:
-        return False
 
 
 def page(url: str) -> Page:

@@ -1,6 +1,7 @@
 """What a server's failure is for the points that needed it."""
 
 import re
+from collections.abc import Mapping
 
 TRACEBACK = "Traceback (most recent call last):"
 MOST_CHARACTERS = 240
@@ -18,6 +19,11 @@ class ServerFailureError(Exception):
         self.kind = kind
         self.log_tail = log_tail
         self.hopeless = hopeless
+
+
+def kind_in(log: str, kinds: Mapping[str, re.Pattern[str]]) -> str | None:
+    """Return the first kind of failure whose pattern a log has, None where it has none."""
+    return next((kind for kind, pattern in kinds.items() if pattern.search(log)), None)
 
 
 def first_error(log: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from memgap.engine.base import EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
+from memgap.engine.failure import kind_in
 from memgap.engine.prometheus import Page
 
 OPTIONS: Mapping[str, tuple[type, ...]] = {
@@ -72,7 +73,4 @@ class HfAdapter:
 
     def failure_kind(self, log: str) -> str | None:
         """See EngineAdapter."""
-        for kind, pattern in (("oom", OOM), ("bad_config", BAD_CONFIG)):
-            if pattern.search(log):
-                return kind
-        return None
+        return kind_in(log, {"oom": OOM, "bad_config": BAD_CONFIG})

@@ -12,6 +12,7 @@ from typing import Any
 
 from memgap.engine.base import SCRATCH, EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
+from memgap.engine.failure import kind_in
 from memgap.engine.flags import flag_list, without_false
 from memgap.engine.held import held
 from memgap.engine.openai import OpenaiAdapter
@@ -151,10 +152,7 @@ class LmdeployAdapter(OpenaiAdapter):
 
     def failure_kind(self, log: str) -> str | None:
         """See EngineAdapter."""
-        for kind, pattern in (("oom", OOM), ("port_in_use", PORT_IN_USE), ("bad_config", BAD_CONFIG)):
-            if pattern.search(log):
-                return kind
-        return None
+        return kind_in(log, {"oom": OOM, "port_in_use": PORT_IN_USE, "bad_config": BAD_CONFIG})
 
 
 def _fields(pattern: re.Pattern[str], log: str) -> dict[str, Any]:

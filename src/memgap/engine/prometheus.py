@@ -74,6 +74,17 @@ def total(page: Page, name: str) -> float | None:
     return None
 
 
+def rise(before: Page, after: Page, name: str) -> float | None:
+    """Return by how much a counter rose between two pages, None where the later one has none of that name, or where it
+    was set back or is no finite number.
+
+    It counts from 0 where it was not there before: engines show some with their first event.
+    """
+    now = total(after, name)
+    change = math.nan if now is None else now - (total(before, name) or 0.0)
+    return change if change >= 0 else None
+
+
 def largest(page: Page, name: str) -> float | None:
     """Return the largest value of a metric over its label sets, or None where there is none.
 

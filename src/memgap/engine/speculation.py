@@ -7,7 +7,7 @@ its own over the last steps.
 from collections import defaultdict
 from collections.abc import Mapping
 
-from memgap.engine.prometheus import Page, largest, total
+from memgap.engine.prometheus import Page, largest, rise
 
 _COUNTERS: Mapping[str, str] = {
     "spec_drafts": "vllm:spec_decode_num_drafts",
@@ -28,9 +28,7 @@ def speculation_summary(before: Page, after: Page) -> dict[str, float]:
     drafted tokens, `spec_length_mean` the tokens that a verified step gives, its own one included, and
     `spec_accepted_at_N_fraction` the share of drafts whose token N, from 0, was accepted.
     """
-    found = {
-        name: change for name, metric in _COUNTERS.items() if (change := _change(before, after, metric)) is not None
-    }
+    found = {name: change for name, metric in _COUNTERS.items() if (change := rise(before, after, metric)) is not None}
     drafts, drafted = found.get("spec_drafts", 0.0), found.get("spec_draft_tokens", 0.0)
     if not drafts or not drafted:
         gauges = {name: largest(after, metric) for name, metric in _GAUGES.items()}
@@ -42,15 +40,6 @@ def speculation_summary(before: Page, after: Page) -> dict[str, float]:
     for position, accepted in sorted(now.items()):
         found[f"spec_accepted_at_{position}_fraction"] = (accepted - was.get(position, 0.0)) / drafts
     return found
-
-
-def _change(before: Page, after: Page, metric: str) -> float | None:
-    """Return by how much a counter rose, from 0 where it was not there before; None where that cannot be known."""
-    now = total(after, metric)
-    if now is None:
-        return None
-    change = now - (total(before, metric) or 0.0)
-    return change if change >= 0 else None
 
 
 def _by_position(page: Page) -> dict[int, float]:

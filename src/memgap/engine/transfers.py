@@ -6,7 +6,7 @@ disaggregation.
 
 from collections.abc import Mapping
 
-from memgap.engine.prometheus import Page, total
+from memgap.engine.prometheus import Page, rise
 
 SLOW_BYTES_S = 5e9
 """Between two GPUs of one host less than this is a path through the CPU or the network."""
@@ -39,12 +39,6 @@ def transfer_summary(before: Page, after: Page) -> dict[str, float]:
 
 
 def _change(before: Page, after: Page, metrics: tuple[tuple[str, float], ...]) -> float | None:
-    """Return by how much the first metric that a page has rose, None where there is none or it is no finite number.
-
-    It is not there before the first transfer, and counts from 0 then.
-    """
-    for name, unit in metrics:
-        if (now := total(after, name)) is not None:
-            rose = (now - (total(before, name) or 0.0)) * unit
-            return rose if rose >= 0 else None
-    return None
+    """Return by how much the first metric that a page has rose, in our unit; None where there is none."""
+    rises = ((rise(before, after, name), unit) for name, unit in metrics)
+    return next((rose * unit for rose, unit in rises if rose is not None), None)

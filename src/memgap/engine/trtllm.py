@@ -11,6 +11,7 @@ import yaml
 
 from memgap.engine.base import SCRATCH, EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
+from memgap.engine.failure import kind_in
 from memgap.engine.flags import flag
 from memgap.engine.held import held
 from memgap.engine.openai import OpenaiAdapter
@@ -105,7 +106,4 @@ class TrtllmAdapter(OpenaiAdapter):
 
     def failure_kind(self, log: str) -> str | None:
         """See EngineAdapter."""
-        for kind, pattern in (("oom", OOM), ("port_in_use", PORT_IN_USE), ("bad_config", BAD_CONFIG)):
-            if pattern.search(log):
-                return kind
-        return None
+        return kind_in(log, {"oom": OOM, "port_in_use": PORT_IN_USE, "bad_config": BAD_CONFIG})

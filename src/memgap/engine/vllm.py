@@ -9,6 +9,7 @@ from typing import Any
 from memgap.canonical import canonical_json
 from memgap.engine.base import EngineFacts, FlagNames, Launch, Record
 from memgap.engine.capabilities import Capabilities
+from memgap.engine.failure import kind_in
 from memgap.engine.flags import flag_list, model_flags
 from memgap.engine.held import held
 from memgap.engine.prometheus import Page, labels_of, parse_page, total
@@ -245,10 +246,7 @@ class VllmAdapter:
 
     def failure_kind(self, log: str) -> str | None:
         """See EngineAdapter."""
-        for kind, pattern in (("oom", OOM), ("port_in_use", PORT_IN_USE), ("bad_config", BAD_CONFIG)):
-            if pattern.search(log):
-                return kind
-        return None
+        return kind_in(log, {"oom": OOM, "port_in_use": PORT_IN_USE, "bad_config": BAD_CONFIG})
 
 
 def _entry_point(server: Record) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from memgap.host.replicas import Replicas
 from memgap.host.routers import Behind, router_command
 from memgap.host.server import EngineServer
 from memgap.host.supervised import Supervised
-from memgap.loopback import fetch
+from memgap.loopback import answers
 from memgap.redact import redact
 from memgap.telemetry.gpus import CHOSEN
 
@@ -140,7 +140,7 @@ class Group(Replicas):
 
     @property
     def _router_answers(self) -> bool:
-        return _answers(f"{self._router_url}/health")
+        return answers(f"{self._router_url}/health")
 
     @property
     def _router_text(self) -> str:
@@ -202,10 +202,3 @@ def devices_of(server: Mapping[str, Any]) -> dict[str, list[str]]:
         raise ServerFailureError("bad_config", f"the group takes {needed} GPUs, but {why}", "", hopeless=True)
     given = iter(ids)
     return {name: [next(given) for _ in range(one.gpus)] for name, one in flags.items()}
-
-
-def _answers(url: str) -> bool:
-    try:
-        return fetch(url, 2)[0] == 200
-    except OSError:
-        return False

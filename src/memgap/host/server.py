@@ -17,7 +17,7 @@ from memgap.host.ports import free_port, require_free
 from memgap.host.protocol import HostPlan
 from memgap.host.startup_phases import StartupPhases
 from memgap.host.supervised import Supervised
-from memgap.loopback import fetch
+from memgap.loopback import answers, fetch
 from memgap.redact import redact
 
 PORT_TRIES = 3
@@ -76,7 +76,7 @@ class EngineServer:
         """
         healthy_since_s, deadline_s = time.monotonic(), time.monotonic() + UNHEALTHY_LIMIT_S
         while self.alive and time.monotonic() - healthy_since_s < HEALTHY_S:
-            if not _answers(self.url + self.adapter.alive_path):
+            if not answers(self.url + self.adapter.alive_path):
                 healthy_since_s = time.monotonic()
                 if healthy_since_s > deadline_s:
                     self.stop()
@@ -147,7 +147,7 @@ class EngineServer:
                     message += f" ({why})"
                 raise ServerFailureError(kind, message, tail)
             self._phases.look(time.monotonic() - began_s)
-            if _answers(self.url + self.adapter.ready_path) and self._listens():
+            if answers(self.url + self.adapter.ready_path) and self._listens():
                 return
             if time.monotonic() - began_s > self._plan.startup_timeout_s:
                 message = (
@@ -209,10 +209,3 @@ class EngineServer:
             data = data[: 2 * LOG_TAIL_BYTES] + b"\n...\n" + data[-2 * LOG_TAIL_BYTES :]
         text = data.decode("utf-8", "replace")
         return text.replace(self.api_key, "[API key]") if self.api_key else text
-
-
-def _answers(url: str) -> bool:
-    try:
-        return fetch(url, 2)[0] == 200
-    except OSError:
-        return False

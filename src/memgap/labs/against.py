@@ -15,15 +15,13 @@ from memgap.canonical import canonical_json
 from memgap.declared.tables import TableSpec
 from memgap.labs.names import leading, value_text
 from memgap.labs.values import Row, lab_rows
-from memgap.stats.paired import Key, judged
+from memgap.stats.paired import BETTER_MORE, METRICS, Key, gain, judged
 from memgap.tables.forms import Content
 from memgap.tables.inputs import Inputs
+from memgap.verdict.judge import OFFERED
 
 MARGIN = 0.02
 """Ratios within this share of 1 are equal."""
-BETTER_MORE = ("request_throughput_req_s", "decode_throughput_tok_s")
-BETTER_LESS = ("ttft_mean_ms", "tpot_mean_ms", "e2e_mean_ms", "decode_step_mean_ms", "prefill_s")
-OFFERED = "offered-load"
 COLUMNS = [
     *("lab", "arm", "label", "reference", "metric", "at", "phase", "reference_value", "value", "ratio", "low", "high"),
     *("blocks", "verdict", "reason"),
@@ -74,11 +72,11 @@ def _compared(reference: str, arm: str, rows: Sequence[Row], axes: Sequence[str]
         if why:
             refused.setdefault(place, why)
             continue
-        for metric in (*BETTER_MORE, *BETTER_LESS):
+        for metric in METRICS:
             theirs_value, value = _number(other, metric), _number(row, metric)
             if theirs_value is not None and value is not None:
                 pairs.setdefault((metric, place), []).append((theirs_value, value))
-    gains = {(name, place): [_gain(name, *one) for one in own] for (name, place), own in pairs.items()}
+    gains = {(name, place): [gain(name, *one) for one in own] for (name, place), own in pairs.items()}
     for (metric, place), one in judged(gains, MARGIN).items():
         before, after = (fmean(pair[side] for pair in pairs[metric, place]) for side in (0, 1))
         numbers = {"reference_value": before, "value": after, "ratio": one.ratio, "low": one.low, "high": one.high}
@@ -111,7 +109,3 @@ def _number(row: Row, metric: str) -> float | None:
     if not isinstance(value, float | int) or not math.isfinite(value) or value <= 0:
         return None
     return None if metric == BETTER_MORE[0] and row.get("limit") == OFFERED else float(value)
-
-
-def _gain(metric: str, before: float, after: float) -> float:
-    return math.log(after / before) if metric in BETTER_MORE else math.log(before / after)

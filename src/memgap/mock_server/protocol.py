@@ -131,7 +131,6 @@ class Connection(asyncio.Protocol):
     def __init__(self, app: App) -> None:
         self.app = app
         self.closed = False
-        self._reader = RequestReader()
         self._busy = False
         self._reply: Reply | None = None
         self._keep_alive = True
@@ -140,6 +139,7 @@ class Connection(asyncio.Protocol):
         """Remember the transport."""
         self._transport = cast(asyncio.Transport, transport)
         self.write = self._transport.write
+        self._reader = RequestReader(self.write)
         self.app.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -193,9 +193,6 @@ class Connection(asyncio.Protocol):
             self._error(error.status, str(error))
             self._transport.close()
             return
-        if self._reader.continues:
-            self._reader.continues = False
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if request is not None:
             self._busy = True
             self._keep_alive = request.keep_alive

@@ -37,13 +37,14 @@ class Front(asyncio.Protocol):
     """One client's connection; its requests are answered one after the other."""
 
     def __init__(self, app: App) -> None:
-        self._app, self._reader = app, RequestReader()
+        self._app = app
         self._task: asyncio.Task[None] | None = None
         self._written = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport."""
         self._transport = cast(asyncio.Transport, transport)
+        self._reader = RequestReader(self._transport.write)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give up what a client that has gone was waiting for."""
@@ -63,9 +64,6 @@ class Front(asyncio.Protocol):
             self._refuse(error.status, str(error))
             self._transport.close()
             return
-        if self._reader.continues:
-            self._reader.continues = False
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if request is not None:
             self._task = asyncio.get_running_loop().create_task(self._answer(request))
 

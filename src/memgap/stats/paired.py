@@ -17,6 +17,10 @@ ERROR = 0.05
 """Chance that any interval of a comparison misses its ratio."""
 Key = tuple[str, str]
 """Metric and cell."""
+BETTER_MORE = ("request_throughput_req_s", "decode_throughput_tok_s")
+BETTER_LESS = ("ttft_mean_ms", "tpot_mean_ms", "e2e_mean_ms", "decode_step_mean_ms", "prefill_s")
+METRICS = (*BETTER_MORE, *BETTER_LESS)
+"""What two sides are compared by, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,11 @@ class Found:
     low: float | None
     high: float | None
     blocks: int
+
+
+def gain(metric: str, a: float, b: float) -> float:
+    """Return the logarithm of B by A, above 0 where B is better."""
+    return math.log(b / a) if metric in BETTER_MORE else math.log(a / b)
 
 
 def judged(differences: Mapping[Key, Sequence[float]], margin: float) -> dict[Key, Found]:

@@ -1,5 +1,6 @@
 """The columns of a table, and its files read back with their types or refused in one sentence."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,10 @@ class Columns:
     def empty(self) -> pd.DataFrame:
         """Return the table without a row."""
         return self.typed(pd.DataFrame(columns=list(self.names)))
+
+    def joined(self, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """Return the rows of several tables, which have all columns, with their types; none of none."""
+        return self.typed(pd.concat(tables, ignore_index=True)[list(self.names)]) if tables else self.empty()
 
     def read(self, path: Path) -> pd.DataFrame:
         """Return a table from its file (.csv or .parquet); raises UserError where it is none."""

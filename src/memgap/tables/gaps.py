@@ -41,7 +41,7 @@ def gaps_table(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
         for named, folder, _ in measured_points(plan, points, having=None)
         if len(found := gaps_of(folder))
     ]
-    return READ[KIND].typed(pd.concat(tables, ignore_index=True)[list(COLUMNS)]) if tables else READ[KIND].empty()
+    return READ[KIND].joined(tables)
 
 
 def gaps_of(folder: Path) -> pd.DataFrame:

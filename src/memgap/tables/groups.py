@@ -49,7 +49,7 @@ def groups_table(plan: Mapping[str, Any], points: Path) -> pd.DataFrame:
         for named, folder, point in measured_points(plan, points, having=None)
         if names_of(point["record"])
     ]
-    return READ[KIND].typed(pd.concat(tables, ignore_index=True)[list(COLUMNS)]) if tables else READ[KIND].empty()
+    return READ[KIND].joined(tables)
 
 
 def names_of(record: Mapping[str, Any]) -> list[str]:

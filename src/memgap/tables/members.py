@@ -3,6 +3,7 @@
 import pandas as pd
 
 from memgap.declared.tables import TableSpec
+from memgap.engine.disaggregation import PREFILL
 from memgap.tables.columns import Columns
 from memgap.tables.entries import Entry, entries
 from memgap.tables.inputs import Inputs
@@ -40,11 +41,11 @@ def _rows(entry: Entry) -> list[dict[str, object]]:
     if entry.point is None or not did:
         return []
     told, named = entry.point["engine"]["members"], {**entry.declared, **entry.outcome}
-    answered = [one.get("server_output_tokens", 0) for name, one in did.items() if told[name]["role"] != "prefill"]
+    answered = [one.get("server_output_tokens", 0) for name, one in did.items() if told[name]["role"] != PREFILL]
     mean = sum(answered) / len(answered)
     rows = []
     for name, one in did.items():
-        answers = mean > 0 and told[name]["role"] != "prefill"
+        answers = mean > 0 and told[name]["role"] != PREFILL
         rows.append(
             {
                 **{column: named.get(column) for column in (*NAMED, "source")},

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from memgap.store.document import VerdictDocument
 from memgap.verdict import client, counts, server
@@ -10,6 +10,8 @@ from memgap.verdict.evidence import Evidence, Reason
 
 Level = Literal["valid", "suspect", "invalid"]
 Limit = Literal["engine", "api-server", "client", "offered-load"]
+OFFERED: Final = "offered-load"
+"""The limit of a point whose throughput is what was asked of it."""
 
 CHECKS = (*client.CHECKS, *counts.CHECKS, *server.CHECKS)
 CLIENT_LIMITS = ("loop_lag", "client_standstill", "late_start", "client_cpu", "send_slip", "client_limit")
@@ -52,5 +54,5 @@ def _limit(evidence: Evidence, found: set[str]) -> Limit:
     if found & set(API_SERVER_LIMITS):
         return "api-server"
     if evidence.open_loop and (evidence.number("mean_waiting_reqs") or 0.0) < IDLE_WAITING:
-        return "offered-load"
+        return OFFERED
     return "engine"

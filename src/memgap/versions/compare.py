@@ -1,15 +1,14 @@
 """`memgap compare A B`: pairs what both sides measured alike, and says of each metric which one is faster."""
 
 import csv
-import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from statistics import fmean
 
 from memgap.errors import UserError
-from memgap.stats.paired import SLOWER, UNDECIDED, Key, judged
-from memgap.versions.sides import BETTER_MORE, METRICS, Row, Side, read_side
+from memgap.stats.paired import METRICS, SLOWER, UNDECIDED, Key, gain, judged
+from memgap.versions.sides import Row, Side, read_side
 
 REFUSED = "refused"
 PASSED, WORSE, OPEN = 0, 1, 3
@@ -57,7 +56,7 @@ def compared(a: Side, b: Side, margin: float, metrics: Sequence[str] = METRICS) 
                 if name in one.values and name in another.values:
                     pairs.setdefault((name, cell), []).append((one.values[name], another.values[name]))
     labels = {cell: ours[0].label for cell, ours, _ in cells}
-    gains = {key: [_gain(key[0], *pair) for pair in own] for key, own in pairs.items()}
+    gains = {key: [gain(key[0], *pair) for pair in own] for key, own in pairs.items()}
     lines = []
     for (name, cell), found in judged(gains, margin).items():
         a_mean, b_mean = (fmean(pair[side] for pair in pairs[name, cell]) for side in (0, 1))
@@ -98,10 +97,6 @@ def _unlike(a: Sequence[Row], b: Sequence[Row]) -> str:
 def _by_block(a: Sequence[Row], b: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
     theirs = {row.block: row for row in b}
     return ((row, theirs[row.block]) for row in a if row.block in theirs)
-
-
-def _gain(metric: str, a: float, b: float) -> float:
-    return math.log(b / a) if metric in BETTER_MORE else math.log(a / b)
 
 
 def _refusal(label: str, why: str) -> Line:

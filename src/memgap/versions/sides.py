@@ -9,13 +9,9 @@ from memgap.canonical import canonical_json
 from memgap.errors import UserError
 from memgap.recorded.files import all_points
 from memgap.stats.averaging import chosen
+from memgap.stats.paired import METRICS
 from memgap.store.results import Results
-
-BETTER_MORE = ("request_throughput_req_s", "decode_throughput_tok_s")
-BETTER_LESS = ("ttft_mean_ms", "tpot_mean_ms", "e2e_mean_ms", "decode_step_mean_ms", "prefill_s")
-METRICS = (*BETTER_MORE, *BETTER_LESS)
-OFFERED = "offered-load"
-"""Limit of a point whose throughput is what was asked of it."""
+from memgap.verdict.judge import OFFERED
 
 
 @dataclass(frozen=True)
